@@ -1,0 +1,80 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.cht.k3s.plugins.module_utils.inputs import Inputs, group_problems, load_role_options
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import HOST_VARS
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+# Set by Ansible itself from extra arguments of a run, never by people.
+INVENTORY_ERROR = "vsphere_inventory_error"
+
+
+class ActionModule(ActionBase):
+    """Judge the variables of all hosts on the controller, in one task."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        roles = load_role_options(ROLES, yaml.safe_load)
+        inputs = Inputs(roles, [*HOST_VARS, INVENTORY_ERROR])
+        hostvars = task_vars["hostvars"]
+        groups = {name: list(hosts) for name, hosts in task_vars.get("groups", {}).items()}
+
+        problems = group_problems(groups, self._inventory_error(task_vars, hostvars, groups))
+        if not problems:
+            problems = self._variable_problems(inputs, hostvars, groups, task_vars)
+        result.update(changed=False, problems=problems)
+        if problems:
+            result.update(failed=True, msg="Nothing was changed. " + "; ".join(problems))
+        return result
+
+    def _inventory_error(self, task_vars: dict[str, Any], hostvars: Any, groups: dict[str, list[str]]) -> str | None:
+        """The message that the vSphere inventory plugin left on the group `all`."""
+        for variables in [task_vars, *(hostvars[host] for host in groups.get("all", [])[:1])]:
+            if variables.get(INVENTORY_ERROR):
+                return str(variables[INVENTORY_ERROR])
+        return None
+
+    def _variable_problems(self, inputs: Inputs, hostvars: Any, groups: dict[str, list[str]],
+                           task_vars: dict[str, Any]) -> list[str]:
+        unknown: dict[str, list[str]] = {}
+        wrong: dict[str, list[str]] = {}
+        for host in ["localhost", *(h for h in groups.get("all", []) if h != "localhost")]:
+            variables = task_vars if host == "localhost" and host not in groups.get("all", []) else hostvars[host]
+            names = list(variables)
+            for name in inputs.unknown(names):
+                unknown.setdefault(name, []).append(host)
+            for message in self._type_problems(inputs, variables, names):
+                wrong.setdefault(message, []).append(host)
+        return [inputs.describe_unknown(name, hosts) for name, hosts in unknown.items()] + [
+            f"{message} (on {', '.join(hosts[:3])}{' and more' if len(hosts) > 3 else ''})"
+            for message, hosts in wrong.items()]
+
+    def _type_problems(self, inputs: Inputs, variables: Any, names: list[str]) -> list[str]:
+        given: dict[str, Any] = {}
+        for name in names:
+            if name not in inputs.options:
+                continue
+            try:
+                given[name] = variables[name]
+            except (AnsibleError, KeyError):
+                continue  # Depends on what is only known later; the role's own validation judges it then.
+        messages = []
+        for name, value in given.items():
+            spec = {**inputs.options[name], "required": False}
+            checked = ArgumentSpecValidator({name: spec}).validate({name: value})
+            messages += [f"variable {name}: {message}" for message in checked.error_messages]
+        return messages

@@ -1,0 +1,90 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check the variables of an inventory against the argument specs of the collection's roles.
+
+Ansible ignores a variable that nobody reads. Here a name that starts with a role's name and is not in
+that role's argument specs is a typo, and is named together with the option it resembles.
+"""
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+# What a first play must have: etcd needs an odd number of members, and more than five only cost.
+CONTROL_PLANE_SIZES = (1, 3, 5)
+
+
+def load_role_options(roles_dir: Path, load_yaml: Any) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return {role: {option name: option spec}} of all roles below roles_dir that have argument specs."""
+    roles: dict[str, dict[str, dict[str, Any]]] = {}
+    for path in sorted(roles_dir.glob("*/meta/argument_specs.yml")):
+        data = load_yaml(path.read_text(encoding="utf-8")) or {}
+        options: dict[str, dict[str, Any]] = {}
+        for entry in (data.get("argument_specs") or {}).values():
+            options.update(entry.get("options") or {})
+        roles[path.parents[1].name] = options
+    return roles
+
+
+class Inputs:
+    """The names that the roles know, to judge the names that an inventory gives.
+
+    roles: {role: {option: spec}}; host_vars: names that the collection itself sets on hosts.
+    """
+
+    def __init__(self, roles: Mapping[str, Mapping[str, Mapping[str, Any]]], host_vars: Iterable[str] = ()) -> None:
+        self.roles = roles
+        self.options: dict[str, Mapping[str, Any]] = {
+            name: spec for options in roles.values() for name, spec in options.items()
+        }
+        self.known = set(self.options) | set(host_vars)
+        # The longest role name first: control_plane_x belongs to control_plane, not to a role `control`.
+        self._prefixes = sorted(roles, key=len, reverse=True)
+
+    def role_of(self, name: str) -> str | None:
+        """The role whose prefix the variable carries, or None."""
+        return next((role for role in self._prefixes if name.startswith(role + "_")), None)
+
+    def unknown(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that carry a role's prefix and that no role has."""
+        return sorted(name for name in names if name not in self.known and self.role_of(name))
+
+    def suggestion(self, name: str) -> str:
+        """A known name that resembles the given one, or an empty string."""
+        match = difflib.get_close_matches(name, sorted(self.known), n=1, cutoff=0.75)
+        return match[0] if match else ""
+
+    def describe_unknown(self, name: str, hosts: list[str]) -> str:
+        """One line for people: which variable, where, what to do."""
+        near = self.suggestion(name)
+        remedy = f"did you mean {near}?" if near else (
+            f"remove it, or see the options with: ansible-doc -t role cht.k3s.{self.role_of(name)}")
+        return f"unknown variable {name} (on {_some(hosts)}): {remedy}"
+
+
+def group_problems(groups: Mapping[str, list[str]], inventory_error: str | None) -> list[str]:
+    """What is wrong with the inventory as a whole, one line each.
+
+    groups: {group name: host names}; inventory_error: what the vSphere inventory source reported, if it failed.
+    """
+    if inventory_error:
+        return [f"the vSphere inventory could not be read: {inventory_error}"]
+    servers = groups.get("control_plane", [])
+    problems = []
+    if len(servers) not in CONTROL_PLANE_SIZES:
+        problems.append(
+            f"group control_plane has {len(servers)} host(s)"
+            + (f" ({', '.join(servers)})" if servers else "")
+            + "; it must have 1, 3 or 5: check the inventory source (ansible-inventory --graph)")
+    both = sorted(set(servers) & set(groups.get("agent", [])))
+    if both:
+        problems.append(f"{', '.join(both)}: in both groups control_plane and agent; a node is one or the other")
+    return problems
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
