@@ -1,0 +1,37 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The argument spec of every vSphere module. Its twin in prose is the doc fragment cht.k3s.vsphere."""
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.module_utils.basic import env_fallback
+
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.options import ENVIRONMENT
+
+
+def _env(name: str) -> tuple[Any, list[str]]:
+    return (env_fallback, [ENVIRONMENT[name]])
+
+
+def base_argument_spec(**extra: Any) -> dict[str, Any]:
+    """Connection options plus what the module adds."""
+    spec: dict[str, Any] = {
+        "hostname": {"type": "str", "required": True, "fallback": _env("hostname")},
+        "port": {"type": "int", "default": 443, "fallback": _env("port")},
+        "username": {"type": "str", "required": True, "aliases": ["user"], "fallback": _env("username")},
+        "password": {
+            "type": "str",
+            "required": True,
+            "no_log": True,
+            "aliases": ["pass", "pwd"],
+            "fallback": _env("password"),
+        },
+        "validate_certs": {"type": "bool", "default": True, "fallback": _env("validate_certs")},
+        "ca_path": {"type": "path", "fallback": _env("ca_path")},
+        "thumbprint": {"type": "str", "fallback": _env("thumbprint")},
+        "timeout": {"type": "int", "default": 60, "fallback": _env("timeout")},
+    }
+    spec.update(extra)
+    return spec

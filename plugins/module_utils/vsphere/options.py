@@ -1,0 +1,75 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Connection options shared by the modules (argument spec) and the inventory plugin (plugin options)."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
+
+# Option name -> environment variable. The first four are also what AWX's own vCenter credential type exports.
+ENVIRONMENT = {
+    "hostname": "VMWARE_HOST",
+    "port": "VMWARE_PORT",
+    "username": "VMWARE_USER",
+    "password": "VMWARE_PASSWORD",
+    "validate_certs": "VMWARE_VALIDATE_CERTS",
+    "ca_path": "VMWARE_CA_PATH",
+    "thumbprint": "VMWARE_THUMBPRINT",
+    "timeout": "VMWARE_TIMEOUT",
+}
+
+
+@dataclass(frozen=True)
+class ConnectionOptions:
+    """Everything needed to open one session."""
+
+    hostname: str
+    username: str
+    password: str
+    port: int = 443
+    validate_certs: bool = True
+    ca_path: str | None = None
+    thumbprint: str | None = None
+    timeout: int = 60
+
+    def __repr__(self) -> str:
+        # The generated representation would carry the password into tracebacks.
+        return f"ConnectionOptions({self.username}@{self.address})"
+
+    @property
+    def address(self) -> str:
+        """Host and port as people write them."""
+        host = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
+        return f"{host}:{self.port}"
+
+
+def connection_options(params: Mapping[str, Any]) -> ConnectionOptions:
+    """Build the options from module parameters or plugin options and name all that is missing at once."""
+    missing = [name for name in ("hostname", "username", "password") if not params.get(name)]
+    if missing:
+        wanted = ", ".join(f"{name} (environment variable {ENVIRONMENT[name]})" for name in missing)
+        raise VsphereError(
+            "options",
+            f"No vCenter {' and no '.join(missing)} given.",
+            f"Set {wanted}.",
+        )
+    hostname = str(params["hostname"]).strip()
+    if "://" in hostname or "/" in hostname:
+        raise VsphereError(
+            "options",
+            f"The vCenter hostname '{hostname}' looks like a URL.",
+            "Give only the host name or address, for example vcenter.example.org, and the port separately.",
+        )
+    return ConnectionOptions(
+        hostname=hostname,
+        username=str(params["username"]),
+        password=str(params["password"]),
+        port=int(params.get("port") or 443),
+        validate_certs=bool(params.get("validate_certs", True)),
+        ca_path=str(params["ca_path"]) if params.get("ca_path") else None,
+        thumbprint=str(params["thumbprint"]) if params.get("thumbprint") else None,
+        timeout=int(params.get("timeout") or 60),
+    )
