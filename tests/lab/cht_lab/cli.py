@@ -83,6 +83,7 @@ def up(args: argparse.Namespace) -> int:
             description = current()
         node.leftovers({vm.name for vm in description.vms})
         node.keys(description)
+        node.host_limits(True)
         paths.HOSTS_FILE.write_text(node.hosts_file(description), encoding="utf-8")
         paths.RESOLV_FILE.write_text("", encoding="utf-8")
         network.up(description)
@@ -118,6 +119,7 @@ def down(args: argparse.Namespace) -> int:
             list(pool.map(node.stop if args.keep else node.kill, ghosts))
         services.down()
         network.down()
+        node.host_limits(False)
         if not args.keep:
             shutil.rmtree(paths.STATE, ignore_errors=True)
     return 0

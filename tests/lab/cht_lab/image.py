@@ -34,7 +34,7 @@ set -u
 
 # Kubelet and runc write to the controllers; nspawn mounts them read-only.
 for dir in /sys/fs/cgroup /sys/fs/cgroup/*; do
-    [ -d "$dir" ] && mountpoint -q "$dir" && mount -o remount,rw "$dir" 2>/dev/null
+    [ -d "$dir" ] && mountpoint -q "$dir" && mount -o remount,bind,rw "$dir"
 done
 
 # Kubelet exits without it.
@@ -56,6 +56,11 @@ fake kernel/panic 10
 fake kernel/panic_on_oops 1
 fake kernel/keys/root_maxkeys 1000000
 fake kernel/keys/root_maxbytes 25000000
+# Values that a role may set and that would be the whole machine's: writable here, without effect.
+for name in vm/max_map_count vm/swappiness vm/dirty_ratio vm/dirty_background_ratio fs/file-max fs/aio-max-nr \
+    fs/inotify/max_user_instances fs/inotify/max_user_watches kernel/pid_max kernel/threads-max; do
+    [ -e "/proc/sys/$name" ] && fake "$name" "$(cat "/proc/sys/$name")"
+done
 
 # The VM's UUID where VMware shows it.
 dmi=/run/cht-lab/dmi
@@ -74,6 +79,7 @@ else
     # The machine below has no DMI, and sysfs takes no new folders: a tmpfs with the old classes bound into it.
     mkdir -p /run/cht-lab/class
     mount --bind /sys/class /run/cht-lab/class
+    mount --make-private /run/cht-lab/class
     mount -t tmpfs -o mode=0755 tmpfs /sys/class
     for class in /run/cht-lab/class/*; do
         name=${class##*/}

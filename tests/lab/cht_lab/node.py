@@ -80,7 +80,7 @@ def _mount(vm: Vm) -> Path:
     if not mounted(merged):
         note = base / "image"
         if not note.exists():
-            note.write_text(str(image.path()), encoding="utf-8")
+            note.write_text(str(image.ensure()), encoding="utf-8")
         lower = note.read_text(encoding="utf-8")
         if not Path(lower).is_dir():
             raise LabError(f"{vm.name}: its disk is based on {lower}, which is gone: run `lab vm wipe {vm.name}`")
@@ -209,3 +209,20 @@ def leftovers(known: set[str]) -> None:
         ghost = Vm(name=name, bios_uuid="", instance_uuid="")
         kill(ghost)
         shutil.rmtree(paths.NODES / name, ignore_errors=True)
+
+
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+
+
+def host_limits(wanted: bool) -> None:
+    """Raise the one limit of this machine that a dozen kubelets exceed, and put the old value back in the end."""
+    note = paths.RUN / "max_user_instances"
+    try:
+        if wanted and int(INOTIFY.read_text(encoding="ascii")) < 8192:
+            note.write_text(INOTIFY.read_text(encoding="ascii"), encoding="ascii")
+            INOTIFY.write_text("8192", encoding="ascii")
+        elif not wanted and note.exists():
+            INOTIFY.write_text(note.read_text(encoding="ascii"), encoding="ascii")
+            note.unlink()
+    except OSError as error:
+        say(f"lab: {INOTIFY} stays as it is ({error}); with many machines kubelet may report 'too many open files'")
