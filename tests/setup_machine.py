@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Make a Debian or Ubuntu machine ready: packages, Python environment, link to the checkout.
 
 Runs with the system's Python and nothing else; fast when all is there. `make setup` calls it.
@@ -35,7 +34,7 @@ def install_packages() -> None:
     """Install the Debian packages of the lab that are missing."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     missing = [package for program, package in PACKAGES.items() if not shutil.which(program, path=path)]
-    if subprocess.run([sys.executable, "-c", "import ensurepip, venv"], capture_output=True).returncode:
+    if subprocess.run([sys.executable, "-c", "import ensurepip, venv"], capture_output=True, check=False).returncode:
         missing.append("python3-venv")
     if not missing:
         return

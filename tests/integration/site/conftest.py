@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+from support.lab import NODES, Lab
+
+
+@pytest.fixture(scope="session")
+def fresh_lab(lab: Lab) -> Lab:
+    """The lab with twelve empty nodes, as after the VMs were delivered."""
+    lab("vm", "wipe", *NODES, timeout=300)
+    lab("vcenter", "restart")
+    return lab

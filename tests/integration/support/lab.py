@@ -1,0 +1,114 @@
+"""Drive the lab and Ansible as a user would, and read what came of it."""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[3]
+OUTPUT = ROOT / "tests" / "output"
+LAB = str(ROOT / "tests" / "lab" / "lab")
+CALLBACKS = Path(__file__).resolve().parent / "callback"
+SERVERS = [f"control-plane-{i}" for i in (1, 2, 3)]
+AGENTS = [f"agent-{i}" for i in range(1, 10)]
+NODES = SERVERS + AGENTS
+
+
+@dataclass
+class Run:
+    """A finished ansible-playbook: its exit code, its output and its recorded events."""
+
+    code: int
+    output: str
+    events: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def tasks(self) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["event"] == "task"]
+
+    @property
+    def stats(self) -> dict[str, dict[str, Any]]:
+        return {event["host"]: event for event in self.events if event["event"] == "stats"}
+
+    @property
+    def changed(self) -> list[str]:
+        """`host: task` of everything that changed something."""
+        return [f"{t['host']}: {t['task']}" for t in self.tasks if t["changed"]]
+
+    def results(self, action: str) -> list[dict[str, Any]]:
+        """The results of all tasks of one module."""
+        return [t["result"] | {"_host": t["host"]} for t in self.tasks if t["action"].endswith(action) and t["status"] != "skipped"]
+
+    def roles(self) -> set[str]:
+        """The roles of which any task ran (not skipped)."""
+        return {t["role"].rpartition(".")[2] for t in self.tasks if t["status"] != "skipped" and t["role"]}
+
+    def expect(self, code: int = 0) -> Run:
+        """Fail with the end of the output unless the exit code is as expected (any failure for 1)."""
+        good = self.code == 0 if code == 0 else self.code != 0
+        assert good, f"exit code {self.code}\n{self.output[-6000:]}"
+        return self
+
+
+class Lab:
+    """The lab's command, and playbooks run inside its network."""
+
+    def __call__(self, *argv: str, check: bool = True, timeout: float = 600) -> str:
+        """Run a verb of tests/lab/lab and return what it printed."""
+        done = subprocess.run([LAB, *argv], capture_output=True, text=True, timeout=timeout, check=False)
+        if check and done.returncode:
+            raise AssertionError(f"lab {' '.join(argv)}: exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}")
+        return done.stdout
+
+    def kubectl(self, *argv: str) -> Any:
+        """kubectl with -o json, parsed."""
+        return json.loads(self("kubectl", *argv, "-o", "json"))
+
+    def start(self, *argv: str, env: dict[str, str] | None = None, cwd: Path = ROOT, record: Path | None = None) -> subprocess.Popen[str]:
+        """Start a command in the lab's network, in a process group of its own."""
+        extra = {"ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS), "ANSIBLE_CALLBACKS_ENABLED": "record", "ANSIBLE_NOCOLOR": "1"}
+        if record:
+            extra["RECORD_FILE"] = str(record)
+        return subprocess.Popen([LAB, "exec", "--", "env", *[f"{k}={v}" for k, v in {**extra, **(env or {})}.items()], *argv],
+                                cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+    def playbook(self, *argv: str, playbook: str = "playbooks/site.yml", inventory: str = "inventories/lab", name: str = "run",
+                 env: dict[str, str] | None = None, cwd: Path = ROOT, timeout: float = 1500, interrupt_after: str | None = None) -> Run:
+        """Run ansible-playbook in the lab's network.
+
+        interrupt_after: press Ctrl-C two seconds after a line with this text was printed.
+        """
+        OUTPUT.mkdir(parents=True, exist_ok=True)
+        record = OUTPUT / f"{name}.jsonl"
+        record.unlink(missing_ok=True)
+        begin = time.monotonic()
+        process = self.start("ansible-playbook", "-i", inventory, playbook, *argv, env=env, cwd=cwd, record=record)
+        lines: list[str] = []
+        interrupted = False
+        with open(OUTPUT / f"{name}.log", "w", encoding="utf-8") as log:
+            assert process.stdout
+            for line in process.stdout:
+                lines.append(line)
+                log.write(line)
+                log.flush()
+                if interrupt_after and not interrupted and interrupt_after in line:
+                    interrupted = True
+                    time.sleep(2)
+                    os.killpg(process.pid, signal.SIGINT)
+                if time.monotonic() - begin > timeout:
+                    os.killpg(process.pid, signal.SIGTERM)
+                    raise AssertionError(f"{name} took more than {timeout} s\n{''.join(lines)[-4000:]}")
+        code = process.wait()
+        events = [json.loads(text) for text in record.read_text().splitlines()] if record.exists() else []
+        return Run(code, "".join(lines), events, time.monotonic() - begin)
+
+    def pids(self) -> dict[str, str]:
+        """Main process of the k3s service of every node: a restart changes it."""
+        unit = {**{n: "k3s" for n in SERVERS}, **{n: "k3s-agent" for n in AGENTS}}
+        return {node: self("ssh", node, f"systemctl show -p MainPID,NRestarts {unit[node]}").strip() for node in NODES}

@@ -1,0 +1,200 @@
+"""Run the scenarios of the project and write tests/results.json.
+
+    python3 tests/run.py --list              what there is
+    python3 tests/run.py --set ci            what CI runs
+    python3 tests/run.py --set all           everything; scenarios that passed at this commit are not run again
+    python3 tests/run.py site faults         the named ones, whatever ran before
+
+A scenario is a command; most are pytest folders. What pytest skips is counted as «not run» and shown with its
+reason; a scenario that should have run and did not is a failure.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "tests" / "results.json"
+OUTPUT = ROOT / "tests" / "output"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cht-k3s"
+COLLECTION = CACHE / "collections" / "ansible_collections" / "cht" / "k3s"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A command that proves something. sets: which selections hold it; limit: seconds after which it has failed."""
+
+    name: str
+    purpose: str
+    command: tuple[str, ...]
+    sets: tuple[str, ...] = ("ci", "all")
+    limit: int = 900
+    cwd: Path = ROOT
+
+    @property
+    def is_pytest(self) -> bool:
+        return self.command[0] == "pytest"
+
+
+def _pytest(*paths: str) -> tuple[str, ...]:
+    return ("pytest", "-q", "-ra", "--color=no", *paths)
+
+
+SCENARIOS = (
+    Scenario("lint", "ansible-lint at profile production", ("ansible-lint", "--offline", "-q")),
+    Scenario("sanity", "ansible-test sanity, no ignores", (sys.executable, "tests/sanity.py")),
+    Scenario("unit", "logic without a network", _pytest("tests/unit")),
+    Scenario("lab", "the lab's own parts", _pytest("tests/lab"), limit=1200),
+    Scenario("api", "modules against a real API server and vcsim", _pytest(
+        "tests/integration/kube", "tests/integration/vsphere", "tests/integration/cht"), limit=1200),
+    Scenario("cpi-uuid", "the real CPI and the two UUIDs", _pytest("tests/integration/cpi")),
+    Scenario("site", "a cluster from nothing, second run, check mode, tags, limits, AWX layout", _pytest(
+        "tests/integration/site"), limit=2400),
+    Scenario("faults", "one fault of each family", _pytest("tests/integration/faults"), limit=1800),
+)
+
+
+@dataclass
+class Outcome:
+    """What became of one scenario."""
+
+    scenario: str
+    result: str
+    seconds: float
+    passed: int = 0
+    failed: int = 0
+    not_run: list[str] = field(default_factory=list)
+
+
+def commit() -> str:
+    """The commit that is tested, marked when the tree holds more than it."""
+    def git(*argv: str) -> str:
+        return subprocess.run(["git", *argv], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+
+
+def run(scenario: Scenario) -> Outcome:
+    """Run one scenario, its output shown and kept in tests/output."""
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    argv = list(scenario.command)
+    report = OUTPUT / f"{scenario.name}.xml"
+    report.unlink(missing_ok=True)
+    if scenario.is_pytest:
+        argv += [f"--junit-xml={report}", "-p", "no:cacheprovider"]
+    print(f"\n=== {scenario.name}: {scenario.purpose}", flush=True)
+    start = time.monotonic()
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with open(OUTPUT / f"{scenario.name}.log", "w", encoding="utf-8") as log:
+        process = subprocess.Popen(argv, cwd=scenario.cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   text=True, errors="replace")
+        timed_out = _copy(process, log, start + scenario.limit)
+    seconds = time.monotonic() - start
+    passed, failed, not_run = _count(report) if scenario.is_pytest else (int(not process.returncode), 0, [])
+    good = process.returncode == 0 and passed > 0 and not timed_out
+    outcome = Outcome(scenario.name, "passed" if good else "failed", round(seconds, 1), passed, failed, not_run)
+    if not good and not outcome.failed:
+        outcome.failed = 1
+    print(f"=== {scenario.name}: {outcome.result} in {seconds:.0f} s"
+          + (f" (stopped after {scenario.limit} s)" if timed_out else ""), flush=True)
+    return outcome
+
+
+def _copy(process: subprocess.Popen[str], log: TextIO, deadline: float) -> bool:
+    """Show and keep the output; end the process at the deadline. True if it had to be ended."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        if not ended.wait(max(0.0, deadline - time.monotonic())):
+            late.set()
+            process.terminate()
+
+    late = threading.Event()
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    assert process.stdout
+    for line in process.stdout:
+        sys.stdout.write(line)
+        sys.stdout.flush()
+        log.write(line)
+    process.wait()
+    ended.set()
+    return late.is_set()
+
+
+def _count(report: Path) -> tuple[int, int, list[str]]:
+    """Passed, failed and the reasons of what was not run, from a JUnit file."""
+    if not report.exists():
+        return 0, 1, []
+    passed = failed = 0
+    not_run = []
+    for case in ET.parse(report).getroot().iter("testcase"):
+        skipped = case.find("skipped")
+        if skipped is not None:
+            not_run.append(f"{case.get('name')}: {skipped.get('message')}")
+        elif case.find("failure") is not None or case.find("error") is not None:
+            failed += 1
+        else:
+            passed += 1
+    return passed, failed, not_run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--set", dest="selection", choices=["ci", "all"])
+    parser.add_argument("--list", action="store_true")
+    args = parser.parse_args()
+    if args.list:
+        for scenario in SCENARIOS:
+            print(f"{scenario.name:10} {'+'.join(scenario.sets):8} {scenario.purpose}")
+        return 0
+    known = {scenario.name: scenario for scenario in SCENARIOS}
+    wrong = [name for name in args.names if name not in known]
+    if wrong or not (args.names or args.selection):
+        parser.error(f"unknown scenario {', '.join(wrong)}" if wrong else "name scenarios or use --set")
+    chosen = [s for s in SCENARIOS if s.name in args.names or args.selection in s.sets]
+
+    state = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    now = commit()
+    if state.get("commit") != now:
+        state = {"commit": now, "scenarios": {}}
+    for scenario in chosen:
+        before = state["scenarios"].get(scenario.name)
+        if args.selection == "all" and before and before["result"] == "passed":
+            print(f"=== {scenario.name}: passed before at this commit", flush=True)
+            continue
+        state["scenarios"][scenario.name] = asdict(run(scenario))
+        RESULTS.write_text(json.dumps(state, indent=2) + "\n")
+    return report(state, [s.name for s in chosen])
+
+
+def report(state: dict[str, object], names: list[str]) -> int:
+    """Print the table and the counting line; 0 if all passed."""
+    scenarios: dict[str, dict[str, object]] = state["scenarios"]  # type: ignore[assignment]
+    print(f"\ncommit {state['commit']}")
+    totals = {"passed": 0, "failed": 0, "not_run": 0}
+    for name in names:
+        row = scenarios[name]
+        print(f"{name:10} {row['result']:7} {row['seconds']:8.1f} s   {row['passed']} passed, {row['failed']} failed, "
+              f"{len(row['not_run'])} not run")  # type: ignore[arg-type]
+        for reason in row["not_run"]:
+            print(f"           not run: {reason}")
+        totals["passed"] += row["passed"]  # type: ignore[operator]
+        totals["failed"] += row["failed"]  # type: ignore[operator]
+        totals["not_run"] += len(row["not_run"])  # type: ignore[arg-type]
+    print(f"{totals['passed']} passed, {totals['failed']} failed, {totals['not_run']} skipped")
+    return int(any(scenarios[name]["result"] != "passed" for name in names))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
