@@ -34,6 +34,9 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "vsphere_datastores": ("config.hardware.device",),
 }
 
+# Everything the inventory may set; check_inputs must not take these for misspelt role variables.
+HOST_VARIABLES = (*SOURCES, "vsphere_tags", "vsphere_custom_attributes", "vsphere_inventory_error")
+
 _POWER = {"poweredOn": "on", "poweredOff": "off", "suspended": "suspended"}
 _TOOLS = {
     "guestToolsRunning": "running",

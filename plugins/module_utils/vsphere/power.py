@@ -1,0 +1,111 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tasks and power of VMs. Waiting is polling: update collectors would need a session of their own each."""
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Sequence
+
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.properties import read_objects
+
+_POLL = 1.0
+
+
+def wait_for_tasks(session: VsphereSession, tasks: Sequence[tuple[str, Any]], timeout: float) -> list[str]:
+    """Wait for (VM path, task) pairs together; returns a sentence for each that failed."""
+    paths = {task._moId: path for path, task in tasks}
+    open_tasks = set(paths)
+    failed: list[str] = []
+    deadline = time.monotonic() + timeout
+    while open_tasks:
+        for item in read_objects(session, "Task", sorted(open_tasks), ("info.state", "info.error")):
+            state = str(item.values.get("info.state"))
+            if state == "success":
+                open_tasks.discard(item.moid)
+            elif state == "error":
+                open_tasks.discard(item.moid)
+                failed.append(f"{paths[item.moid]}: {_fault_text(item.values.get('info.error'))}")
+        if open_tasks and time.monotonic() > deadline:
+            failed.extend(f"{paths[moid]}: not finished after {timeout:.0f} s" for moid in sorted(open_tasks))
+            break
+        if open_tasks:
+            time.sleep(_POLL / 5)
+    return failed
+
+
+def _fault_text(fault: Any) -> str:
+    text = getattr(fault, "localizedMessage", None) or getattr(fault, "msg", None) or ""
+    return text or type(fault).__name__
+
+
+def run_tasks(
+    session: VsphereSession, what: str, starts: Sequence[tuple[str, Callable[[], Any]]], timeout: float
+) -> None:
+    """Start all, wait for all, and report all that failed."""
+    tasks: list[tuple[str, Any]] = []
+    failed: list[str] = []
+    for path, start in starts:
+        try:
+            tasks.append((path, start()))
+        except Exception as exc:  # pylint: disable=broad-except
+            failed.append(f"{path}: {getattr(exc, 'msg', None) or type(exc).__name__}")
+    failed += wait_for_tasks(session, tasks, timeout)
+    if failed:
+        raise VsphereError(
+            "task",
+            f"{what} failed in vCenter {session.options.address} for {'; '.join(failed)}.",
+            "Look at the task in vCenter; the account may lack the privilege, or the VM is locked by another task.",
+        )
+
+
+class PowerCycler:
+    """Turns one VM off and on again and waits until its guest is back."""
+
+    def __init__(self, session: VsphereSession, how: str, timeout: float) -> None:
+        self._session = session
+        self._how = how
+        self._timeout = timeout
+
+    def _value(self, moid: str, path: str) -> str:
+        return str(read_objects(self._session, "VirtualMachine", [moid], (path,))[0].values.get(path))
+
+    def _wait(self, moid: str, name: str, path: str, wanted: str, what: str) -> None:
+        deadline = time.monotonic() + self._timeout
+        while self._value(moid, path) != wanted:
+            if time.monotonic() > deadline:
+                raise VsphereError(
+                    "power",
+                    f"{name} {what} within {self._timeout:.0f} s.",
+                    "Look at the VM's console. VMs after it in the list were not touched.",
+                )
+            time.sleep(_POLL)
+
+    def off(self, moid: str, name: str, tools: str) -> None:
+        """Power off; ``graceful`` asks the guest, for which Tools must run."""
+        vm = self._session.reference("VirtualMachine", moid)
+        if self._how == "graceful":
+            if tools != "running":
+                raise VsphereError(
+                    "power",
+                    f"{name} cannot be shut down gracefully: VMware Tools are {tools.replace('_', ' ')}.",
+                    "Start Tools in the guest, or allow power_cycle: hard.",
+                )
+            vm.ShutdownGuest()
+        else:
+            run_tasks(self._session, "Powering off", [(name, vm.PowerOffVM_Task)], self._timeout)
+        self._wait(moid, name, "runtime.powerState", "poweredOff", "did not power off")
+
+    def on(self, moid: str, name: str, wait_for_tools: bool) -> None:
+        """Power on and wait for the guest, so that the next VM only follows when this one is back."""
+        vm = self._session.reference("VirtualMachine", moid)
+        run_tasks(self._session, "Powering on", [(name, lambda: vm.PowerOnVM_Task(None))], self._timeout)
+        if wait_for_tools:
+            self._wait(moid, name, "guest.toolsRunningStatus", "guestToolsRunning", "is on, but Tools did not start")
+
+    def cycle(self, moid: str, name: str, tools: str) -> None:
+        """Off and on."""
+        self.off(moid, name, tools)
+        self.on(moid, name, wait_for_tools=tools == "running")
