@@ -1,0 +1,181 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From checked counties and what the cluster has of them to the objects to apply, county by county."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.cht.k3s.plugins.module_utils.cht import credentials as creds
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import Builder, Object
+from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag, is_newer
+from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, upgrade_problem
+
+PEM_START = "-----BEGIN"
+
+
+@dataclass
+class Live:
+    """What the cluster has of all counties, by namespace; empty where there is no cluster yet."""
+
+    secrets: dict[str, Object] = field(default_factory=dict)
+    deployments: dict[str, list[Object]] = field(default_factory=dict)
+    claims: dict[str, dict[str, Object]] = field(default_factory=dict)
+
+    @classmethod
+    def collect(cls, secrets: t.Iterable[Object], deployments: t.Iterable[Object], claims: t.Iterable[Object]) -> Live:
+        """Sort the items of three lists by namespace."""
+        live = cls()
+        for item in secrets:
+            if item["metadata"]["name"] == creds.SECRET_NAME:
+                live.secrets[item["metadata"]["namespace"]] = item
+        for item in deployments:
+            live.deployments.setdefault(item["metadata"]["namespace"], []).append(item)
+        for item in claims:
+            live.claims.setdefault(item["metadata"]["namespace"], {})[item["metadata"]["name"]] = item
+        return live
+
+    def images(self, namespace: str) -> dict[str, str]:
+        """Return container -> image of a namespace's Deployments."""
+        return {
+            container["name"]: container.get("image", "")
+            for deployment in self.deployments.get(namespace, [])
+            for container in deployment["spec"]["template"]["spec"].get("containers", [])
+        }
+
+
+@dataclass
+class Plan:
+    """The objects of one county, or why it has none."""
+
+    county: County
+    objects: list[Object] = field(default_factory=list)
+    error: str = ""
+    notes: list[str] = field(default_factory=list)
+    generated: bool = False
+    secrets: list[str] = field(default_factory=list)
+
+
+class PlanError(Exception):
+    """A county can't be deployed as it is defined; the message says why and what to do."""
+
+
+def read_pem(value: str, what: str, base_dir: str) -> str:
+    """Return PEM text that is given itself or as a file."""
+    if value.lstrip().startswith(PEM_START):
+        return value
+    path = os.path.join(base_dir, os.path.expanduser(value))
+    try:
+        with open(path, encoding="utf-8") as stream:
+            text = stream.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"tls.{what} '{path}' can't be read on the controller: {error}") from error
+    if PEM_START not in text:
+        raise PlanError(f"tls.{what} '{path}' is not PEM: convert it with openssl")
+    return text
+
+
+def read_tls(county: County, base_dir: str) -> dict[str, str] | None:
+    """Return the entries of the TLS Secret when the county brings its certificate, after a look at it."""
+    tls = county["tls"]
+    if tls["mode"] != "files":
+        return None
+    data = {
+        "tls.crt": read_pem(tls["certificate"], "certificate", base_dir),
+        "tls.key": read_pem(tls["private_key"], "private_key", base_dir),
+    }
+    # The ssl module reads files only; both go to a folder that only this user can enter.
+    with tempfile.TemporaryDirectory(prefix="cht-tls-") as folder:
+        paths = []
+        for name, text in data.items():
+            path = os.path.join(folder, name)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as stream:
+                stream.write(text)
+            paths.append(path)
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(paths[0], paths[1], password=lambda: "")
+        except (ssl.SSLError, ValueError) as error:
+            raise PlanError(
+                f"tls.certificate and tls.private_key don't fit together or the key has a passphrase: {error}"
+            ) from error
+    return data
+
+
+def settle_images(county: County, wanted: dict[str, str], live: dict[str, str], on_newer: str) -> tuple[dict[str, str], list[str]]:
+    """Decide which images to write: the definition's, or those that run.
+
+    In 4.x the upgrade service sets images too. A county that was upgraded through CHT's own page is newer than
+    its definition; writing the definition's version would downgrade it, and a downgraded CHT loses data.
+    """
+    cht = {name: image for name, image in live.items() if name in wanted and name != "upgrade-service"}
+    for image in cht.values():
+        problem = upgrade_problem(image_tag(image), county.tag)
+        if problem:
+            raise PlanError(problem)
+    newer = {name: image_tag(image) for name, image in cht.items() if image != wanted[name] and is_newer(image_tag(image), county.tag)}
+    if not newer:
+        return {}, []
+    running = ", ".join(sorted(set(newer.values())))
+    if county.major >= 5 and on_newer != "force":
+        # From 5.0 on nobody but this role sets images; what is newer was set by hand, or the list is out of date.
+        raise PlanError(f"runs {running}, which is newer than the wanted {county.tag}, and CHT can't be downgraded: raise its version in the list")
+    if on_newer == "fail":
+        raise PlanError(f"runs {running}, newer than the wanted {county.tag}: raise its version in the list, or let cht_project_on_newer keep or force it")
+    if on_newer == "force":
+        return {}, [f"downgraded from {running} to {county.tag} as cht_project_on_newer says"]
+    # All of them, not only the newer ones: an upgrade that is under way must not be mixed with another version.
+    return cht, [f"runs {running}, newer than the wanted {county.tag}: kept; raise its version in the list"]
+
+
+def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_dir: str) -> Plan:
+    """Return what to apply for one county; what stands against it becomes the plan's error."""
+    plan = Plan(county)
+    namespace = county.namespace
+    claims = live.claims.get(namespace, {})
+    volumes = [claims[f"{service}-claim0"] for service in county.couchdb_services if f"{service}-claim0" in claims]
+    try:
+        _refuse_other_volumes(county, claims, live.images(namespace))
+        held = live.secrets.get(namespace)
+        settled = creds.settle(county, held, bool(volumes), predict)
+        plan.generated = settled.generated
+        plan.notes.extend(creds.weaknesses(settled))
+        if settled.generated:
+            plan.notes.append(f"credentials {'would be ' if predict else ''}generated and kept in Secret {creds.SECRET_NAME}")
+        data = settled.data(namespace, county["couchdb"]["database"] if county.major >= 5 else "medic")
+        plan.secrets = [data["COUCHDB_PASSWORD"], data["COUCHDB_SECRET"]]
+        tls_data = read_tls(county, base_dir)
+        running = live.images(namespace)
+        wanted = Builder(county, data).wanted_images()
+        images, notes = settle_images(county, wanted, running, on_newer)
+        plan.notes.extend(notes)
+        plan.objects = Builder(county, data, tls_data, images, claims).build()
+    except (creds.CredentialsError, PlanError) as error:
+        plan.error = str(error)
+    return plan
+
+
+def _refuse_other_volumes(county: County, claims: dict[str, Object], running: dict[str, str]) -> None:
+    """Stop a county whose volumes don't fit its definition: CouchDB would start anew with empty ones."""
+    wanted = {f"{service}-claim0" for service in county.couchdb_services}
+    there = {name for name in claims if name.startswith("couchdb-") and name.endswith("-claim0")}
+    if there and not there & wanted:
+        raise PlanError(
+            f"has the volumes {', '.join(sorted(there))} of another CouchDB mode than couchdb.mode '{county['couchdb']['mode']}': "
+            "CouchDB would start empty; put the mode back, or move the data first (see docs/counties.md)"
+        )
+    if there - wanted:
+        raise PlanError(f"has more CouchDB volumes ({', '.join(sorted(there - wanted))}) than couchdb.nodes {county['couchdb']['nodes']}: CouchDB nodes can't be taken away")
+    started = any(name.startswith("cht-couchdb") for name in running)
+    if there and wanted - there and started:
+        # Without a CouchDB that ever ran, an interrupted first run left them, and this one goes on.
+        # Else a volume is gone, or more nodes than before: CouchDB with one copy of each shard survives neither by itself.
+        raise PlanError(
+            f"lacks the CouchDB volumes {', '.join(sorted(wanted - there))} while others are there: restore them from a backup, "
+            "or put couchdb.nodes back; CouchDB does not move data onto new nodes by itself"
+        )

@@ -1,0 +1,104 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How far the pods of a county are, and what stands in their way."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+Object = dict[str, t.Any]
+
+# Reasons of a waiting container that don't go away by waiting; a county shows them at once.
+_STUCK = (
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of one county's Deployments."""
+
+    ready: int
+    total: int
+    obstacle: str = ""
+
+    @property
+    def done(self) -> bool:
+        return self.total > 0 and self.ready == self.total
+
+
+def deployment_ready(deployment: Object) -> bool:
+    """Tell whether every pod of a Deployment is of its present template, ready, and none of an older one is left."""
+    status, wanted = deployment.get("status") or {}, (deployment.get("spec") or {}).get("replicas", 1)
+    if (status.get("observedGeneration") or 0) < (deployment["metadata"].get("generation") or 0):
+        return False
+    counts = [status.get(key) or 0 for key in ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")]
+    return all(count == wanted for count in counts)
+
+
+def _short(text: str, limit: int = 300) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _deployment_obstacle(deployment: Object) -> str:
+    for condition in (deployment.get("status") or {}).get("conditions") or []:
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            return f"{deployment['metadata']['name']}: {condition.get('message') or condition.get('reason')}"
+    return ""
+
+
+def _pod_obstacle(pod: Object) -> tuple[int, str]:
+    """Return how telling an obstacle is (lower tells more) and its text."""
+    name, status = pod["metadata"]["name"], pod.get("status") or {}
+    for container in (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or []):
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in _STUCK:
+            return 0, f"pod {name}, container {container['name']}: {waiting['reason']}: {waiting.get('message', '')} (image {container.get('image', '?')})"
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return 1, f"pod {name} has no agent: {condition.get('message') or condition.get('reason')}"
+    for container in status.get("containerStatuses") or []:
+        if not container.get("ready"):
+            restarts = container.get("restartCount") or 0
+            again = f", restarted {restarts} times" if restarts else ""
+            return 3, f"pod {name}, container {container['name']} is not ready{again}"
+    return 4, f"pod {name} is {status.get('phase', 'unknown')}"
+
+
+def judge(deployments: list[Object], pods: t.Iterable[Object] = (), claims: t.Iterable[Object] = (), total: int | None = None) -> Progress:
+    """Return the progress of one county; `pods` and `claims` only serve to name the obstacle."""
+    ready = sum(1 for deployment in deployments if deployment_ready(deployment))
+    count = max(len(deployments), total or 0)
+    if ready == count and count:
+        return Progress(ready, count)
+    obstacles: list[tuple[int, str]] = []
+    for claim in claims:
+        if (claim.get("status") or {}).get("phase") == "Pending":
+            storage_class = claim.get("spec", {}).get("storageClassName", "")
+            obstacles.append((2, f"claim {claim['metadata']['name']} is Pending (StorageClass {storage_class})"))
+    for deployment in deployments:
+        text = _deployment_obstacle(deployment)
+        if text:
+            obstacles.append((0, text))
+    unready = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp") and not _pod_ready(pod)]
+    obstacles.extend(_pod_obstacle(pod) for pod in unready)
+    if not obstacles:
+        names = sorted(item["metadata"]["name"] for item in deployments if not deployment_ready(item))
+        obstacles.append((9, f"not ready yet: {', '.join(names) or 'no Deployment is there'}"))
+    return Progress(ready, count, _short(min(obstacles)[1]))
+
+
+def _pod_ready(pod: Object) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(item.get("type") == "Ready" and item.get("status") == "True" for item in conditions)

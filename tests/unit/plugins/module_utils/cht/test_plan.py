@@ -1,0 +1,201 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From definitions and what runs to objects: credentials, images, volumes."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.cht.k3s.plugins.module_utils.cht import credentials as creds
+from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live, Plan, plan_county
+from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import PUBLISHED_SECRET, County, read_counties
+
+
+def read(**more: t.Any) -> County:
+    counties, problems = read_counties([{"name": "nairobi", "host": "nairobi.health.example", "version": "4.22.0", **more}], None)
+    assert not problems, problems
+    return counties[0]
+
+
+def plan(live: Live | None = None, on_newer: str = "keep", predict: bool = False, base_dir: str = "/", **more: t.Any) -> Plan:
+    return plan_county(read(**more), live or Live(), on_newer, predict, base_dir)
+
+
+def data(found: Plan) -> dict[str, str]:
+    secret = next(item for item in found.objects if item["kind"] == "Secret")
+    return creds.decode_secret(secret)
+
+
+def live_secret(**entries: str) -> dict[str, t.Any]:
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in entries.items()}
+    return {"metadata": {"name": creds.SECRET_NAME, "namespace": "nairobi"}, "data": encoded}
+
+
+HELD = {"COUCHDB_USER": "medic", "COUCHDB_PASSWORD": "kept-password", "COUCHDB_SECRET": "kept-secret-0000000", "COUCHDB_UUID": "kept-uuid-00000000"}
+
+
+def claim(name: str) -> dict[str, t.Any]:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "4Gi"}}}
+    return {"metadata": {"name": name, "namespace": "nairobi"}, "spec": spec}
+
+
+def deployment(container: str, image: str) -> dict[str, t.Any]:
+    return {
+        "metadata": {"name": container, "namespace": "nairobi"},
+        "spec": {"template": {"spec": {"containers": [{"name": container, "image": image}]}}},
+    }
+
+
+def test_credentials_are_generated_once_and_strong() -> None:
+    first, second = plan(), plan()
+    assert first.generated
+    one, two = data(first), data(second)
+    assert len(one["COUCHDB_PASSWORD"]) == 32 and one["COUCHDB_PASSWORD"] != two["COUCHDB_PASSWORD"]
+    assert len({one["COUCHDB_SECRET"], one["COUCHDB_UUID"], two["COUCHDB_SECRET"], two["COUCHDB_UUID"]}) == 4
+    assert one["COUCH_URL"] == f"http://medic:{one['COUCHDB_PASSWORD']}@haproxy.nairobi.svc.cluster.local:5984/medic"
+
+
+def test_check_mode_generates_nothing() -> None:
+    found = data(plan(predict=True))
+    assert {found[key] for key in ("COUCHDB_PASSWORD", "COUCHDB_SECRET", "COUCHDB_UUID")} == {creds.PLACEHOLDER}
+
+
+def test_credentials_of_the_cluster_are_kept() -> None:
+    found = plan(Live.collect([live_secret(**HELD)], [], []))
+    assert not found.generated
+    assert {key: data(found)[key] for key in HELD} == HELD
+
+
+def test_a_user_other_than_the_default_is_kept_too() -> None:
+    found = plan(Live.collect([live_secret(**{**HELD, "COUCHDB_USER": "admin"})], [], []))
+    assert not found.error and data(found)["COUCHDB_USER"] == "admin"
+
+
+def test_given_credentials_are_used() -> None:
+    found = plan(credentials={"user": "admin", "password": "given-password", "secret": "given-secret-0000", "uuid": "given-uuid-000000"})
+    assert not found.generated
+    assert data(found)["COUCHDB_PASSWORD"] == "given-password"
+    assert data(found)["COUCH_URL"].startswith("http://admin:given-password@")
+
+
+def test_another_password_in_the_list_does_not_lock_cht_out() -> None:
+    found = plan(Live.collect([live_secret(**HELD)], [], []), credentials={"password": "other-password"})
+    assert "credentials.password differs from what Secret cht-couchdb-credentials holds" in found.error
+    assert not found.objects
+    assert "other-password" not in found.error and "kept-password" not in found.error
+
+
+def test_volumes_without_their_secret_get_no_new_credentials() -> None:
+    claims = [claim(f"couchdb-{number}-claim0") for number in (1, 2, 3)]
+    found = plan(Live.collect([], [], claims))
+    assert "Secret cht-couchdb-credentials is gone but the volumes of CouchDB are there" in found.error
+    given = {"password": "given-password", "secret": "given-secret-0000", "uuid": "given-uuid-000000"}
+    assert not plan(Live.collect([], [], claims), credentials=given).error
+
+
+def test_published_secret_of_an_adopted_county_is_reported() -> None:
+    found = plan(Live.collect([live_secret(**{**HELD, "COUCHDB_SECRET": PUBLISHED_SECRET})], [], []))
+    assert not found.error
+    assert any("published with cht-chart-4x" in note for note in found.notes)
+
+
+def images(found: Plan) -> set[str]:
+    return {
+        container["image"].rsplit(":", 1)[1]
+        for item in found.objects
+        if item["kind"] == "Deployment"
+        for container in item["spec"]["template"]["spec"]["containers"]
+        if container["name"] != "upgrade-service"
+    }
+
+
+RUNNING = ("cht-api", "cht-sentinel", "cht-haproxy", "cht-haproxy-healthcheck", "cht-couchdb-1", "cht-couchdb-2", "cht-couchdb-3")
+
+
+def running(tag: str, *, registry: str = "public.ecr.aws/medic") -> Live:
+    return Live.collect([live_secret(**HELD)], [deployment(name, f"{registry}/{name}:{tag}") for name in RUNNING], [])
+
+
+def test_an_older_county_is_upgraded() -> None:
+    assert images(plan(running("4.20.0"))) == {"4.22.0"}
+
+
+def test_a_county_upgraded_by_its_own_page_is_kept_and_reported() -> None:
+    found = plan(running("4.23.0"))
+    assert images(found) == {"4.23.0"}
+    assert found.notes == ["runs 4.23.0, newer than the wanted 4.22.0: kept; raise its version in the list"]
+
+
+def test_a_half_upgraded_county_is_left_as_it_is() -> None:
+    live = running("4.20.0")
+    live.deployments["nairobi"][0] = deployment("cht-api", "public.ecr.aws/medic/cht-api:4.23.0")
+    assert images(plan(live)) == {"4.20.0", "4.23.0"}
+
+
+def test_newer_can_fail_or_be_forced() -> None:
+    assert "runs 4.23.0, newer than the wanted 4.22.0" in plan(running("4.23.0"), on_newer="fail").error
+    forced = plan(running("4.23.0"), on_newer="force")
+    assert images(forced) == {"4.22.0"} and "downgraded" in forced.notes[0]
+
+
+def test_the_same_version_from_another_registry_is_no_newer_one() -> None:
+    found = plan(running("4.22.0", registry="mirror.example"))
+    assert images(found) == {"4.22.0"} and not found.notes
+
+
+def test_5x_is_owned_by_the_role_and_never_downgraded_silently() -> None:
+    live = running("5.2.0")
+    assert "newer than the wanted 5.1.0, and CHT can't be downgraded" in plan(live, version="5.1.0").error
+    assert not plan(live, version="5.1.0", on_newer="force").error
+    assert images(plan(live, version="5.3.0")) == {"5.3.0"}
+
+
+def test_too_old_a_version_is_not_taken_to_5x() -> None:
+    assert "can't go to 5.0.0 in one step" in plan(running("4.4.1"), version="5.0.0").error
+
+
+def test_a_changed_couchdb_mode_does_not_start_an_empty_database() -> None:
+    found = plan(Live.collect([live_secret(**HELD)], [], [claim("couchdb-claim0")]))
+    assert "another CouchDB mode" in found.error
+    three = [claim(f"couchdb-{number}-claim0") for number in (1, 2, 3)]
+    fewer = plan(Live.collect([live_secret(**HELD)], [], three), couchdb={"nodes": 2})
+    assert "can't be taken away" in fewer.error
+
+
+def test_a_lost_volume_is_not_replaced_by_an_empty_one_but_an_interrupted_run_goes_on() -> None:
+    claims = [claim("couchdb-1-claim0")]
+    assert not plan(Live.collect([live_secret(**HELD)], [], claims)).error
+    started = Live.collect([live_secret(**HELD)], [deployment("cht-couchdb-1", "x/cht-couchdb:4.22.0")], claims)
+    assert "lacks the CouchDB volumes couchdb-2-claim0, couchdb-3-claim0" in plan(started).error
+
+
+@pytest.fixture(name="certificate")
+def fixture_certificate(tmp_path: Path) -> Path:
+    for name in ("one", "two"):
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+        command += ["-subj", f"/CN={name}", "-keyout", str(tmp_path / f"{name}.key"), "-out", str(tmp_path / f"{name}.crt")]
+        subprocess.run(command, check=True, capture_output=True)
+    return tmp_path
+
+
+def test_a_certificate_is_read_from_files_or_text(certificate: Path) -> None:
+    files = plan(base_dir=str(certificate), tls={"mode": "files", "certificate": "one.crt", "private_key": "one.key"})
+    text = plan(tls={"mode": "files", "certificate": (certificate / "one.crt").read_text(), "private_key": (certificate / "one.key").read_text()})
+    for found in (files, text):
+        assert not found.error
+        tls = next(item for item in found.objects if item["metadata"]["name"] == "api-tls-secret")
+        assert tls["type"] == "kubernetes.io/tls"
+        assert creds.decode_secret(tls)["tls.key"].startswith("-----BEGIN")
+
+
+def test_a_key_of_another_certificate_is_refused(certificate: Path) -> None:
+    found = plan(base_dir=str(certificate), tls={"mode": "files", "certificate": "one.crt", "private_key": "two.key"})
+    assert "don't fit together" in found.error
+    missing = plan(base_dir=str(certificate), tls={"mode": "files", "certificate": "three.crt", "private_key": "two.key"})
+    assert "three.crt' can't be read" in missing.error

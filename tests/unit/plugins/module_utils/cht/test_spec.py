@@ -1,0 +1,164 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a county's definition may say, and what is said to who wrote it wrong."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import (
+    PUBLISHED_SECRET,
+    PUBLISHED_UUID,
+    read_counties,
+    secret_values,
+    upgrade_problem,
+)
+
+
+def county(**more: t.Any) -> dict[str, t.Any]:
+    return {"name": "nairobi", "host": "nairobi.health.example", "version": "4.22.0", **more}
+
+
+def problems_of(*entries: t.Any, defaults: t.Any = None) -> list[str]:
+    return [str(problem) for problem in read_counties(list(entries), defaults)[1]]
+
+
+def test_three_lines_are_enough_and_the_guide_s_values_are_filled_in() -> None:
+    counties, problems = read_counties([county()], None)
+    assert not problems
+    assert counties[0].namespace == "nairobi"
+    assert counties[0].couchdb_services == ["couchdb-1", "couchdb-2", "couchdb-3"]
+    assert counties[0]["couchdb"]["storage"] == "4Gi"
+    assert counties[0]["couchdb"]["storage_class"] == "vmware-sc"
+    assert counties[0].tag == "4.22.0"
+
+
+def test_defaults_are_shared_level_by_level() -> None:
+    defaults = {"version": "5.2.0", "couchdb": {"mode": "single", "storage": "10Gi"}, "images": {"registry": "mirror.example/medic"}}
+    counties, problems = read_counties(
+        [{"name": "kisumu", "host": "kisumu.health.example", "couchdb": {"storage": "20Gi"}}], defaults
+    )
+    assert not problems
+    assert counties[0].version == "5.2.0"
+    assert counties[0].couchdb_services == ["couchdb"]
+    assert counties[0]["couchdb"]["storage"] == "20Gi"
+    assert counties[0]["images"]["registry"] == "mirror.example/medic"
+
+
+def test_one_county_can_not_change_the_defaults_of_the_next() -> None:
+    counties, problems = read_counties([county(), county(name="kisumu", host="kisumu.health.example")], None)
+    assert not problems
+    counties[0]["placement"]["nodes"].append("agent-1")
+    assert counties[1]["placement"]["nodes"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hots": "x"}, "county 'nairobi': unknown key 'hots': did you mean 'host'?"),
+        ({"couchdb": {"storge": "4Gi"}}, "unknown key 'couchdb.storge': did you mean 'storage'?"),
+        ({"couchdb": {"storage": "4GB"}}, "couchdb.storage '4GB' is not a quantity: write it as '4Gi'"),
+        ({"couchdb": {"storage": 4}}, "couchdb.storage '4' is less than 1Mi: give the size with its unit"),
+        ({"couchdb": {"mode": "cluster"}}, "couchdb.mode 'cluster' is none of: clustered, single (did you mean 'clustered'?)"),
+        ({"couchdb": {"nodes": 1}}, "couchdb.nodes '1' is not between 2 and 9"),
+        ({"couchdb": {"nodes": "three"}}, "couchdb.nodes 'three' is not a whole number"),
+        ({"couchdb": "single"}, "couchdb must be a dictionary, not a str"),
+        ({"host": "https://nairobi.health.example"}, "is not a host name"),
+        ({"host": ""}, "'host' is missing"),
+        ({"version": "4.22"}, "version '4.22' is not a version of CHT: write all three numbers"),
+        ({"version": 4.22}, "version '4.22' was read by YAML as a number: put it in quotes"),
+        ({"version": "3.17.0"}, "is not supported: this collection deploys CHT 4.x and 5.x"),
+        ({"namespace": "kube-system"}, "is a namespace of the cluster itself"),
+        ({"namespace": "Nairobi"}, "is not a name that Kubernetes takes"),
+        ({"credentials": {"secret": PUBLISHED_SECRET}}, "credentials.secret is the secret published with cht-chart-4x: run uuidgen"),
+        ({"credentials": {"uuid": PUBLISHED_UUID}}, "credentials.uuid is the uuid published with cht-chart-4x"),
+        ({"credentials": {"password": "password"}}, "credentials.password is a published example"),
+        ({"credentials": {"password": "p@ss w0rd/long"}}, "has characters that CHT's start scripts break"),
+        ({"credentials": {"password": "Short1"}}, "is shorter than 12 characters"),
+        ({"credentials": {"user": "me@here"}}, "credentials.user 'me@here' is not a name"),
+        ({"tls": {"mode": "files", "certificate": "a.crt"}}, "tls.mode is 'files' but tls.private_key is missing"),
+        ({"tls": {"certificate": "a.crt", "private_key": "a.key"}}, "but tls.mode is 'none': set it to 'files'"),
+        ({"placement": {"nodes": ["agent-1", "agent-2"]}}, "placement.nodes has 2 names: give 1, or 3"),
+        ({"images": {"tag": "5.0.0"}}, "images.tag '5.0.0' is of another major version than version '4.22.0'"),
+        ({"resources": {"api": {"requests": {"cpu": "lots"}}}}, "resources.api.requests has 'cpu: lots', which is not a quantity"),
+        (
+            {"resources": {"api": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}},
+            "resources.api.requests.memory '2Gi' is more than its limit '1Gi'",
+        ),
+        ({"resources": {"apii": {}}}, "unknown key 'resources.apii': did you mean 'api'?"),
+        ({"quota": {"pods": "many"}}, "quota has 'pods: many', which is not a quantity"),
+        ({"network_policy": "maybe"}, "network_policy 'maybe' is neither true nor false"),
+    ],
+)
+def test_a_wrong_value_is_named_with_the_county_and_what_to_do(change: dict[str, t.Any], message: str) -> None:
+    found = problems_of(county(**change))
+    assert len(found) == 1, found
+    assert found[0].startswith("county 'nairobi': ")
+    assert message in found[0]
+
+
+def test_all_problems_of_all_counties_are_found_at_once() -> None:
+    found = problems_of(
+        county(versoin="1"),
+        {"name": "kisumu", "host": "KISUMU", "version": "x"},
+        "mombasa",
+        county(name="embu", host="embu.health.example"),
+    )
+    assert [text.split(":")[0] for text in found] == [
+        "county 'nairobi'",
+        "county 'kisumu'",
+        "county 'kisumu'",
+        "county 'number 3 of the list'",
+    ]
+
+
+def test_good_counties_are_returned_beside_bad_ones() -> None:
+    counties, problems = read_counties([county(bad=1), county(name="embu", host="embu.health.example")], None)
+    assert [item.name for item in counties] == ["embu"]
+    assert len(problems) == 1
+
+
+def test_two_counties_can_not_share_host_or_namespace_or_name() -> None:
+    found = problems_of(
+        county(), county(name="kisumu"), county(name="embu", host="e.health.example", namespace="kisumu"), county(host="n2.health.example")
+    )
+    assert "county 'nairobi': is in the list 2 times: names must be unique" in found
+    assert "county 'kisumu': host 'nairobi.health.example' is also that of 'nairobi': each county needs its own" in found
+    assert "county 'kisumu': namespace 'kisumu' is also that of 'embu': each county needs its own" in found
+    assert "county 'embu': namespace 'kisumu' is also that of 'kisumu': each county needs its own" in found
+
+
+def test_a_bad_default_is_told_once() -> None:
+    found = problems_of(county(), county(name="kisumu", host="k.health.example"), defaults={"couchdb": {"mod": "x"}, "host": "a.b"})
+    assert found == [
+        "county '(defaults of all)': unknown key 'couchdb.mod': did you mean 'mode'?",
+        "county '(defaults of all)': 'host' can't be shared by all counties",
+    ]
+
+
+def test_a_quoted_false_is_false() -> None:
+    counties, problems = read_counties([county(network_policy="false")], None)
+    assert not problems
+    assert counties[0]["network_policy"] is False
+
+
+def test_no_message_shows_a_secret() -> None:
+    found = problems_of(county(credentials={"password": "my secret", "secret": "tooshort", "uuid": "also short"}))
+    assert len(found) == 3
+    assert not any("my secret" in text or "tooshort" in text or "also short" in text for text in found)
+
+
+def test_secret_values_are_found_even_in_bad_definitions() -> None:
+    entries = [county(bad=1, credentials={"password": "abc"}), "nonsense", county(tls={"private_key": "KEY"}), {"credentials": "x"}]
+    assert secret_values(entries) == ["abc", "KEY"]
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted", "refused"),
+    [("4.4.2", "5.0.0", True), ("4.5.0", "5.0.0", False), ("4.2.0", "4.22.0", False), ("branch", "5.0.0", False), ("", "5.0.0", False)],
+)
+def test_old_versions_need_a_step_between(live: str, wanted: str, refused: bool) -> None:
+    assert bool(upgrade_problem(live, wanted)) is refused
