@@ -12,7 +12,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cht.k3s.plugins.module_utils.inputs import Inputs, group_problems, load_role_options
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import HOST_VARS
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import HOST_VARIABLES
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # Set by Ansible itself from extra arguments of a run, never by people.
@@ -29,7 +29,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         roles = load_role_options(ROLES, yaml.safe_load)
-        inputs = Inputs(roles, [*HOST_VARS, INVENTORY_ERROR])
+        inputs = Inputs(roles, [*HOST_VARIABLES, INVENTORY_ERROR])
         hostvars = task_vars["hostvars"]
         groups = {name: list(hosts) for name, hosts in task_vars.get("groups", {}).items()}
 

@@ -48,7 +48,7 @@ def test_untrusted_certificate(layout: Layout, tmp_path: Path) -> None:
 
 def test_no_vm_matches(layout: Layout, tmp_path: Path) -> None:
     source = tmp_path / "vsphere.yml"
-    source.write_text("plugin: cht.k3s.vsphere\nfolder: /no-such-dc/vm/nothing\n")
+    source.write_text("plugin: cht.k3s.vsphere\nfolders: [/no-such-dc/vm/nothing]\n")
     run = layout.lab.playbook(inventory=str(source), name=f"bad-empty-{layout.name}").expect(1)
     assert run.changed == [] and "/no-such-dc/vm/nothing" in run.output
 
