@@ -1,0 +1,62 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What differs from machine to machine in the lab: places of the programs, limits that can't be raised there."""
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+from . import stamp
+
+SETTINGS = pathlib.Path("/etc/lab-k3s/settings.json")
+
+DEFAULTS: dict[str, Any] = {
+    "bin_root": "/opt/lab/k8s",
+    # kubelet's own settings that a container without CAP_SYS_RESOURCE and with cgroup v1 needs
+    "kubelet": {
+        "cgroupDriver": "cgroupfs",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "oomScoreAdj": 0,
+        "makeIPTablesUtilChains": False,
+        "enforceNodeAllocatable": ["pods"],
+    },
+    "etcd_args": ["unsafe-no-fsync=true"],
+    "containerd": {
+        "restrict_oom_score_adj": True,
+        "disable_apparmor": True,
+        "disable_hugetlb_controller": True,
+    },
+    "containerd_bin": "/usr/bin/containerd",
+    "cni_bin_dir": "/usr/lib/cni",
+    "supervisor_port": 6440,
+    "images": {
+        "coredns": "rancher/mirrored-coredns-coredns:1.14.3",
+        "traefik": "rancher/mirrored-library-traefik:3.6.12",
+    },
+}
+
+
+def load() -> dict[str, Any]:
+    data = json.loads(json.dumps(DEFAULTS))
+    if SETTINGS.is_file():
+        given = json.loads(SETTINGS.read_text(encoding="utf-8"))
+        data["images"].update(given.pop("images", {}))
+        data.update(given)
+    return data
+
+
+_settings: dict[str, Any] | None = None
+
+
+def get(key: str) -> Any:
+    global _settings
+    if _settings is None:
+        _settings = load()
+    return _settings[key]
+
+
+def program(name: str) -> str:
+    return str(pathlib.Path(get("bin_root")) / stamp.KUBERNETES / name)

@@ -1,0 +1,221 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The supervisor's HTTPS API: what joining servers and agents talk to.
+
+k3s serves it on 6443 together with the API server. Here the API server itself listens on
+6443, so this has a port of its own (6440); joins to https://X:6443 are led to it.
+"""
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import pathlib
+import secrets
+import socket
+import ssl
+import threading
+from typing import Any
+
+from . import log, nodepassword, pki
+from .etcd import EtcdError
+from .kube import ApiError
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], handler: type, context: ssl.SSLContext):
+        self.tls_context = context
+        super().__init__(address, handler)
+
+    def finish_request(self, request: socket.socket, client_address: Any) -> None:
+        # the handshake belongs into the request's thread: a client that stalls must not block the rest
+        request.settimeout(20)
+        try:
+            secured = self.tls_context.wrap_socket(request, server_side=True)
+        except (OSError, ssl.SSLError):
+            return
+        try:
+            self.RequestHandlerClass(secured, client_address, self)
+        finally:
+            try:
+                secured.close()
+            except OSError:
+                pass
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.debug(f"supervisor: request from {client_address} failed")
+
+
+def start(owner: Any, port: int) -> None:
+    """`owner` is the Server: it knows the files, the passwords and the state."""
+    tls = owner.tls
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(str(tls / "serving-supervisor.crt"), str(tls / "serving-supervisor.key"))
+    context.load_verify_locations(str(tls / "client-ca.crt"))
+    context.verify_mode = ssl.CERT_OPTIONAL
+    handler = type("Handler", (_Handler,), {"owner": owner})
+    server = _Server(("0.0.0.0", port), handler, context)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 5}, name="supervisor", daemon=True).start()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    owner: Any = None
+    server_version = "k3s"
+    sys_version = ""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class' name
+        return
+
+    # -- who asks
+
+    def identity(self) -> str:
+        """'server', 'node', 'kubelet:NAME', '' when unknown; None-like 'bad' for wrong credentials."""
+        header = self.headers.get("Authorization", "")
+        if header.startswith("Basic "):
+            try:
+                user, _sep, password = base64.b64decode(header[6:]).decode().partition(":")
+            except ValueError:
+                return "bad"
+            expected = {"server": self.owner.password, "node": self.owner.agent_password}.get(user)
+            if expected is not None and secrets.compare_digest(expected.encode(), password.encode()):
+                return user
+            if user == "node" and secrets.compare_digest(self.owner.password.encode(), password.encode()):
+                return user
+            if user == "bootstrap" and self.owner.bootstrap_token(password):
+                return "node"
+            log.error(f"Failed to authenticate request from {self.client_address[0]}:{self.client_address[1]}: "
+                      "invalid username/password combination")
+            return "bad"
+        cert = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else None
+        for group in (cert or {}).get("subject", ()):
+            for key, value in group:
+                if key == "commonName" and value.startswith("system:node:"):
+                    return "kubelet:" + value[12:]
+        return ""
+
+    # -- answers
+
+    def reply(self, code: int, body: bytes, kind: str = "text/plain") -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def status(self, code: int, message: str) -> None:
+        reason = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 503: "ServiceUnavailable"}.get(code, "InternalError")
+        body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code}
+        self.reply(code, json.dumps(body).encode(), "application/json")
+
+    def json(self, data: Any) -> None:
+        self.reply(200, json.dumps(data).encode(), "application/json")
+
+    def do_GET(self) -> None:
+        self.handle_any(b"")
+
+    def do_POST(self) -> None:
+        self.handle_any(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+
+    do_PUT = do_POST
+
+    def handle_any(self, body: bytes) -> None:
+        try:
+            self.route(body)
+        except nodepassword.Rejected as err:
+            self.status(403, str(err))
+        except (ApiError, EtcdError) as err:
+            self.status(503, str(err))
+        except (BrokenPipeError, ConnectionError):
+            pass
+        except Exception as err:  # noqa: BLE001 - the answer must go out
+            log.error(f"supervisor: {self.path}: {err}")
+            self.status(500, str(err))
+
+    def route(self, body: bytes) -> None:
+        path = self.path.split("?")[0]
+        owner = self.owner
+        if path == "/ping":
+            return self.reply(200, b"pong")
+        if path == "/cacerts":
+            return self.reply(200, (owner.tls / "server-ca.crt").read_bytes())
+        who = self.identity()
+        if path == "/db/info" and not who and self.client_address[0] == "127.0.0.1":
+            who = "server"
+        if who in ("", "bad"):
+            return self.status(401, "not authorized")
+        server_only = {
+            "/v1-k3s/server-bootstrap": self.bootstrap, "/db/info": self.members, "/v1-k3s/encrypt/status": self.encryption,
+            "/v1-k3s/encrypt/config": self.encryption, "/v1-k3s/token": self.rotate_token, "/db/snapshot": self.snapshot,
+        }
+        if path in server_only:
+            if who != "server":
+                return self.status(403, "forbidden")
+            return server_only[path](body)
+        files = {"/v1-k3s/client-ca.crt": "client-ca.crt", "/v1-k3s/server-ca.crt": "server-ca.crt"}
+        if path in files:
+            return self.reply(200, (owner.tls / files[path]).read_bytes())
+        shared = {
+            "/v1-k3s/config": lambda _b: self.json(owner.shared_config()),
+            "/v1-k3s/apiservers": lambda _b: self.json(owner.api_servers()),
+            "/v1-k3s/readyz": lambda _b: self.readyz(),
+            "/v1-k3s/serving-kubelet.crt": self.serving_kubelet,
+            "/v1-k3s/client-kubelet.crt": self.client_kubelet,
+            "/v1-k3s/client-kube-proxy.crt": lambda b: self.signed(b, "client-ca", pki.subject("system:kube-proxy"), None, "clientAuth"),
+            "/v1-k3s/client-k3s-controller.crt": lambda b: self.signed(b, "client-ca", pki.subject("system:k3s-controller"), None, "clientAuth"),
+        }
+        if path in shared:
+            return shared[path](body)
+        return self.status(404, "404 page not found")
+
+    def readyz(self) -> None:
+        if self.owner.api_ready.is_set():
+            return self.reply(200, b"ok")
+        return self.status(503, "runtime core not ready")
+
+    def bootstrap(self, _body: bytes) -> None:
+        self.json(self.owner.bootstrap_data())
+
+    def members(self, _body: bytes) -> None:
+        rows = [{"name": member.get("name", ""), "peerURLs": member.get("peerURLs", []), "clientURLs": member.get("clientURLs", []),
+                 "isLearner": bool(member.get("isLearner"))} for member in self.owner.etcd.members()]
+        self.json({"members": rows})
+
+    def encryption(self, _body: bytes) -> None:
+        self.json({"stage": "start", "enable": bool(self.owner.options["secrets-encryption"])})
+
+    def rotate_token(self, body: bytes) -> None:
+        self.owner.rotate_token(json.loads(body or b"{}").get("newToken", ""))
+        self.reply(200, b"")
+
+    def snapshot(self, body: bytes) -> None:
+        self.json(self.owner.snapshots.request(json.loads(body or b"{}")))
+
+    def node(self) -> tuple[str, list[str]]:
+        name = self.headers.get("k3s-Node-Name", "")
+        password = self.headers.get("k3s-Node-Password", "")
+        ips = [part for part in self.headers.get("k3s-Node-IP", "").split(",") if part]
+        if not name or not password:
+            raise nodepassword.Rejected("node name or password not set")
+        if not self.owner.api_ready.is_set():
+            raise ApiError(503, "runtime core not ready")
+        nodepassword.ensure(self.owner.client, name, password)
+        return name, ips
+
+    def serving_kubelet(self, body: bytes) -> None:
+        name, ips = self.node()
+        self.signed(body, "server-ca", pki.subject(name), pki.names([name, "127.0.0.1", *ips]), "serverAuth")
+
+    def client_kubelet(self, body: bytes) -> None:
+        name, _ips = self.node()
+        self.signed(body, "client-ca", pki.subject(f"system:node:{name}", "system:nodes"), None, "clientAuth")
+
+    def signed(self, csr: bytes, ca: str, subj: str, sans: list[str] | None, usage: str) -> None:
+        if not csr:
+            return self.status(400, "certificate request missing")
+        stem = self.owner.tls / ca
+        crt = pki.sign(csr, stem, subj, sans, usage) + pathlib.Path(f"{stem}.crt").read_bytes()
+        return self.reply(200, crt)

@@ -1,0 +1,80 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tokens: the short and the secure form, and the hash of the cluster's CA in the latter."""
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import re
+import secrets
+
+from .log import Fatal
+
+_BOOTSTRAP = re.compile(r"^[a-z0-9]{6}\.[a-z0-9]{16}$")
+
+
+class TokenError(Exception):
+    """k3s' message about a token."""
+
+
+@dataclasses.dataclass
+class Token:
+    user: str
+    password: str
+    ca_hash: str = ""
+
+
+def ca_hash(pem: bytes) -> str:
+    """SHA256 of the file if it holds one certificate, else of the root's DER."""
+    blocks = re.findall(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", pem, re.S)
+    if len(blocks) > 1:
+        return hashlib.sha256(base64.b64decode(blocks[-1])).hexdigest()
+    return hashlib.sha256(pem).hexdigest()
+
+
+def parse(text: str, user: str) -> Token:
+    text = (text or "").strip()
+    if not text:
+        raise TokenError("token must not be empty")
+    found_hash = ""
+    if text.startswith("K10"):
+        body = text[3:]
+        found_hash, sep, rest = body.partition("::")
+        if not sep:
+            raise TokenError("invalid token format")
+        if len(found_hash) != 64:
+            raise TokenError("invalid token CA hash length")
+        text = rest
+        if _BOOTSTRAP.match(text):
+            return Token("bootstrap", text, found_hash)
+        name, sep, password = text.partition(":")
+        if not sep or not password:
+            raise TokenError("invalid token format")
+        return Token(name, password, found_hash)
+    if text.startswith("K1"):
+        raise TokenError("invalid token format")
+    if _BOOTSTRAP.match(text):
+        return Token("bootstrap", text)
+    return Token(user, text)
+
+
+def password_of(text: str) -> str:
+    try:
+        return parse(text, "server").password
+    except TokenError as err:
+        raise Fatal(f"Error: preparing server: {err}") from None
+
+
+def secure(pem: bytes, user: str, password: str) -> str:
+    return f"K10{ca_hash(pem)}::{user}:{password}"
+
+
+def check_hash(token: Token, pem: bytes) -> None:
+    if token.ca_hash and token.ca_hash != ca_hash(pem):
+        raise TokenError(f"token CA hash does not match the Cluster CA certificate hash: {token.ca_hash} != {ca_hash(pem)}")
+
+
+def random_password() -> str:
+    return secrets.token_hex(16)
