@@ -45,6 +45,8 @@ def _selected(description: Description, names: str | None) -> list[Vm]:
 
 def environment(description: Description) -> dict[str, str]:
     """What a program in the lab finds in its environment: the same variables that AWX' vCenter credential sets, and the lab's own."""
+    from . import vcenter as center  # pylint: disable=import-outside-toplevel
+
     user = description.vcenter.users[0]
     collections = os.environ.get("ANSIBLE_COLLECTIONS_PATH") or str(paths.CACHE / "collections")
     venv = paths.CACHE / "venv" / "bin"
@@ -52,7 +54,7 @@ def environment(description: Description) -> dict[str, str]:
         "VMWARE_HOST": description.vcenter.address,
         "VMWARE_PORT": str(description.vcenter.port),
         "VMWARE_USER": user.name,
-        "VMWARE_PASSWORD": user.password,
+        "VMWARE_PASSWORD": center.passwords(description)[user.name],
         "VMWARE_VALIDATE_CERTS": "true",
         "VMWARE_CA_PATH": str(paths.CA_CERT),
         "LAB_STATE": str(paths.STATE),
@@ -97,7 +99,8 @@ def up(args: argparse.Namespace) -> int:
         for vm in off:
             node.start(vm, description)
         node.wait([vm for vm in wanted if vm.powered_on and not node.paused(vm)])
-        services.power(description)
+        if not args.vms_only:
+            services.power(description)
     say(f"lab: {len(off)} machines started, {len(wanted)} reachable at {time.monotonic() - started:.1f} s")
     return 0
 
@@ -234,7 +237,7 @@ def vcenter(args: argparse.Namespace) -> int:
     description = current()
     with exclusive():
         network.enter()
-        for line in services.vcenter(description, args.action, args.value):
+        for line in services.vcenter(description, args.action, args.value, args.user):
             print(line)
     return 0
 
@@ -283,7 +286,8 @@ def parser() -> argparse.ArgumentParser:
     item.add_argument("peer", nargs="?")
     item = verb("vcenter", vcenter, "change or ask vCenter")
     item.add_argument("action", choices=["password", "delay", "logins", "sessions", "drop", "reset", "stop", "start", "restart"])
-    item.add_argument("value", nargs="?")
+    item.add_argument("value", nargs="?", help="the new password, or milliseconds of delay")
+    item.add_argument("--user", help="whose password; default: the first user of the description")
     item = verb("logs", logs, "a machine's journal, or the lab's own logs")
     item.add_argument("name", nargs="?")
     item.add_argument("arguments", nargs=argparse.REMAINDER)

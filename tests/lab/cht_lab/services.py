@@ -1,25 +1,52 @@
-"""vCenter and mirror."""
+"""vCenter and mirror: start, stop, ask."""
 
 from __future__ import annotations
 
+import json
+
+from . import process, vcenter as center
 from .description import Description, Vm
+from .shell import LabError
 
 
 def up(description: Description) -> None:
-    pass
+    """Start what does not run."""
+    center.up(description)
 
 
 def down() -> None:
-    pass
+    """End all of it."""
+    center.down()
 
 
 def power(description: Description, vms: list[Vm] | None = None) -> None:
-    pass
+    """Make vCenter's power states those of the machines."""
+    center.power(list(vms if vms is not None else description.nodes))
 
 
 def status() -> list[str]:
-    return []
+    """A line for each service."""
+    return [f"{name:20} {'on' if process.running(name) else 'off'}" for name in ("vcsim", "front", "mirror")]
 
 
-def vcenter(description: Description, action: str, value: str | None) -> list[str]:
+def vcenter(description: Description, action: str, value: str | None, user: str | None = None) -> list[str]:
+    """Change or ask vCenter."""
+    if action in {"password", "delay"} and value is None:
+        raise LabError(f"lab vcenter {action}: a value is missing")
+    if action == "password":
+        center.set_password(description, user or description.vcenter.users[0].name, value or "")
+    elif action == "delay":
+        center.tell(do="delay", ms=int(value or 0))
+    elif action == "logins":
+        report = center.tell(do="report")
+        report.pop("sessions")
+        return [json.dumps(report, indent=2)]
+    elif action == "sessions":
+        return [json.dumps(center.tell(do="report")["sessions"], indent=2)]
+    elif action in {"drop", "reset"}:
+        return [json.dumps(center.tell(do=action))]
+    elif action in {"stop", "restart"}:
+        center.stop_front()
+    if action in {"start", "restart"}:
+        center.start_front(description)
     return []
