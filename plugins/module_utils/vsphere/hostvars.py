@@ -35,7 +35,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
 }
 
 # Everything the inventory may set; check_inputs must not take these for misspelt role variables.
-HOST_VARIABLES = (*SOURCES, "vsphere_tags", "vsphere_custom_attributes", "vsphere_inventory_error")
+HOST_VARIABLES = (*SOURCES, "vsphere_tags", "vsphere_custom_attributes")
 
 _POWER = {"poweredOn": "on", "poweredOff": "off", "suspended": "suspended"}
 _TOOLS = {

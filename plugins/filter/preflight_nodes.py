@@ -1,0 +1,95 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hosts of a run, as the preflight wants them."""
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: preflight_nodes
+short_description: Nodes for M(cht.k3s.vsphere_preflight)
+version_added: 1.0.0
+author: CHT k3s maintainers (@cht-k3s)
+description:
+  - Makes an entry for every host of the groups C(control_plane) and C(agent) from its variables and from the result
+    of M(cht.k3s.host_facts) that was registered as C(preflight_host).
+  - Hosts outside the run (O(limit)) are included, so that duplicates are seen, but marked as not to be checked.
+positional: groups, hostvars, limit
+options:
+  _input:
+    description: The variable C(groups).
+    type: dict
+    required: true
+  hostvars:
+    description: The variable C(hostvars).
+    type: dict
+    required: true
+  limit:
+    description: The hosts of this run.
+    type: list
+    elements: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show the nodes
+  ansible.builtin.debug:
+    msg: "{{ groups | cht.k3s.preflight_nodes(hostvars, ansible_play_hosts_all) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Nodes.
+  type: list
+  elements: dict
+  sample:
+    - name: agent-1
+      vm: agent-1
+      role: agent
+      address: 192.0.2.21
+      checked: true
+      host: {}
+      host_error: ''
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+
+def _host_part(registered: Mapping[str, Any]) -> dict[str, Any]:
+    host = registered.get("host")
+    if host:
+        return {"host": host, "host_error": ""}
+    reason = str(registered.get("msg") or "it was not read")
+    # When sudo refuses, only the raw output says so.
+    output = str(registered.get("module_stderr") or registered.get("module_stdout") or "").strip()
+    return {"host": {}, "host_error": f"{reason} {output.splitlines()[0]}" if output else reason}
+
+
+def preflight_nodes(
+    groups: Mapping[str, Iterable[str]], hostvars: Mapping[str, Mapping[str, Any]], limit: Iterable[str]
+) -> list[dict[str, Any]]:
+    """All nodes of the cluster."""
+    checked = set(limit)
+    nodes = []
+    for role in ("control_plane", "agent"):
+        for name in groups.get(role, ()):
+            variables = hostvars[name]
+            nodes.append(
+                {
+                    "name": name,
+                    "vm": str(variables.get("vsphere_name") or name),
+                    "role": role,
+                    "address": str(variables.get("ansible_host") or ""),
+                    "checked": name in checked,
+                    **_host_part(variables.get("preflight_host") or {}),
+                }
+            )
+    return nodes
+
+
+class FilterModule:
+    """Filter plugin."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Name -> function."""
+        return {"preflight_nodes": preflight_nodes}

@@ -1,0 +1,114 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Findings: every check's id, how bad it is, what to do about it and which playbook does it."""
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+ERROR = "error"
+WARNING = "warning"
+
+PREPARE = "cht.k3s.prepare_vms"
+ROLES = "cht.k3s.vcenter_roles"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What is always true of a finding with this id."""
+
+    severity: str
+    remedy: str
+    playbook: str = ""
+
+
+# The ids are an interface: people name them in preflight_accept, so they are never renamed.
+CHECKS: dict[str, Check] = {
+    "vcenter-connection": Check(ERROR, "Correct the connection variables of the role vsphere."),
+    "vcenter-version": Check(ERROR, "Upgrade vCenter to 6.7 U3 or newer."),
+    "vm-missing": Check(
+        ERROR,
+        "Create the VM, correct its name in the inventory, or give the account read right on it.",
+        "cht.k3s.provision_vms",
+    ),
+    "vm-ambiguous": Check(ERROR, "Limit vsphere_datacenters, or rename one of the VMs."),
+    "vm-template": Check(ERROR, "Name the VM made from the template, or convert the template to a VM."),
+    "vm-power": Check(ERROR, "Power the VM on.", PREPARE),
+    "vm-hardware-version": Check(ERROR, "Upgrade the VM's compatibility while it is powered off.", PREPARE),
+    "vm-disk-uuid": Check(ERROR, "Set disk.EnableUUID to TRUE, then power the VM off and on.", PREPARE),
+    "vm-pvscsi": Check(ERROR, "Add a paravirtual SCSI controller.", PREPARE),
+    "vm-tools": Check(ERROR, "Install open-vm-tools in the guest and start vmtoolsd."),
+    "vm-guest-name": Check(ERROR, "Give the guest the inventory's name (hostnamectl), and wait until Tools report it."),
+    "vm-node-name": Check(ERROR, "Rename the host: lower case letters, digits, '-' and '.' only."),
+    "vm-bios-uuid": Check(ERROR, "Power the VM off and give it a BIOS UUID of its own (uuid.bios)."),
+    "vm-bios-uuid-duplicate": Check(ERROR, "Power one of the VMs off and give it a BIOS UUID of its own (uuid.bios)."),
+    "vm-duplicate": Check(ERROR, "Give every host of the inventory a VM of its own (vsphere_name)."),
+    "vm-ip": Check(ERROR, "Correct ansible_host or the guest's address; Tools must report it."),
+    "vm-snapshots": Check(WARNING, "Consolidate: volumes cannot be expanded or detached cleanly while a VM has snapshots."),
+    "vm-size": Check(WARNING, "Give the VM what the guide asks for, or lower the minimum (preflight_minimum)."),
+    "vm-size-floor": Check(ERROR, "Give the VM at least what k3s itself needs."),
+    "vm-datastores": Check(WARNING, "Give the cluster a datastore that all its hosts reach."),
+    "privilege": Check(ERROR, "Grant the account a role with this privilege there.", ROLES),
+    "host-unreachable": Check(ERROR, "Check address, SSH key, user and sudo of the host."),
+    "host-name": Check(ERROR, "Set the host name to the inventory's name: hostnamectl set-hostname."),
+    "host-uuid": Check(ERROR, "Correct ansible_host: it leads to another machine than the VM of that name."),
+    "host-os": Check(WARNING, "Use an operating system that k3s is tested on (Ubuntu, Debian, RHEL and its kin, SLES)."),
+    "host-architecture": Check(ERROR, "Use x86_64 or aarch64 machines."),
+    "host-kernel": Check(ERROR, "Install a newer kernel."),
+    "host-disk": Check(ERROR, "Free space or enlarge the file system."),
+    "host-clock": Check(ERROR, "Synchronise the clock (chrony, or Tools' periodic synchronisation, not both)."),
+    "host-port": Check(ERROR, "Stop what listens there; k3s needs the port."),
+    "host-swap": Check(WARNING, "Switch swap off, or know what the kubelet does with it."),
+    "host-dns": Check(ERROR, "Correct the resolver of the host (/etc/resolv.conf)."),
+    "host-connect": Check(ERROR, "Open the connection in the firewalls between the two."),
+    "version-set": Check(ERROR, "Choose versions that belong together (k3s_version, cpi_version, csi_version)."),
+}
+
+
+@dataclass
+class Finding:
+    """One thing that is not as it has to be."""
+
+    id: str
+    object: str
+    message: str
+    severity: str = ""
+    remedy: str = ""
+    playbook: str = ""
+    accepted: bool = False
+
+    def __post_init__(self) -> None:
+        check = CHECKS[self.id]
+        self.severity = self.severity or check.severity
+        self.remedy = self.remedy or check.remedy
+        self.playbook = self.playbook or check.playbook
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def accept_problems(accept: Sequence[str]) -> list[str]:
+    """Entries of preflight_accept that stand for no check: a typo there would silently accept nothing."""
+    problems = []
+    for entry in accept:
+        check = entry.partition(":")[0]
+        if check not in CHECKS:
+            close = difflib.get_close_matches(check, CHECKS, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(sorted(CHECKS))}"
+            problems.append(f"'{check}' in preflight_accept is no check: {hint}")
+    return problems
+
+
+def mark_accepted(findings: Iterable[Finding], accept: Sequence[str]) -> None:
+    """Accept by id ('version-set') or for one object only ('vm-snapshots:agent-1')."""
+    for finding in findings:
+        finding.accepted = finding.id in accept or f"{finding.id}:{finding.object}" in accept
+
+
+def blocking(findings: Iterable[Finding]) -> list[Finding]:
+    """What stops a run."""
+    return [finding for finding in findings if finding.severity == ERROR and not finding.accepted]

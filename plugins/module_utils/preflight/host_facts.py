@@ -1,0 +1,152 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node is, read from its own files. Runs on the node: standard library only."""
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+_DMI = "sys/class/dmi/id"
+_LISTEN = "0A"
+_UNITS = ("k3s.service", "k3s-agent.service")
+
+
+class Host:
+    """Facts of the machine whose file system is below ``root``."""
+
+    def __init__(self, root="/"):
+        self._root = root
+
+    def _path(self, path):
+        return os.path.join(self._root, path)
+
+    def _text(self, path):
+        try:
+            with open(self._path(path), encoding="utf-8", errors="replace") as file:
+                return file.read()
+        except OSError:
+            return ""
+
+    def firmware(self):
+        """What VMware writes into the firmware tables. Needs root."""
+        return {
+            "product_serial": self._text(f"{_DMI}/product_serial").strip(),
+            "product_uuid": self._text(f"{_DMI}/product_uuid").strip().lower(),
+        }
+
+    def system(self):
+        """Distribution and kernel."""
+        release = {}
+        for line in self._text("etc/os-release").splitlines():
+            key, found, value = line.partition("=")
+            if found:
+                release[key] = value.strip().strip("\"'")
+        return {
+            "os_id": release.get("ID", ""),
+            "os_version": release.get("VERSION_ID", ""),
+            "os_name": release.get("PRETTY_NAME", ""),
+            "kernel": platform.release(),
+            "architecture": platform.machine(),
+            "hostname": socket.gethostname(),
+        }
+
+    def size(self):
+        """Processors and memory as the kernel sees them."""
+        memory = {}
+        for line in self._text("proc/meminfo").splitlines():
+            key, _colon, value = line.partition(":")
+            words = value.split()
+            if words and words[0].isdigit():
+                memory[key] = int(words[0]) // 1024
+        return {
+            "cpu_count": os.cpu_count() or 0,
+            "memory_mb": memory.get("MemTotal", 0),
+            "swap_mb": memory.get("SwapTotal", 0),
+        }
+
+    def disks(self, paths):
+        """Free space where each path is, or where its nearest existing parent is."""
+        result = []
+        for path in paths:
+            existing = self._path(path.lstrip("/"))
+            while not os.path.exists(existing) and os.path.dirname(existing) != existing:
+                existing = os.path.dirname(existing)
+            stat = os.statvfs(existing)
+            result.append(
+                {
+                    "path": path,
+                    "free_gb": round(stat.f_bavail * stat.f_frsize / 1024**3, 1),
+                    "size_gb": round(stat.f_blocks * stat.f_frsize / 1024**3, 1),
+                }
+            )
+        return result
+
+    def k3s_installed(self):
+        """Whether a k3s unit is there; then k3s' ports are taken by k3s itself."""
+        return any(os.path.exists(self._path(f"etc/systemd/system/{unit}")) for unit in _UNITS)
+
+    def listening(self):
+        """TCP ports that something listens on."""
+        ports = set()
+        for table in ("proc/net/tcp", "proc/net/tcp6"):
+            for line in self._text(table).splitlines()[1:]:
+                fields = line.split()
+                if len(fields) > 3 and fields[3] == _LISTEN:
+                    ports.add(int(fields[1].rpartition(":")[2], 16))
+        return ports
+
+    def ports_in_use(self, wanted):
+        """Those of the wanted ports that are taken."""
+        taken = self.listening() if wanted else set()
+        return sorted(port for port in wanted if port in taken)
+
+
+def reach_one(host, port, timeout, refused_ok=False):
+    """Whether a TCP connection comes about. A refusal proves that nothing on the way blocks it."""
+    target = f"{host}:{port}"
+    try:
+        with socket.create_connection((host, port), timeout=timeout):
+            return {"target": target, "ok": True, "error": ""}
+    except socket.gaierror as exc:
+        return {"target": target, "ok": False, "error": f"name not resolved ({exc.strerror})"}
+    except ConnectionRefusedError:
+        return {"target": target, "ok": refused_ok, "error": "" if refused_ok else "connection refused"}
+    except (socket.timeout, TimeoutError):
+        return {"target": target, "ok": False, "error": f"no answer within {timeout:g} s (a firewall drops it?)"}
+    except OSError as exc:
+        return {"target": target, "ok": False, "error": exc.strerror or str(exc)}
+
+
+def reach(targets, timeout):
+    """All targets at once: a blocked one costs its time-out, not the sum of them."""
+    if not targets:
+        return []
+    with ThreadPoolExecutor(max_workers=min(32, len(targets))) as pool:
+        return list(
+            pool.map(
+                lambda target: reach_one(
+                    target["host"], target["port"], timeout, bool(target.get("refused_ok", False))
+                ),
+                targets,
+            )
+        )
+
+
+def collect(disk_paths, ports, targets, timeout, root="/"):
+    """All facts. The clock is read last, as near to the answer as possible."""
+    host = Host(root)
+    facts = {
+        **host.firmware(),
+        **host.system(),
+        **host.size(),
+        "disks": host.disks(disk_paths),
+        "k3s_installed": host.k3s_installed(),
+        "ports_in_use": host.ports_in_use(ports),
+        "reach": reach(targets, timeout),
+    }
+    facts["clock"] = time.time()
+    return facts

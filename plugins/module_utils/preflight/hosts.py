@@ -1,0 +1,149 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks of the machines behind the VMs, made from what host_facts saw on them. Pure."""
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.findings import ERROR, WARNING, Finding
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.vms import Node
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.uuids import from_product_serial, same_machine
+
+# Distribution -> oldest release that still gets fixes for containers and cgroups.
+SYSTEMS = {
+    "ubuntu": (20, 4),
+    "debian": (11,),
+    "rhel": (8,),
+    "rocky": (8,),
+    "almalinux": (8,),
+    "ol": (8,),
+    "centos": (9,),
+    "sles": (15,),
+    "opensuse-leap": (15,),
+    "sle-micro": (5,),
+}
+OLDEST_KERNEL = (4, 18)
+ARCHITECTURES = ("x86_64", "aarch64")
+
+
+@dataclass(frozen=True)
+class HostRequirements:
+    """What the machines must have."""
+
+    free_disk_gb: float = 10.0
+    clock_offset: float = 2.0
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """'5.15.0-91' -> (5, 15, 0)."""
+    match = re.match(r"\d+(\.\d+)*", text or "")
+    return tuple(int(part) for part in match.group(0).split(".")) if match else ()
+
+
+def check_host(node: Node, record: Mapping[str, Any] | None, requirements: HostRequirements) -> list[Finding]:
+    """Everything that can be wrong with one machine."""
+    if node.host_error or not node.host:
+        reason = node.host_error or "it gave no facts"
+        return [Finding("host-unreachable", node.name, f"the host cannot be examined: {reason}")]
+    return [
+        *_identity(node, record),
+        *_system(node),
+        *_disk(node, requirements),
+        *_clock(node, requirements),
+        *_ports(node),
+        *_reach(node),
+    ]
+
+
+def _identity(node: Node, record: Mapping[str, Any] | None) -> list[Finding]:
+    host = node.host
+    findings = []
+    if host["hostname"] != node.name:
+        findings.append(Finding("host-name", node.name, f"the machine calls itself '{host['hostname']}'"))
+    if record is None or not record["vsphere_bios_uuid"]:
+        return findings
+    bios = record["vsphere_bios_uuid"]
+    if not same_machine(bios, host["product_serial"], host["product_uuid"]):
+        shown = from_product_serial(host["product_serial"]) or host["product_uuid"] or "nothing"
+        findings.append(
+            Finding("host-uuid", node.name, f"the machine's firmware shows {shown}, vCenter's BIOS UUID is {bios}")
+        )
+    return findings
+
+
+def _system(node: Node) -> list[Finding]:
+    host = node.host
+    findings = []
+    oldest = SYSTEMS.get(host["os_id"])
+    if oldest is None:
+        findings.append(Finding("host-os", node.name, f"'{host['os_id']}' is not among the tested systems"))
+    elif numbers(host["os_version"]) < oldest:
+        wanted = ".".join(map(str, oldest))
+        findings.append(
+            Finding("host-os", node.name, f"{host['os_id']} {host['os_version']}; {wanted} or newer is wanted")
+        )
+    if host["architecture"] not in ARCHITECTURES:
+        findings.append(Finding("host-architecture", node.name, f"the machine is {host['architecture']}"))
+    if numbers(host["kernel"])[:2] < OLDEST_KERNEL:
+        wanted = ".".join(map(str, OLDEST_KERNEL))
+        findings.append(Finding("host-kernel", node.name, f"kernel {host['kernel']}; {wanted} or newer is needed"))
+    if host["swap_mb"]:
+        findings.append(Finding("host-swap", node.name, f"{host['swap_mb']} MB of swap are in use by the system"))
+    return findings
+
+
+def _disk(node: Node, requirements: HostRequirements) -> list[Finding]:
+    findings = []
+    for disk in node.host["disks"]:
+        free = disk["free_gb"]
+        if free < requirements.free_disk_gb:
+            # An installed node may run near the limit; only a new one must not start there.
+            severity = WARNING if node.host["k3s_installed"] else ERROR
+            findings.append(
+                Finding(
+                    "host-disk",
+                    node.name,
+                    f"{free} GB free at {disk['path']}; {requirements.free_disk_gb:g} are needed",
+                    severity=severity,
+                )
+            )
+    return findings
+
+
+def _clock(node: Node, requirements: HostRequirements) -> list[Finding]:
+    """The offset is at least what is left when the whole duration of the request is given to the network."""
+    offset = node.host.get("clock_offset")
+    if offset is None or abs(offset) <= requirements.clock_offset:
+        return []
+    side = "ahead of" if offset > 0 else "behind"
+    return [Finding("host-clock", node.name, f"the clock is at least {abs(offset):.1f} s {side} this controller's")]
+
+
+def _ports(node: Node) -> list[Finding]:
+    if node.host["k3s_installed"]:
+        return []
+    return [
+        Finding("host-port", node.name, f"port {port} is in use")
+        for port in node.host["ports_in_use"]
+    ]
+
+
+def _reach(node: Node) -> list[Finding]:
+    findings = []
+    for result in node.host["reach"]:
+        if result["ok"]:
+            continue
+        check = "host-dns" if result["error"].startswith("name") else "host-connect"
+        findings.append(Finding(check, node.name, f"{result['target']} cannot be reached: {result['error']}"))
+    return findings
+
+
+def check_hosts(
+    nodes: Sequence[Node], records: Mapping[str, Mapping[str, Any]], requirements: HostRequirements
+) -> list[Finding]:
+    """All machines."""
+    return [finding for node in nodes for finding in check_host(node, records.get(node.name), requirements)]

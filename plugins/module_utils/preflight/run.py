@@ -1,0 +1,112 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole preflight: reads vCenter once, then judges everything; no finding stops the others."""
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.findings import (
+    Finding,
+    blocking,
+    mark_accepted,
+)
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.hosts import HostRequirements, check_hosts
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.vms import (
+    Node,
+    Requirements,
+    check_names,
+    check_uuids,
+    check_vm,
+    vcenter_version_findings,
+)
+from ansible_collections.cht.k3s.plugins.module_utils.versions import VersionError, describe
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.lookup import search_vms
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.options import ConnectionOptions
+
+Record = dict[str, Any]
+
+
+@dataclass
+class VcenterView:
+    """What one session saw."""
+
+    api_version: str = ""
+    found: dict[str, list[Record]] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+    error: VsphereError | None = None
+
+
+def read_vcenter(options: ConnectionOptions, nodes: Sequence[Node], datacenters: Sequence[str]) -> VcenterView:
+    """One session for everything that is asked of vCenter. A failure is a finding like any other."""
+    try:
+        with VsphereSession(options) as session:
+            found, names = search_vms(session, [node.vm for node in nodes], "name", datacenters)
+            return VcenterView(session.content.about.apiVersion, found, names)
+    except VsphereError as exc:
+        return VcenterView(error=exc)
+
+
+def judge(
+    nodes: Sequence[Node],
+    view: VcenterView,
+    where: str,
+    requirements: Requirements,
+    host_requirements: HostRequirements,
+) -> list[Finding]:
+    """All findings of the nodes that are to be checked. The others only serve to see duplicates."""
+    records = {
+        node.name: view.found[node.vm][0] for node in nodes if len(view.found.get(node.vm, ())) == 1
+    }
+    findings: list[Finding] = []
+    if view.error is not None:
+        findings.append(Finding("vcenter-connection", where, view.error.what, remedy=view.error.remedy))
+    else:
+        findings += vcenter_version_findings(view.api_version, where)
+        findings += check_names(nodes, view.found, _similar(nodes, view))
+        findings += check_uuids(nodes, records)
+        for node in nodes:
+            if node.name in records:
+                findings += check_vm(node, records[node.name], requirements)
+    checked = [node for node in nodes if node.checked]
+    findings += check_hosts(checked, records, host_requirements)
+    ignored = {node.name for node in nodes if not node.checked}
+    return [finding for finding in findings if finding.object not in ignored]
+
+
+def _similar(nodes: Sequence[Node], view: VcenterView) -> Mapping[str, str]:
+    known = sorted(view.names)
+    result = {}
+    for node in nodes:
+        if not view.found.get(node.vm):
+            close = difflib.get_close_matches(node.vm, known, n=3, cutoff=0.7)
+            result[node.vm] = f"similar: {', '.join(close)}" if close else ""
+    return result
+
+
+def version_findings(versions: Mapping[str, str | None]) -> list[Finding]:
+    """Whether k3s, CPI and CSI belong together. What is not given follows from the table of versions."""
+    try:
+        chosen = describe(versions.get("k3s") or None, versions.get("cpi") or None, versions.get("csi") or None)
+    except VersionError as exc:
+        return [Finding("version-set", "cluster", str(exc))]
+    return [Finding("version-set", "cluster", problem) for problem in chosen["problems"]]
+
+
+def summary(findings: Sequence[Finding], accept: Sequence[str]) -> dict[str, Any]:
+    """The findings as data, worst first, in the order of the checks otherwise."""
+    mark_accepted(findings, accept)
+    ordered = sorted(findings, key=lambda finding: (finding.accepted, finding.severity))
+    return {
+        "findings": [finding.as_dict() for finding in ordered],
+        "counts": {
+            "error": len(blocking(findings)),
+            "warning": sum(1 for finding in findings if finding.severity != "error" and not finding.accepted),
+            "accepted": sum(1 for finding in findings if finding.accepted),
+        },
+    }

@@ -1,0 +1,189 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks of VMs as vCenter shows them. Pure: records in, findings out."""
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.findings import WARNING, Finding
+
+Record = Mapping[str, Any]
+
+# k3s' own minimum; below it a node does not work at all, whatever it is meant to carry.
+FLOOR = {"control_plane": {"cpu": 2, "memory_mb": 2048}, "agent": {"cpu": 1, "memory_mb": 512}}
+_NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
+# Reported sizes are a little below what was asked for (firmware, rounding).
+_TOLERANCE = 0.98
+
+
+@dataclass
+class Node:
+    """One host of the inventory and what is known about it."""
+
+    name: str
+    vm: str
+    role: str = "agent"
+    address: str = ""
+    checked: bool = True
+    host: Mapping[str, Any] = field(default_factory=dict)
+    host_error: str = ""
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What the VMs must have."""
+
+    hardware_version: int = 15
+    minimum: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+def check_names(nodes: Sequence[Node], found: Mapping[str, Sequence[Record]], similar: Mapping[str, str]) -> list[Finding]:
+    """Every host has exactly one VM, and no VM is two hosts."""
+    findings = []
+    by_vm: dict[str, list[str]] = defaultdict(list)
+    for node in nodes:
+        records = found.get(node.vm, ())
+        if not records:
+            hint = f" ({similar[node.vm]})" if similar.get(node.vm) else ""
+            findings.append(Finding("vm-missing", node.name, f"vCenter has no VM '{node.vm}'{hint}"))
+        elif len(records) > 1:
+            paths = " and ".join(sorted(record["vsphere_path"] for record in records))
+            findings.append(Finding("vm-ambiguous", node.name, f"'{node.vm}' stands for {paths}"))
+        else:
+            by_vm[records[0]["vsphere_moid"]].append(node.name)
+        if not _NODE_NAME.match(node.name) or len(node.name) > 63:
+            findings.append(Finding("vm-node-name", node.name, "Kubernetes does not accept this as a node's name"))
+    for names in by_vm.values():
+        if len(names) > 1:
+            findings.extend(
+                Finding("vm-duplicate", name, f"the hosts {', '.join(names)} are one and the same VM") for name in names
+            )
+    return findings
+
+
+def check_uuids(nodes: Sequence[Node], records: Mapping[str, Record]) -> list[Finding]:
+    """Clones can share a BIOS UUID; to the CPI and CSI they are one machine then."""
+    by_uuid: dict[str, list[str]] = defaultdict(list)
+    findings = []
+    for node in nodes:
+        record = records.get(node.name)
+        if record is None:
+            continue
+        if not record["vsphere_bios_uuid"]:
+            findings.append(Finding("vm-bios-uuid", node.name, "vCenter shows no BIOS UUID"))
+        else:
+            by_uuid[record["vsphere_bios_uuid"]].append(node.name)
+    for uuid, names in by_uuid.items():
+        if len({records[name]["vsphere_moid"] for name in names}) > 1:
+            findings.extend(
+                Finding("vm-bios-uuid-duplicate", name, f"the BIOS UUID {uuid} belongs to {' and '.join(names)}")
+                for name in names
+            )
+    return findings
+
+
+def check_vm(node: Node, record: Record, requirements: Requirements) -> list[Finding]:
+    """Everything that can be wrong with one VM."""
+    findings = []
+
+    def add(check: str, message: str, **more: str) -> None:
+        findings.append(Finding(check, node.name, message, **more))
+
+    if record["vsphere_template"]:
+        add("vm-template", f"{record['vsphere_path']} is a template")
+        return findings
+    on = record["vsphere_power_state"] == "on"
+    if not on:
+        add("vm-power", f"the VM is {record['vsphere_power_state']}")
+    if record["vsphere_hardware_version"] < requirements.hardware_version:
+        add(
+            "vm-hardware-version",
+            f"hardware version {record['vsphere_hardware_version']}, at least {requirements.hardware_version} needed",
+        )
+    if not record["vsphere_disk_enable_uuid"]:
+        add("vm-disk-uuid", "disk.EnableUUID is not set: the CSI driver will not find its volumes")
+    if not record["vsphere_pvscsi"]:
+        add("vm-pvscsi", "there is no paravirtual SCSI controller")
+    if record["vsphere_snapshot_count"]:
+        add("vm-snapshots", f"the VM has {record['vsphere_snapshot_count']} snapshots")
+    if on:
+        findings.extend(_check_guest(node, record))
+    findings.extend(_check_size(node, record, requirements))
+    return findings
+
+
+def _check_guest(node: Node, record: Record) -> list[Finding]:
+    if record["vsphere_tools_status"] != "running":
+        status = str(record["vsphere_tools_status"]).replace("_", " ")
+        return [Finding("vm-tools", node.name, f"VMware Tools are {status}: no name and address of the guest known")]
+    findings = []
+    guest = record["vsphere_guest_hostname"]
+    if guest != node.name:
+        shown = f"is '{guest}'" if guest else "is not reported"
+        findings.append(
+            Finding("vm-guest-name", node.name, f"the guest's host name {shown}; the CPI compares it letter by letter")
+        )
+    if not record["vsphere_ips"]:
+        findings.append(Finding("vm-ip", node.name, "the guest reports no address"))
+    elif _is_address(node.address) and not _same_address(node.address, record["vsphere_ips"]):
+        findings.append(
+            Finding(
+                "vm-ip",
+                node.name,
+                f"{node.address} of the inventory is not among the guest's addresses {', '.join(record['vsphere_ips'])}",
+            )
+        )
+    return findings
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _same_address(address: str, reported: Iterable[str]) -> bool:
+    wanted = ipaddress.ip_address(address)
+    return any(_is_address(text) and ipaddress.ip_address(text) == wanted for text in reported)
+
+
+def _check_size(node: Node, record: Record, requirements: Requirements) -> list[Finding]:
+    findings = []
+    floor = FLOOR[node.role]
+    minimum = requirements.minimum.get(node.role, {})
+    sizes = (
+        ("cpu", record["vsphere_cpu_count"], "vCPU"),
+        ("memory_mb", record["vsphere_memory_mb"], "MB memory"),
+        ("disk_gb", max((disk["size_gb"] for disk in record["vsphere_disks"]), default=0), "GB disk"),
+    )
+    for key, found, unit in sizes:
+        if found < floor.get(key, 0) * _TOLERANCE:
+            findings.append(
+                Finding("vm-size-floor", node.name, f"{found} {unit}; k3s needs at least {floor[key]}")
+            )
+        elif found < int(minimum.get(key, 0)) * _TOLERANCE:
+            findings.append(
+                Finding(
+                    "vm-size",
+                    node.name,
+                    f"{found} {unit}; {minimum[key]} are the minimum for {node.role}",
+                    severity=WARNING,
+                )
+            )
+    return findings
+
+
+def vcenter_version_findings(api_version: str, where: str) -> list[Finding]:
+    """The CPI's and CSI's minimum."""
+    numbers = tuple(int(part) for part in re.findall(r"\d+", api_version)[:3])
+    if numbers and numbers < (6, 7, 3):
+        return [Finding("vcenter-version", where, f"API version {api_version}; 6.7.3 is the oldest that works")]
+    return []
