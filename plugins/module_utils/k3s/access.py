@@ -1,0 +1,61 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Access to the API from the controller, from what the servers answered."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass
+class Problem:
+    """Why there is no access. `exists`: a cluster is known or possible, so its absence is an error even in check mode."""
+
+    message: str
+    exists: bool
+
+
+def answers_by_server(results: list) -> dict:
+    """server -> its answer, or None where it could not be asked; servers that the loop did not reach are left out."""
+    answers = {}
+    for entry in results:
+        item = entry.get("item")
+        if item is None or entry.get("skipped"):
+            continue
+        usable = "datastore" in entry and not entry.get("unreachable")
+        answers[str(item)] = dict(entry) if usable else None
+    return answers
+
+
+def choose(results: list, servers: list) -> tuple:
+    """(server, its answer, None) of the first healthy one, or (None, None, Problem)."""
+    answers = answers_by_server(results)
+    for server in servers:
+        info = answers.get(server)
+        if info and info.get("healthy") and info.get("kubeconfig"):
+            return server, info, None
+    if not servers:
+        return None, None, Problem("The inventory has no servers (group control_plane), so there is no API to reach. Check the inventory.", True)
+    lines = []
+    for entry in results:
+        if "datastore" in entry:
+            lines.append(f"{entry.get('item')}: {entry.get('reason') or 'no credentials'}")
+        elif not entry.get("skipped"):
+            lines.append(f"{entry.get('item')}: could not be asked ({first_line(entry.get('msg'))})")
+    exists = any(info is None or info.get("datastore") for info in answers.values())
+    return None, None, Problem(
+        "No server gives access to the API. " + "; ".join(lines)
+        + ". Run the role control_plane first, or set k3s_kubeconfig to a kubeconfig of the cluster.", exists,
+    )
+
+
+def first_line(message) -> str:
+    lines = str(message or "no message").strip().splitlines()
+    return lines[0] if lines else "no message"
+
+
+def with_server(kubeconfig: str, url: str) -> str:
+    """The kubeconfig with the server's address in place of the loopback one."""
+    return re.sub(r"^(\s*server:\s*)\S+\s*$", lambda match: match.group(1) + url, kubeconfig, count=1, flags=re.MULTILINE)

@@ -1,0 +1,95 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The keys that k3s' config.yaml may have, by release.
+
+k3s only warns about a key it does not know, so a typo would silently be no setting at all; here it is refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+# Agent flags; a server takes them too.
+AGENT = frozenset(
+    """debug v vmodule log alsologtostderr data-dir token token-file server node-name with-node-id node-label node-taint
+    image-credential-provider-bin-dir image-credential-provider-config selinux lb-server-port protect-kernel-defaults
+    container-runtime-endpoint pause-image snapshotter private-registry airgap-extra-registry node-ip node-external-ip resolv-conf
+    flannel-iface flannel-conf flannel-cni-conf kubelet-arg kube-proxy-arg docker prefer-bundled-bin rootless""".split()
+)
+SERVER_ONLY = frozenset(
+    """bind-address https-listen-port advertise-address advertise-port tls-san cluster-cidr service-cidr service-node-port-range
+    cluster-dns cluster-domain flannel-backend flannel-ipv6-masq flannel-external-ip egress-selector-mode servicelb-namespace
+    write-kubeconfig write-kubeconfig-mode agent-token agent-token-file cluster-init cluster-reset cluster-reset-restore-path
+    kube-apiserver-arg etcd-arg kube-controller-manager-arg kube-scheduler-arg kube-cloud-controller-manager-arg
+    datastore-endpoint datastore-cafile datastore-certfile datastore-keyfile
+    etcd-expose-metrics etcd-disable-snapshots etcd-snapshot-name etcd-snapshot-schedule-cron etcd-snapshot-retention etcd-snapshot-dir
+    etcd-snapshot-compress etcd-s3 etcd-s3-endpoint etcd-s3-endpoint-ca etcd-s3-skip-ssl-verify etcd-s3-access-key etcd-s3-secret-key
+    etcd-s3-bucket etcd-s3-region etcd-s3-folder etcd-s3-insecure etcd-s3-timeout
+    disable disable-scheduler disable-cloud-controller disable-kube-proxy disable-network-policy disable-helm-controller
+    disable-apiserver disable-controller-manager disable-etcd disable-agent default-local-storage-path secrets-encryption
+    system-default-registry enable-pprof""".split()
+)
+# Later keys and the minor release that brought them.
+LATER_AGENT = {
+    "vpn-auth": 27, "vpn-auth-file": 27, "image-service-endpoint": 28, "disable-default-registry-endpoint": 28, "disable-apiserver-lb": 28,
+    "default-runtime": 29, "nonroot-devices": 31, "node-internal-dns": 31, "node-external-dns": 31,
+}
+LATER_SERVER = {
+    "helm-job-image": 27, "tls-san-security": 28, "embedded-registry": 26, "kine-tls": 29, "write-kubeconfig-group": 30, "supervisor-metrics": 30,
+    "etcd-s3-proxy": 30, "etcd-s3-config-secret": 28, "etcd-snapshot-reconcile-interval": 32, "secrets-encryption-provider": 32,
+    "etcd-s3-bucket-lookup-type": 33, "etcd-s3-session-token": 34, "etcd-s3-retention": 34, "flannel-ip-masq-disable-random-fully": 34,
+    "helm-controller-arg": 33, "write-kubeconfig-name": 37,
+}
+# Values that must not be seen.
+SECRET = frozenset(
+    """token agent-token datastore-endpoint etcd-s3-access-key etcd-s3-secret-key etcd-s3-session-token vpn-auth""".split()
+)
+# Set by k3s_join itself.
+OWN = frozenset(("server", "cluster-init", "token", "token-file", "cluster-reset", "cluster-reset-restore-path"))
+# Lists whose items are name=value.
+ARGUMENTS = frozenset(
+    """kubelet-arg kube-proxy-arg kube-apiserver-arg etcd-arg kube-controller-manager-arg kube-scheduler-arg
+    kube-cloud-controller-manager-arg helm-controller-arg""".split()
+)
+
+
+def minor(version: str) -> int:
+    """34 for "v1.34.4+k3s1"; 0 when it is none."""
+    match = re.match(r"v?1\.(\d+)\.", version or "")
+    return int(match.group(1)) if match else 0
+
+
+def known_keys(role: str, version: str) -> set:
+    """All keys for a role in a release."""
+    release = minor(version) or 999
+    keys = set(AGENT) | {key for key, since in LATER_AGENT.items() if since <= release}
+    if role == "server":
+        keys |= SERVER_ONLY | {key for key, since in LATER_SERVER.items() if since <= release}
+    return keys
+
+
+def check(config: dict, role: str, version: str) -> list:
+    """What is wrong with a configuration, a sentence each."""
+    problems = []
+    known = known_keys(role, version)
+    later = dict(LATER_AGENT, **(LATER_SERVER if role == "server" else {}))
+    for key, value in config.items():
+        name = key[:-1] if key.endswith("+") else key
+        if name in OWN:
+            problems.append(f"'{key}' is set by k3s_join itself; leave it out of the configuration")
+        elif name in later and name not in known:
+            problems.append(f"'{key}' came with Kubernetes 1.{later[name]}, but the version is {version}; leave it out or upgrade")
+        elif name not in known and role == "agent" and name in (SERVER_ONLY | set(LATER_SERVER)):
+            problems.append(f"'{key}' is for servers; an agent does not take it")
+        elif name not in known:
+            near = difflib.get_close_matches(name, sorted(known), 1, 0.75)
+            hint = f"; did you mean '{near[0]}'?" if near else "; see `k3s server --help`"
+            problems.append(f"'{key}' is no setting of k3s {version}{hint}")
+        elif name in ARGUMENTS:
+            for item in value if isinstance(value, list) else [value]:
+                if not isinstance(item, str) or item.startswith("-") or "=" not in item:
+                    problems.append(f"'{key}' has the item {item!r}; items are name=value without leading dashes")
+    return problems

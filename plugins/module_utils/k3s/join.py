@@ -1,0 +1,582 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Bring a node to its wanted membership of a cluster.
+
+`Joiner.present` looks at the node, decides every change, and only then makes them; check mode is the same path without the making.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+
+from . import state
+from .api import ApiError, condition, is_true
+from .files import (
+    CONFIG_DIR, CONFIG_PATH, MASK, REGISTRIES_PATH, TOKEN_PATH, check_token, mask_config, mask_environment, mask_registries,
+    render_config, render_registries, same_token, split_token,
+)
+from .flags import SECRET, check
+from .journal import Cause, find_cause, tail
+from .release import download, installed_version, version_key
+from .system import NodeError, System, UnitState, parse_timestamp
+from .unit import SERVICES, environment_path, foreign_arguments, render_environment, render_unit, unit_path
+from .yamltext import top_level
+
+GOOD_CONFIG_PATH = CONFIG_DIR + "/config.yaml.good"
+# A final cause must be seen for this long: a peer that is just starting may refuse a good token for a moment.
+PERSISTENT = 12.0
+LINKS = ("kubectl", "crictl", "ctr")
+
+
+@dataclass
+class Wanted:
+    """The membership a node shall have."""
+
+    role: str
+    version: str
+    binary: str = "/usr/local/bin/k3s"
+    release_url: str = ""
+    checksum: str = ""
+    config: dict = field(default_factory=dict)
+    secret_config: dict = field(default_factory=dict)
+    token: str = ""
+    servers: list = field(default_factory=list)
+    cluster_init: bool = False
+    registries: dict = field(default_factory=dict)
+    registries_auth: dict = field(default_factory=dict)
+    environment: dict = field(default_factory=dict)
+    upgrade: bool = False
+    provider_id: str = ""
+    wait: str = "active"
+    timeout: int = 300
+
+
+@dataclass
+class FileChange:
+    """One file as it is and as it shall be; `shown` are both texts without secrets."""
+
+    path: str
+    mode: int
+    text: str
+    shown_before: str
+    shown_after: str
+    changed: bool
+
+
+class Joiner:
+    """One run of k3s_join on one node."""
+
+    def __init__(self, system: System, wanted: Wanted, check_mode: bool = False) -> None:
+        self.system = system
+        self.wanted = wanted
+        self.check_mode = check_mode
+        self.service = SERVICES[wanted.role]
+        self.actions: list = []
+        self.diff: list = []
+        self.steps: list = []
+        self.restarted = False
+        self.warnings: list = []
+        self._api = None
+
+    # -- the states ----------------------------------------------------------------------------
+
+    def present(self) -> dict:
+        began = time.monotonic()
+        unit = self.system.unit(self.service)
+        self._refuse_what_cannot_work()
+        datastore = state.has_datastore(self.system)
+        version = installed_version(self.system, self.wanted.binary)
+        self._check_version(version, unit)
+        self._check_token(datastore)
+        bootstrap = self._bootstrap(datastore)
+        changes = self._file_changes(bootstrap)
+        self._step("look", began)
+
+        began = time.monotonic()
+        binary_changes = self._plan_binary(version)
+        for change in changes:
+            if change.changed:
+                self._act(f"file {change.path}")
+                self._show(change.path, change.shown_before, change.shown_after)
+        links = self._missing_links()
+        for link in links:
+            self._act(f"link {link}")
+            self._show(link, "", f"-> {self.wanted.binary}\n")
+        enable = unit.enabled not in ("enabled", "enabled-runtime")
+        if enable:
+            self._act(f"enable {self.service}.service")
+        operation, reasons = self._plan_service(unit, binary_changes, changes)
+        if operation:
+            self._act(f"{operation} {self.service}.service" + (f" ({', '.join(reasons)})" if reasons else ""))
+        joining = self._plan_membership(datastore, bootstrap)
+        if self.actions:
+            self._show(
+                f"{self.service}.service",
+                _service_text(unit.enabled in ("enabled", "enabled-runtime"), unit.running and unit.pid != 0),
+                _service_text(True, True),
+            )
+        self._step("decide", began)
+
+        if not self.check_mode:
+            if operation == "restart":
+                self._guard_quorum(datastore)
+            previous = self._apply(binary_changes, changes, links, enable)
+            if operation:
+                self._change_service(operation, unit)
+            self._bring_up(operation, unit, previous)
+            self._keep_good_config()
+        return self._result(joining, version)
+
+    def stopped(self) -> dict:
+        """The unit is down and stays enabled: for work on the data below it."""
+        unit = self.system.unit(self.service)
+        if unit.running:
+            self._act(f"stop {self.service}.service")
+            self._show(f"{self.service}.service", _service_text(True, True), _service_text(True, False))
+            if not self.check_mode:
+                self._systemctl("stop", self.service)
+        return self._result("", installed_version(self.system, self.wanted.binary))
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def _refuse_what_cannot_work(self) -> None:
+        role = self.wanted.role
+        other = "agent" if role == "server" else "server"
+        if self.system.exists(unit_path(other)):
+            raise NodeError(
+                f"This host has {SERVICES[other]}.service, so it is {_article(other)}; it cannot become {_article(role)} as it is. "
+                f"Correct the inventory's groups, or remove the node first (playbooks/remove_node.yml)."
+            )
+        unit_text = self.system.read(unit_path(role))
+        foreign = foreign_arguments(unit_text, role)
+        environment = top_level((self.system.read(environment_path(role)) or "").replace("=", ": "))
+        by_variable = sorted(name for name in environment if name.startswith("K3S_"))
+        if foreign or by_variable:
+            what = "arguments in its unit" if foreign else f"{', '.join(by_variable)} in {environment_path(role)}"
+            raise NodeError(
+                f"k3s was installed on this host by other means ({what}). It is left alone, because its settings would get lost;"
+                " run playbooks/adopt.yml first, which shows every difference and moves them to config.yaml."
+            )
+        problems = check(self.wanted.config, role, self.wanted.version) + check(self.wanted.secret_config, role, self.wanted.version)
+        misplaced = sorted(set(self.wanted.config) & SECRET)
+        problems += [f"'{key}' is a secret; give it in secret_config, which is never shown" for key in misplaced]
+        if problems:
+            raise NodeError("The configuration for k3s is not valid: " + "; ".join(problems) + ". Nothing was changed.")
+
+    def _check_version(self, installed: str, unit: UnitState) -> None:
+        if not installed or not unit.loaded or installed == self.wanted.version:
+            return
+        if not self._is_member():
+            return
+        old, new = version_key(installed), version_key(self.wanted.version)
+        if old and new and new < old:
+            raise NodeError(
+                f"This node runs k3s {installed}, which is newer than k3s_version {self.wanted.version}. k3s cannot go back;"
+                " set k3s_version to the running one, or restore a snapshot that is older than the upgrade."
+            )
+        if old and new and new[1] > old[1] + 1:
+            raise NodeError(
+                f"From k3s {installed} to {self.wanted.version} would skip a minor release. Upgrade to each minor in turn, 1.{old[1] + 1} first."
+            )
+        if not self.wanted.upgrade:
+            raise NodeError(
+                f"This node runs k3s {installed}, and k3s_version is {self.wanted.version}. An upgrade needs a snapshot and an order;"
+                " run playbooks/upgrade.yml, or set k3s_version to the running one."
+            )
+
+    def _is_member(self) -> bool:
+        return state.has_datastore(self.system) if self.wanted.role == "server" else state.has_joined_as_agent(self.system)
+
+    def _check_token(self, datastore: bool) -> None:
+        wanted = self.wanted
+        if wanted.token:
+            problem = check_token(wanted.token)
+            if problem:
+                raise NodeError(f"k3s_token cannot be right: {problem}. Nothing was changed.")
+        if wanted.role == "server" and wanted.cluster_init and not datastore and split_token(wanted.token)[0]:
+            raise NodeError(
+                "k3s_token has the secure form (K10...), which names the CA of an existing cluster, but no server has one."
+                " Give the password alone (the part after '::server:'), or leave k3s_token out."
+            )
+        made = self.system.read(state.SERVER_TOKEN)
+        if datastore and wanted.token and made and not same_token(made, wanted.token):
+            raise NodeError(
+                "k3s_token is not the token of this server's datastore (/var/lib/rancher/k3s/server/token), which is encrypted with it:"
+                " k3s would not start again. Put the old token back, or leave k3s_token out; playbooks/rotate.yml changes it."
+            )
+
+    def _bootstrap(self, datastore: bool) -> dict:
+        """How the node finds its cluster. On a member this is history and stays as written, so that nothing restarts."""
+        wanted = self.wanted
+        current = top_level(self.system.read(CONFIG_PATH))
+        keep_token_file = wanted.token or (current.get("token-file") == TOKEN_PATH and self._is_member())
+        token = {"token-file": TOKEN_PATH} if keep_token_file else {}
+        if wanted.role == "server":
+            if datastore:
+                if current.get("cluster-init") == "true":
+                    return {"cluster-init": True, **token}
+                if current.get("server"):
+                    return {"server": current["server"], **token}
+                return {**({"server": wanted.servers[0]} if wanted.servers else {}), **token}
+            if wanted.cluster_init:
+                return {"cluster-init": True, **token}
+        if not wanted.servers:
+            raise NodeError(
+                "There is no server to join and this node may not begin a cluster."
+                + (" The role control_plane decides that from all servers of the group." if wanted.role == "server" else "")
+            )
+        if not wanted.token and not self.check_mode and not self._is_member():
+            raise NodeError("A token is needed to join. Give k3s_token, or let the role read it from a healthy server.")
+        joined = self._is_member() and current.get("server") in wanted.servers
+        server = current["server"] if joined else wanted.servers[0]
+        if not server.startswith("https://"):
+            raise NodeError(f"The server's URL must begin with https://, and is {server!r}.")
+        if self.check_mode and not wanted.token:
+            token = {"token-file": TOKEN_PATH}
+        return {"server": server, **token}
+
+    # -- deciding ------------------------------------------------------------------------------
+
+    def _file_changes(self, bootstrap: dict) -> list:
+        wanted, role = self.wanted, self.wanted.role
+        changes = []
+        if "token-file" in bootstrap:
+            changes.append(self._token_change())
+        text = render_config(bootstrap, wanted.config, wanted.secret_config)
+        before = self.system.read(CONFIG_PATH)
+        changes.append(self._change(CONFIG_PATH, 0o600, text, mask_config(before), mask_config(text, before)))
+        registries = render_registries(wanted.registries, wanted.registries_auth)
+        before = self.system.read(REGISTRIES_PATH)
+        if registries is not None or before is not None:
+            registries = registries or ""
+            changes.append(self._change(REGISTRIES_PATH, 0o600, registries, mask_registries(before), mask_registries(registries)))
+        environment = render_environment(wanted.environment)
+        before = self.system.read(environment_path(role))
+        changes.append(
+            self._change(environment_path(role), 0o600, environment, mask_environment(before), mask_environment(environment))
+        )
+        unit = render_unit(role, wanted.binary)
+        changes.append(self._change(unit_path(role), 0o644, unit, self.system.read(unit_path(role)) or "", unit))
+        return changes
+
+    def _token_change(self) -> FileChange:
+        """The token's file. Another form of the same token is no change: k3s takes both."""
+        before = self.system.read(TOKEN_PATH)
+        text = self.wanted.token.strip() + "\n"
+        if before is not None and (not self.wanted.token or same_token(before, self.wanted.token)):
+            text = before
+        change = self._change(TOKEN_PATH, 0o600, text, "", "")
+        if change.changed:
+            change.shown_before = "" if before is None else f"{MASK}\n"
+            change.shown_after = f"{MASK}\n" if before is None else f"{MASK} (changed)\n"
+        return change
+
+    def _change(self, path: str, mode: int, text: str, before: str, after: str) -> FileChange:
+        current, current_mode = self.system.read(path), self.system.mode(path)
+        changed = current != text or current_mode != mode
+        if changed and current == text:
+            before, after = f"mode {current_mode:04o}\n", f"mode {mode:04o}\n"
+        elif changed and current is None and not after:
+            after = "(empty)\n"
+        return FileChange(path, mode, text, before, after, changed)
+
+    def _plan_binary(self, version: str) -> bool:
+        """The binary has to come from the release; a wrong checksum counts as a wrong version."""
+        wanted = self.wanted
+        differs = version != wanted.version
+        if not differs and wanted.checksum:
+            differs = self.system.sha256(wanted.binary) != wanted.checksum
+        if not differs:
+            return False
+        if not wanted.release_url:
+            # The role copies the file from the controller; in check mode it has not done so.
+            if not self.check_mode:
+                raise NodeError(
+                    f"{wanted.binary} is {'k3s ' + version if version else 'not there'}, and k3s {wanted.version} is wanted, but no release_url"
+                    " is given to fetch it from. Is k3s_binary the file of that version?"
+                )
+        self._act(f"binary {wanted.binary} {wanted.version}")
+        self._show(wanted.binary, f"k3s {version}\n" if version else "", f"k3s {wanted.version}\n")
+        return True
+
+    def _missing_links(self) -> list:
+        """kubectl, crictl, ctr beside k3s, unless the host has such a command already."""
+        directory = os.path.dirname(self.wanted.binary)
+        search = [directory, "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/snap/bin"]
+        return [
+            f"{directory}/{name}" for name in LINKS
+            if not any(self.system.exists(f"{place}/{name}") or self.system.islink(f"{place}/{name}") for place in search)
+        ]
+
+    def _plan_service(self, unit: UnitState, binary: bool, changes: list) -> tuple:
+        """('start' | 'restart' | '', why). A running k3s that is older than what it reads was left behind by an interrupted run."""
+        if not unit.running or unit.pid == 0 and unit.sub != "auto-restart":
+            return "start", []
+        reasons = [os.path.basename(change.path) for change in changes if change.changed and not _only_mode(change)]
+        if binary:
+            reasons.insert(0, "binary")
+        if not reasons and unit.started_at:
+            paths = [change.path for change in changes] + [self.wanted.binary]
+            reasons = [
+                f"{os.path.basename(path)} is newer than the running service"
+                for path in paths if self.system.exists(path) and int(self.system.mtime(path)) > unit.started_at
+            ]
+        if not reasons and unit.need_reload:
+            reasons = ["its unit changed on disk"]
+        return ("restart", reasons) if reasons else ("", [])
+
+    def _plan_membership(self, datastore: bool, bootstrap: dict) -> str:
+        """How the node becomes a member in this run; '' when it is one."""
+        if datastore if self.wanted.role == "server" else state.has_joined_as_agent(self.system):
+            return ""
+        joining = "begin a new cluster" if bootstrap.get("cluster-init") else f"join {bootstrap['server']} as {self.wanted.role}"
+        self._act(f"membership: {joining}")
+        self._show("membership", "none\n", joining + "\n")
+        return joining
+
+    def _guard_quorum(self, datastore: bool) -> None:
+        if self.wanted.role != "server" or not datastore:
+            return
+        try:
+            api = state.server_api(self.system)
+            members = state.etcd_members(api.nodes())
+            api.close()
+        except ApiError:
+            # This server is down already; starting it anew takes nothing away.
+            return
+        problem = state.quorum_problem(members, state.node_name(self.system))
+        if problem:
+            raise NodeError(f"Not restarted, nothing was changed: {problem}. Bring the others in order first, then run again.")
+
+    # -- changing ------------------------------------------------------------------------------
+
+    def _apply(self, binary: bool, changes: list, links: list, enable: bool) -> dict:
+        """Make the changes; returns what the files held before."""
+        began = time.monotonic()
+        wanted = self.wanted
+        if binary:
+            download(self.system, wanted.release_url, wanted.version, wanted.checksum, wanted.environment, wanted.binary)
+            self._step("binary", began)
+        began = time.monotonic()
+        previous = {}
+        reload_units = False
+        for change in changes:
+            if not change.changed:
+                continue
+            current = self.system.read(change.path)
+            if current == change.text:
+                self.system.chmod(change.path, change.mode)
+                continue
+            previous[change.path] = (current, self.system.mode(change.path))
+            self.system.write(change.path, change.text, change.mode)
+            reload_units = reload_units or change.path == unit_path(wanted.role)
+        for link in links:
+            os.symlink(os.path.basename(wanted.binary), self.system.path(link))
+        if reload_units or self.system.unit(self.service).need_reload:
+            self._systemctl("daemon-reload")
+        if enable:
+            self._systemctl("enable", f"{self.service}.service")
+        self._step("files", began)
+        return previous
+
+    def _change_service(self, operation: str, unit: UnitState) -> None:
+        if unit.active == "failed":
+            self._systemctl("reset-failed", f"{self.service}.service")
+        # Without --no-block systemctl would wait for readiness, which an agent reaches only after the cloud provider saw it.
+        self._systemctl(operation, "--no-block", f"{self.service}.service")
+        self.restarted = operation == "restart"
+
+    def _systemctl(self, *argv: str) -> None:
+        done = self.system.systemctl(*argv, timeout=300)
+        if done.rc != 0:
+            raise NodeError(f"systemctl {' '.join(argv)} failed: {(done.err or done.out).strip()}")
+
+    def _bring_up(self, operation: str, unit: UnitState, previous: dict) -> None:
+        """Wait until the node is a member as wanted; a changed configuration that does not come up is taken back."""
+        since = self.system.now()
+        try:
+            self.wait(since, unit.pid if operation == "restart" else 0)
+        except NodeError as error:
+            old_config = previous.get(CONFIG_PATH, (None, None))[0]
+            if operation != "restart" or old_config is None or not self.system.exists(GOOD_CONFIG_PATH):
+                raise
+            if self.system.read(GOOD_CONFIG_PATH) != old_config:
+                raise
+            raise NodeError(f"{error} {self._take_back(previous)}") from error
+
+    def _take_back(self, previous: dict) -> str:
+        """Put the last good configuration back and say how that went."""
+        for path, (text, mode) in previous.items():
+            if text is None:
+                self.system.remove(path)
+            else:
+                self.system.write(path, text, mode)
+        pid = self.system.unit(self.service).pid
+        self._systemctl("daemon-reload")
+        self._systemctl("restart", "--no-block", f"{self.service}.service")
+        try:
+            self.wait(self.system.now(), pid)
+        except NodeError as error:
+            return f"The last good configuration was put back, but the node does not come up with it either: {error}"
+        return "The last good configuration was put back, and the node is up with it."
+
+    def _keep_good_config(self) -> None:
+        text = self.system.read(CONFIG_PATH)
+        if text is not None and self.system.read(GOOD_CONFIG_PATH) != text:
+            self.system.write(GOOD_CONFIG_PATH, text, 0o600)
+
+    # -- waiting -------------------------------------------------------------------------------
+
+    def wait(self, since: float, old_pid: int) -> None:
+        """Until every fact of the membership holds, a cause that waiting cannot cure is seen, or time is up."""
+        if self.wanted.wait == "none":
+            return
+        deadline = self.system.now() + self.wanted.timeout
+        step, step_since, began = "", self.system.now(), time.monotonic()
+        seen: dict = {}
+        next_look = self.system.now() + 3
+        pause = 0.5
+        while True:
+            now = self.system.now()
+            missing = self._missing(old_pid)
+            if missing is None:
+                if step:
+                    self._step(step, began)
+                self._close_api()
+                return
+            if missing[0] != step:
+                if step:
+                    self._step(step, began)
+                step, step_since, began = missing[0], now, time.monotonic()
+            if now >= next_look:
+                next_look = now + 3
+                cause = self._persistent_cause(since, now, seen)
+                if cause:
+                    self._close_api()
+                    raise NodeError(self._failure(step, step_since, missing[1], cause, since))
+            if now >= deadline:
+                self._close_api()
+                raise NodeError(self._failure(step, step_since, missing[1], None, since))
+            self.system.sleep(pause)
+            pause = min(pause * 1.3, 2.0)
+
+    def _persistent_cause(self, since: float, now: float, seen: dict) -> Cause | None:
+        cause = find_cause(self.system.journal(self.service, max(since, now - 15), lines=200))
+        for known in [known for known in seen if cause is None or known != cause.id]:
+            del seen[known]
+        if cause is None or not cause.final:
+            return None
+        seen.setdefault(cause.id, now)
+        return cause if now - seen[cause.id] >= PERSISTENT else None
+
+    def _missing(self, old_pid: int) -> tuple | None:
+        """The first fact that does not hold yet, as (step, detail)."""
+        role, wanted = self.wanted.role, self.wanted
+        unit = self.system.unit(self.service)
+        if unit.active == "failed":
+            return "service", f"{self.service}.service has failed ({unit.result})"
+        if unit.pid == 0 or unit.pid == old_pid:
+            return "service", f"{self.service}.service is {unit.active} ({unit.sub}), restarted {unit.restarts} times"
+        if role == "server" and unit.active != "active":
+            return "service", f"{self.service}.service is {unit.active} ({unit.sub}), restarted {unit.restarts} times"
+        name = state.node_name(self.system, str(wanted.config.get("node-name") or ""))
+        try:
+            if self._api is None:
+                self._api = state.server_api(self.system) if role == "server" else state.agent_api(self.system)
+            node = self._api.node(name)
+        except ApiError as error:
+            self._close_api()
+            return "API", f"the API does not answer yet: {error}"
+        if node is None:
+            return "node", f"there is no Node {name} yet"
+        spec = node.get("spec") or {}
+        if wanted.provider_id and spec.get("providerID", "") != wanted.provider_id:
+            if spec.get("providerID"):
+                self._close_api()
+                raise NodeError(
+                    f"Node {name} has the providerID {spec['providerID']}, and {wanted.provider_id} is wanted. It cannot be changed:"
+                    f" `kubectl delete node {name}`, then run again, and the node registers anew."
+                )
+            return "providerID", f"Node {name} has no providerID yet"
+        ready = condition(node, "Ready")
+        if ready.get("status") != "True":
+            return "node", f"Node {name} is not Ready: {ready.get('message') or 'no status yet'}"
+        if _heartbeat(ready) + 1 < unit.started_at:
+            return "node", f"Node {name} has not reported since the service started"
+        running = ((node.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion", "")
+        if running and running != wanted.version:
+            return "version", f"Node {name} reports {running}"
+        if role == "server" and self._has_etcd() and not is_true(node, "EtcdIsVoter"):
+            voter = condition(node, "EtcdIsVoter")
+            return "etcd", f"Node {name} is no etcd voter yet: {voter.get('reason') or 'no condition yet'} {voter.get('message') or ''}".rstrip()
+        if wanted.wait == "active" and unit.active != "active":
+            return "unit", f"{self.service}.service is {unit.active} ({unit.sub}); an agent stays so until the cloud provider has seen it"
+        return None
+
+    def _has_etcd(self) -> bool:
+        return "datastore-endpoint" not in self.wanted.secret_config and not self.system.exists(state.SQLITE)
+
+    def _failure(self, step: str, step_since: float, detail: str, cause: Cause | None, since: float) -> str:
+        lines = self.system.journal(self.service, since)
+        cause = cause or find_cause(lines)
+        at = time.strftime("%H:%M:%S", time.gmtime(step_since))
+        text = f"The node did not come up: step '{step}' since {at} UTC: {detail}."
+        if cause:
+            text += f" Cause ({cause.id}): {cause.summary}. Remedy: {cause.remedy}. Journal: {cause.line}"
+        else:
+            last = tail(lines)
+            text += f" No known cause is in the journal of {self.service}.service; its last lines: " + (" | ".join(last) if last else "none")
+        return text
+
+    def _close_api(self) -> None:
+        if self._api is not None:
+            self._api.close()
+            self._api = None
+
+    # -- reporting -----------------------------------------------------------------------------
+
+    def _act(self, action: str) -> None:
+        self.actions.append(action)
+
+    def _show(self, header: str, before: str, after: str) -> None:
+        if before != after:
+            self.diff.append({"before_header": header, "after_header": header, "before": before, "after": after})
+
+    def _step(self, name: str, began: float) -> None:
+        self.steps.append({"name": name, "seconds": round(time.monotonic() - began, 2)})
+
+    def _result(self, joining: str, version: str) -> dict:
+        return {
+            "changed": bool(self.actions),
+            "actions": self.actions,
+            "diff": self.diff,
+            "restarted": self.restarted,
+            "steps": self.steps,
+            "membership": {
+                "role": self.wanted.role,
+                "node": state.node_name(self.system, str(self.wanted.config.get("node-name") or "")),
+                "joining": joining,
+            },
+            "version": {"before": version, "after": self.wanted.version},
+        }
+
+
+def _service_text(enabled: bool, running: bool) -> str:
+    return f"{'enabled' if enabled else 'disabled'}\n{'running' if running else 'stopped'}\n"
+
+
+def _only_mode(change: FileChange) -> bool:
+    return change.shown_before.startswith("mode ") and change.shown_after.startswith("mode ")
+
+
+def _article(role: str) -> str:
+    return "an agent" if role == "agent" else "a server"
+
+
+def _heartbeat(ready: dict) -> float:
+    text = str(ready.get("lastHeartbeatTime") or "")
+    return parse_timestamp("x " + text.replace("T", " ").replace("Z", ""))

@@ -1,0 +1,176 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Why k3s does not come up, read from its journal.
+
+The texts are those of k3s 1.25 to 1.37. `final` causes never go away by waiting: the join stops at once when it sees one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A known reason and what to do about it."""
+
+    id: str
+    summary: str
+    remedy: str
+    line: str
+    final: bool
+
+
+@dataclass(frozen=True)
+class _Known:
+    id: str
+    pattern: re.Pattern
+    summary: str
+    remedy: str
+    final: bool
+
+
+def _known(cause: str, pattern: str, summary: str, remedy: str, final: bool = False) -> _Known:
+    return _Known(cause, re.compile(pattern, re.IGNORECASE), summary, remedy, final)
+
+
+# In order of precedence: a specific text stands before one that others contain.
+KNOWN = (
+    _known(
+        "ca-hash", r"token CA hash does not match the Cluster CA certificate hash",
+        "the token belongs to another cluster, or this cluster was built anew",
+        "give the token of this cluster (k3s_token, or leave it out so that it is read from a server); if this node was part of another"
+        " cluster, remove it first (state absent)", True),
+    _known(
+        "token-malformed", r"invalid token CA hash length|invalid token format|token must not be empty|(K3S_TOKEN|token) is required to join a cluster",
+        "the token is missing or malformed",
+        "set k3s_token to the text of /var/lib/rancher/k3s/server/token of a server, or leave it out so that it is read from there", True),
+    _known(
+        "token-changed", r"bootstrap data already found and encrypted with different token",
+        "the token was changed, but the datastore is encrypted with the old one",
+        "put the old token back into k3s_token; a token is changed with `k3s token rotate` only", True),
+    _known(
+        "duplicate-member", r"duplicate node name found, please use a unique name",
+        "etcd still has a member of this node's name",
+        "delete the old node with `kubectl delete node NAME`, which removes its etcd member, and run again", True),
+    _known(
+        "node-password", r"Node password rejected, duplicate hostname",
+        "another machine joined under this host name, or this machine was rebuilt",
+        "if the machine was rebuilt: `kubectl delete node NAME` (its secret NAME.node-password.k3s in kube-system goes too) and run again;"
+        " if two machines have the name, rename one", True),
+    _known(
+        "configuration-mismatch", r"critical configuration (value )?mismatch",
+        "settings that must be equal on all servers differ on this one",
+        "make cluster-cidr, service-cidr, cluster-dns, cluster-domain, disable-*, egress-selector-mode, flannel-* and secrets-encryption"
+        " the same on all servers; the journal line names the key on newer releases", True),
+    _known(
+        "clock", r"certificate has expired or is not yet valid|newer than datastore and could cause a cluster outage",
+        "the clock of this node or of a server is wrong",
+        "bring time synchronisation in order on this node and the servers (timedatectl), then run again", False),
+    _known(
+        "wrong-token", r"401 Unauthorized|not authorized|invalid username/password combination",
+        "the servers do not accept the token",
+        "correct k3s_token (the password of the cluster's servers), or leave it out so that it is read from a server", True),
+    _known(
+        "reset-with-server", r"cannot perform cluster-reset while server URL is set",
+        "cluster-reset needs a configuration without `server`",
+        "remove `server` from /etc/rancher/k3s/config.yaml before the reset", True),
+    _known(
+        "learner", r"too many learner members in cluster",
+        "another server is joining etcd, or a dead one never finished",
+        "wait for the other server to become a voter (condition EtcdIsVoter), or remove the dead learner with `kubectl delete node NAME`"),
+    _known(
+        "not-a-member", r"this server is a not a member of the etcd cluster|not a member of the etcd cluster",
+        "this server's etcd member was removed, or its node-ip changed",
+        "put the old k3s_node_ip back; or remove /var/lib/rancher/k3s/server/db on this node, so that it joins anew", True),
+    _known(
+        "not-promoted", r"has not yet been promoted from learner to voting member|Learner \S+ stalled",
+        "the etcd member of this server does not catch up",
+        "open TCP 2379 and 2380 between the servers and check the speed of this server's disk"),
+    _known(
+        "no-bootstrap-data", r"no bootstrap data found in datastore",
+        "an earlier first start was interrupted",
+        "on a server that joins others remove /var/lib/rancher/k3s/server/db and run again", True),
+    _known(
+        "port-in-use", r"bind: address already in use|address already in use",
+        "a port that k3s needs is taken by another process",
+        "see who listens (`ss -ltnp`): a second k3s unit, a leftover process of an earlier one, or another service", False),
+    _known(
+        "server-url", r"only https:// URLs are supported, invalid scheme",
+        "the server's URL is wrong", "k3s_server_url must be https://HOST:6443", True),
+    _known(
+        "memory-cgroup", r"failed to find memory cgroup",
+        "the kernel has no memory controller",
+        "add cgroup_enable=memory cgroup_memory=1 to the kernel's command line and reboot", True),
+    _known(
+        "cgroup-v1", r"kubelet is configured to not run on a host using cgroup v1",
+        "this release needs cgroup v2",
+        "boot the machine with systemd.unified_cgroup_hierarchy=1 (a current release of the system), or use Kubernetes 1.34 or older", True),
+    _known(
+        "cpi-taint-timeout", r"timed out waiting for node\.cloudprovider\.kubernetes\.io/uninitialized taint",
+        "this release of k3s gives up before the cloud provider has initialised the node",
+        "use another patch release than 1.29.4 and 1.29.5, or apply the role cpi"),
+    _known(
+        "address-family", r"must share the same IP version",
+        "addresses of different families are mixed",
+        "k3s_node_ip, k3s_cluster_cidr and k3s_service_cidr must be of one family", True),
+    _known(
+        "kernel-defaults", r"invalid kernel flag: ",
+        "protect-kernel-defaults is set, but the kernel has other values",
+        "run the role node with node_kernel_hardening, which writes them", True),
+    _known(
+        "token-file", r"Waiting for \S+ to be available",
+        "k3s waits for a file named in its configuration",
+        "create the file or correct its path in config.yaml"),
+    _known(
+        "unknown-flag", r"flag provided but not defined|Incorrect Usage",
+        "k3s does not know an argument it was given",
+        "remove it from the unit or config.yaml; the line names it", True),
+    _known(
+        "unreachable",
+        r"failed to get CA certs|Failed to validate connection to cluster"
+        r"|(connection refused|i/o timeout|no route to host|no such host|EOF)[\"' ]*$",
+        "the server named in config.yaml does not answer",
+        "see that the server runs and that this node reaches it on TCP 6443 (firewall, DNS, load balancer)"),
+    _known(
+        "disk-full", r"no space left on device",
+        "the disk is full", "make room below /var/lib/rancher/k3s, then run again"),
+    _known(
+        "cpi-taint", r"waiting for removal of node\.cloudprovider\.kubernetes\.io/uninitialized taint",
+        "the cloud provider has not initialised the node yet",
+        "apply the role cpi; the agent's start ends after that"),
+)
+
+
+def find_cause(lines: list) -> Cause | None:
+    """The best explanation in the journal: final causes first, then by precedence, with the newest line that shows it."""
+    newest: dict = {}
+    for line in lines:
+        for known in KNOWN:
+            if known.pattern.search(line):
+                newest[known.id] = line
+                break
+    found = [known for known in KNOWN if known.id in newest]
+    found.sort(key=lambda known: not known.final)
+    if not found:
+        return None
+    known = found[0]
+    return Cause(known.id, known.summary, known.remedy, message_of(newest[known.id]), known.final)
+
+
+_MESSAGE = re.compile(r'\bmsg="(?P<text>(?:[^"\\]|\\.)*)"')
+
+
+def message_of(line: str) -> str:
+    """The message of a k3s log line, without time and level."""
+    match = _MESSAGE.search(line)
+    return match.group("text").replace('\\"', '"') if match else line.strip()
+
+
+def tail(lines: list, count: int = 5) -> list:
+    """The last warnings and errors, or simply the last lines."""
+    loud = [line for line in lines if re.search(r"level=(fatal|error|warning)|^[EF]\d{4} ", line)]
+    return [message_of(line) for line in (loud or lines)[-count:]]

@@ -1,0 +1,105 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prepare a machine for k3s: kernel modules, kernel parameters, swap, the size of the journal."""
+
+from __future__ import annotations
+
+import re
+
+from .system import System
+
+MODULES_PATH = "/etc/modules-load.d/cht-k3s.conf"
+SYSCTL_PATH = "/etc/sysctl.d/90-cht-k3s.conf"
+JOURNAL_PATH = "/etc/systemd/journald.conf.d/cht-k3s.conf"
+FSTAB_PATH = "/etc/fstab"
+HEADER = "# Written by Ansible (cht.k3s.k3s_node): changes made here are overwritten.\n"
+
+
+class Preparer:
+    """One run of k3s_node on one machine.
+
+    What the kernel refuses is a warning: k3s itself also goes on without, and inside a container it cannot be set at all.
+    """
+
+    def __init__(self, system: System, check_mode: bool = False) -> None:
+        self.system = system
+        self.check_mode = check_mode
+        self.actions: list = []
+        self.diff: list = []
+        self.warnings: list = []
+
+    def run(self, modules: list, sysctls: dict, swap: bool, journal_size: str) -> dict:
+        self._file(MODULES_PATH, HEADER + "".join(f"{name}\n" for name in modules))
+        for name in modules:
+            self._load(name)
+        self._file(SYSCTL_PATH, HEADER + "".join(f"{name} = {sysctls[name]}\n" for name in sorted(sysctls)))
+        for name in sorted(sysctls):
+            self._sysctl(name, str(sysctls[name]))
+        if not swap:
+            self._swap_off()
+        if journal_size and self._file(JOURNAL_PATH, f"{HEADER}[Journal]\nSystemMaxUse={journal_size}\n") and not self.check_mode:
+            done = self.system.systemctl("restart", "systemd-journald.service")
+            if done.rc != 0:
+                self.warnings.append(f"systemd-journald was not restarted: {done.err.strip()}")
+        return {"changed": bool(self.actions), "actions": self.actions, "diff": self.diff}
+
+    def _file(self, path: str, text: str) -> bool:
+        before = self.system.read(path)
+        if before == text:
+            return False
+        self.actions.append(f"file {path}")
+        self.diff.append({"before_header": path, "after_header": path, "before": before or "", "after": text})
+        if not self.check_mode:
+            self.system.write(path, text, 0o644)
+        return True
+
+    def _load(self, name: str) -> None:
+        if self.system.exists("/sys/module/" + name.replace("-", "_")):
+            return
+        # The dry run says whether the kernel has it, so that check mode predicts the same.
+        possible = self.system.run(["modprobe", "--dry-run", name])
+        if possible.rc != 0:
+            self.warnings.append(f"The kernel module {name} cannot be loaded: {possible.err.strip() or 'modprobe failed'}")
+            return
+        if not self.check_mode:
+            loaded = self.system.run(["modprobe", name])
+            if loaded.rc != 0:
+                self.warnings.append(f"The kernel module {name} cannot be loaded: {loaded.err.strip() or 'modprobe failed'}")
+                return
+            if not self.system.exists("/sys/module/" + name.replace("-", "_")):
+                return
+        self.actions.append(f"load {name}")
+
+    def _sysctl(self, name: str, value: str) -> None:
+        path = "/proc/sys/" + name.replace(".", "/")
+        current = self.system.read(path)
+        if current is None:
+            self.warnings.append(f"The kernel parameter {name} does not exist here")
+            return
+        if current.split() == value.split():
+            return
+        if not self.system.writable(path):
+            self.warnings.append(f"The kernel parameter {name} is {current.strip()} and cannot be set to {value} here")
+            return
+        self.actions.append(f"sysctl {name}={value}")
+        self.diff.append({"before_header": name, "after_header": name, "before": current, "after": value + "\n"})
+        if not self.check_mode:
+            self.system.poke(path, value + "\n")
+
+    def _swap_off(self) -> None:
+        fstab = self.system.read(FSTAB_PATH)
+        if fstab is not None:
+            without = re.sub(r"^(?!\s*#)(\s*\S+\s+\S+\s+swap\s.*)$", r"# swap is off for k3s: \1", fstab, flags=re.MULTILINE)
+            if without != fstab:
+                self.actions.append(f"file {FSTAB_PATH}")
+                self.diff.append({"before_header": FSTAB_PATH, "after_header": FSTAB_PATH, "before": fstab, "after": without})
+                if not self.check_mode:
+                    self.system.write(FSTAB_PATH, without, 0o644)
+        if len((self.system.read("/proc/swaps") or "").splitlines()) > 1:
+            if not self.check_mode:
+                done = self.system.run(["swapoff", "--all"], timeout=300)
+                if done.rc != 0:
+                    self.warnings.append(f"Swap is still on: {done.err.strip()}")
+                    return
+            self.actions.append("swapoff")

@@ -1,0 +1,70 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which server a node joins, or whether it begins the cluster: decided from what every server said about itself.
+
+The first server of the inventory has no special place: one that lost its data joins the others like any new one.
+"""
+
+from __future__ import annotations
+
+
+def shown_url(address: str) -> str:
+    """The supervisor's URL at an address."""
+    return f"https://[{address}]:6443" if ":" in address else f"https://{address}:6443"
+
+
+def decide(
+    answers: dict, urls: dict, host: str, server: bool, alone: bool, first: str, fixed_url: str = "", token: str = "", check_mode: bool = False,
+) -> dict:
+    """The plan for one host.
+
+    answers: server -> what k3s_server_info gave, or None where it could not be asked (servers that were not asked are left out)
+    urls: server -> its URL, for all servers
+    alone: no other host acts at the same time
+    first: the server that begins the cluster in a check-mode run, where nothing comes to be
+    """
+    own = answers.get(host) if server else None
+    healthy = [name for name in urls if name != host and (answers.get(name) or {}).get("healthy")]
+    plan = {"servers": [], "cluster_init": False, "token": token, "problem": "", "via": ""}
+
+    if healthy:
+        plan["via"] = healthy[0]
+        plan["token"] = (answers[healthy[0]] or {}).get("token") or token
+    ordered = healthy + [name for name in urls if name not in healthy and name != host]
+    plan["servers"] = [fixed_url] if fixed_url and not server else [urls[name] for name in ordered]
+
+    if own and own.get("datastore"):
+        # A member: joining is history. Only a token that was given is compared with its datastore.
+        plan["token"] = token
+        return plan
+    if healthy:
+        return plan
+    if server and own is None and not check_mode:
+        plan["problem"] = f"{host} could not be asked about its datastore, so nothing is decided for it."
+        return plan
+
+    silent = [name for name in urls if name in answers and answers[name] is None]
+    down = [name for name in urls if (answers.get(name) or {}).get("datastore")]
+    if down:
+        reasons = "; ".join(f"{name}: {answers[name].get('reason') or 'not healthy'}" for name in down)
+        plan["problem"] = (
+            f"A cluster exists (a datastore is on {', '.join(down)}), but no server answers, so {host} can join none and must not begin a second one."
+            f" {reasons}. Run the role control_plane on {', '.join(down)} first, or restore the cluster from a snapshot."
+        )
+    elif silent:
+        plan["problem"] = (
+            f"No server that answers has a cluster, and {', '.join(silent)} cannot be reached, so it is unknown whether a cluster exists."
+            f" Make {', '.join(silent)} reachable, or take it out of the inventory if it is gone for good."
+        )
+    elif check_mode:
+        plan["cluster_init"] = server and host == first
+        plan["servers"] = [] if plan["cluster_init"] else [fixed_url if fixed_url and not server else urls[first]]
+    elif not server:
+        plan["problem"] = f"No server has a cluster yet, so {host} has none to join. Run the role control_plane first."
+    elif not alone:
+        plan["problem"] = "No cluster exists yet and several servers are set up at once; each would begin its own. Run the play with serial: 1."
+    else:
+        plan["cluster_init"] = True
+        plan["servers"] = []
+    return plan

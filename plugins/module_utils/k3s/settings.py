@@ -1,0 +1,92 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""config.yaml of servers and agents from the roles' variables."""
+
+from __future__ import annotations
+
+import ipaddress
+
+
+def address_or_empty(value) -> str:
+    """The value when it is an IP address, else '': then k3s finds its own."""
+    try:
+        return str(ipaddress.ip_address(str(value).strip()))
+    except ValueError:
+        return ""
+
+
+def merge_config(base: dict, extra: dict) -> dict:
+    """The user's keys over ours; lists are added to, so that nobody has to repeat what the role needs."""
+    merged = dict(base)
+    for key, value in (extra or {}).items():
+        if isinstance(merged.get(key), list):
+            merged[key] = merged[key] + [item for item in (value if isinstance(value, list) else [value]) if item not in merged[key]]
+        else:
+            merged[key] = value
+    return {key: value for key, value in merged.items() if value not in (None, "", [])}
+
+
+def common_config(node: dict) -> dict:
+    """What servers and agents share. Keys of node: ip, name, provider_id, cloud_provider, runtime, kubelet_args, labels, taints, ..."""
+    external = node.get("cloud_provider") == "external"
+    if external and not node.get("provider_id"):
+        raise ValueError(
+            "k3s_provider_id is empty, but the cloud provider is external: the node would never be initialised."
+            " Give vsphere_bios_uuid for the host, or set k3s_provider_id."
+        )
+    kubelet = ["cloud-provider=external"] if external else []
+    if node.get("provider_id"):
+        kubelet.append(f"provider-id={node['provider_id']}")
+    labels = node.get("labels") or {}
+    return {
+        "node-ip": node.get("ip"),
+        "node-name": node.get("name"),
+        "kubelet-arg": kubelet + list(node.get("kubelet_args") or []),
+        "node-label": [f"{name}={labels[name]}" for name in sorted(labels)],
+        "node-taint": list(node.get("taints") or []),
+        "docker": True if node.get("runtime") == "docker" else None,
+        "protect-kernel-defaults": True if node.get("protect_kernel_defaults") else None,
+    }
+
+
+def agent_config(extra: dict, node: dict) -> dict:
+    """An agent's settings."""
+    return merge_config(common_config(node), extra)
+
+
+def server_config(extra: dict, node: dict, server: dict) -> dict:
+    """A server's settings. Keys of server: cluster_cidr, service_cidr, tls_san, disable, secrets_encryption, taint, etcd_args, ..."""
+    base = common_config(node)
+    if server.get("taint"):
+        base["node-taint"] = base["node-taint"] + ["node-role.kubernetes.io/control-plane=true:NoSchedule"]
+    base.update({
+        "cluster-cidr": server.get("cluster_cidr"),
+        "service-cidr": server.get("service_cidr"),
+        "tls-san": list(server.get("tls_san") or []),
+        "disable": list(server.get("disable") or []),
+        "disable-cloud-controller": True if node.get("cloud_provider") == "external" else None,
+        "secrets-encryption": True if server.get("secrets_encryption") else None,
+        "etcd-arg": list(server.get("etcd_args") or []),
+        "kube-apiserver-arg": list(server.get("apiserver_args") or []),
+        "kube-controller-manager-arg": list(server.get("controller_manager_args") or []),
+        "etcd-snapshot-schedule-cron": server.get("snapshot_cron"),
+        "etcd-snapshot-retention": server.get("snapshot_retention"),
+    })
+    return merge_config(base, extra)
+
+
+def split_registries(registries: dict) -> tuple:
+    """(registries without credentials, host -> credentials): the second part is a secret, the first may be shown."""
+    public = {key: value for key, value in (registries or {}).items() if key != "configs"}
+    auth = {}
+    configs = {}
+    for host, entry in ((registries or {}).get("configs") or {}).items():
+        rest = {key: value for key, value in (entry or {}).items() if key != "auth"}
+        if (entry or {}).get("auth"):
+            auth[host] = entry["auth"]
+        if rest:
+            configs[host] = rest
+    if configs:
+        public["configs"] = configs
+    return public, auth

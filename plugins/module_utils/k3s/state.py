@@ -1,0 +1,122 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a node is now: its datastore, units, configuration and API."""
+
+from __future__ import annotations
+
+from .api import Api, ApiError, is_etcd, is_true
+from .files import CONFIG_PATH, DATA_DIR, KUBECONFIG_PATH, TOKEN_PATH
+from .release import installed_version
+from .system import System
+from .unit import SERVICES, foreign_arguments, unit_path
+from .yamltext import top_level
+
+ETCD_WAL = DATA_DIR + "/server/db/etcd/member/wal"
+SQLITE = DATA_DIR + "/server/db/state.db"
+SERVER_TOKEN = DATA_DIR + "/server/token"
+NODE_TOKEN = DATA_DIR + "/server/node-token"
+KUBELET_KUBECONFIG = DATA_DIR + "/agent/kubelet.kubeconfig"
+KUBELET_CERTIFICATE = DATA_DIR + "/agent/client-kubelet.crt"
+
+
+def has_datastore(system: System) -> bool:
+    """The node holds cluster data: then it is a member already, whatever config.yaml says about joining."""
+    return bool(system.listdir(ETCD_WAL)) or system.exists(SQLITE)
+
+
+def has_joined_as_agent(system: System) -> bool:
+    return system.exists(KUBELET_CERTIFICATE)
+
+
+def node_name(system: System, wanted: str = "") -> str:
+    """The name k3s registers the node under."""
+    return wanted or top_level(system.read(CONFIG_PATH)).get("node-name") or system.hostname().lower()
+
+
+def server_api(system: System, timeout: float = 5.0) -> Api:
+    """The API with this server's own administrator credentials."""
+    text = system.read(KUBECONFIG_PATH)
+    if text is None:
+        raise ApiError(f"{KUBECONFIG_PATH} does not exist yet")
+    return Api(text, timeout=timeout, path=system.path)
+
+
+def agent_api(system: System, timeout: float = 5.0) -> Api:
+    """The API with this node's kubelet credentials, which may read the node itself."""
+    text = system.read(KUBELET_KUBECONFIG)
+    if text is None:
+        raise ApiError(f"{KUBELET_KUBECONFIG} does not exist yet")
+    return Api(text, timeout=timeout, path=system.path)
+
+
+def etcd_members(nodes: list) -> list:
+    """The servers with embedded etcd as the API shows them."""
+    members = []
+    for node in nodes:
+        if is_etcd(node):
+            members.append({
+                "name": node["metadata"]["name"],
+                "voter": is_true(node, "EtcdIsVoter"),
+                "ready": is_true(node, "Ready"),
+            })
+    return sorted(members, key=lambda member: member["name"])
+
+
+def quorum_problem(members: list, name: str) -> str:
+    """Why etcd would lose its quorum if this server stopped for a moment; '' when it would not, or when its own start is the cure."""
+    others = [member for member in members if member["name"] != name]
+    bad = [member["name"] for member in others if not (member["voter"] and member["ready"])]
+    needed = len(members) // 2 + 1
+    if bad and len(others) - len(bad) < needed and any(member["name"] == name for member in members):
+        return (
+            f"{', '.join(bad)} {'is' if len(bad) == 1 else 'are'} not a healthy etcd voter, so restarting {name} would leave"
+            f" {len(others) - len(bad)} of {len(members)} members, and {needed} are needed"
+        )
+    return ""
+
+
+def inspect_server(system: System, binary: str, credentials: bool = False) -> dict:
+    """Everything the other hosts need to know about a server, without changing anything."""
+    unit = system.unit(SERVICES["server"])
+    datastore = has_datastore(system)
+    info = {
+        "datastore": datastore,
+        "unit": {"exists": system.exists(unit_path("server")), "active": unit.active, "enabled": unit.enabled, "restarts": unit.restarts},
+        "version": "",
+        "node_name": node_name(system),
+        "healthy": False,
+        "reason": "",
+        "members": [],
+        "adopted": not foreign_arguments(system.read(unit_path("server")), "server"),
+    }
+    if not datastore and not unit.loaded:
+        info["reason"] = "k3s is not installed as a server here" if not system.exists(binary) else "this server has no datastore and no unit"
+        return info
+    api = None
+    try:
+        api = server_api(system)
+        nodes = api.nodes()
+        info["members"] = etcd_members(nodes)
+        info["healthy"] = True
+        own = next((node for node in nodes if node["metadata"]["name"] == info["node_name"]), None)
+        if own:
+            info["version"] = ((own.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion", "")
+    except ApiError as error:
+        info["reason"] = f"its API does not answer: {error}"
+    finally:
+        if api is not None:
+            api.close()
+    if not info["version"]:
+        info["version"] = installed_version(system, binary)
+    if credentials and info["healthy"]:
+        info["token"] = (system.read(NODE_TOKEN) or system.read(SERVER_TOKEN) or "").strip()
+        info["kubeconfig"] = system.read(KUBECONFIG_PATH) or ""
+    return info
+
+
+def current_token(system: System) -> str | None:
+    """The token a node was given, or a server made."""
+    text = system.read(SERVER_TOKEN) or system.read(TOKEN_PATH)
+    return text.strip() if text else None

@@ -1,0 +1,234 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The node as the modules see it: files below a root, commands, systemd.
+
+Every path goes through `System.path`, so that tests can put a whole node below a temporary directory.
+"""
+
+from __future__ import annotations
+
+import calendar
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+
+
+class NodeError(Exception):
+    """Something on this node is not as needed; the message says what, where and what to do."""
+
+
+@dataclass
+class Result:
+    """What a command gave."""
+
+    rc: int
+    out: str
+    err: str
+
+
+@dataclass
+class UnitState:
+    """The parts of `systemctl show` that decide anything here."""
+
+    loaded: bool = False
+    active: str = "inactive"
+    sub: str = "dead"
+    enabled: str = ""
+    need_reload: bool = False
+    pid: int = 0
+    started_at: float = 0.0
+    restarts: int = 0
+    result: str = ""
+
+    @property
+    def running(self) -> bool:
+        """Systemd is keeping the service up (it may still be on its way)."""
+        return self.active in ("active", "activating", "reloading", "deactivating")
+
+
+class System:
+    """Files and commands of one node."""
+
+    def __init__(self, root: str = "/") -> None:
+        self.root = root
+
+    # -- files ---------------------------------------------------------------------------------
+
+    def path(self, path: str) -> str:
+        return path if self.root == "/" else os.path.join(self.root, path.lstrip("/"))
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(self.path(path))
+
+    def islink(self, path: str) -> bool:
+        return os.path.islink(self.path(path))
+
+    def listdir(self, path: str) -> list:
+        try:
+            return sorted(os.listdir(self.path(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def read(self, path: str):
+        """The text of a file, or None when there is none."""
+        try:
+            with open(self.path(path), encoding="utf-8", errors="surrogateescape") as stream:
+                return stream.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def mode(self, path: str):
+        try:
+            return os.stat(self.path(path)).st_mode & 0o7777
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def mtime(self, path: str) -> float:
+        try:
+            return os.stat(self.path(path)).st_mtime
+        except (FileNotFoundError, NotADirectoryError):
+            return 0.0
+
+    def write(self, path: str, text: str, mode: int) -> None:
+        """Replace a file in one step; a reader sees the old or the new one, and nobody else a secret."""
+        target = self.path(path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".cht-k3s-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(temporary, mode)
+            os.rename(temporary, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+    def writable(self, path: str) -> bool:
+        """The file could be written: opening it for that tells more than its mode, as a file system may be read-only."""
+        try:
+            os.close(os.open(self.path(path), os.O_WRONLY))
+        except OSError:
+            return False
+        return True
+
+    def poke(self, path: str, text: str) -> None:
+        """Write into a file of the kernel, which cannot be replaced."""
+        with open(self.path(path), "w", encoding="ascii") as stream:
+            stream.write(text)
+
+    def chmod(self, path: str, mode: int) -> None:
+        os.chmod(self.path(path), mode)
+
+    def remove(self, path: str) -> None:
+        """Remove a file, link or tree, if it is there."""
+        target = self.path(path)
+        if os.path.islink(target) or os.path.isfile(target):
+            os.unlink(target)
+        elif os.path.isdir(target):
+            shutil.rmtree(target)
+
+    def sha256(self, path: str) -> str:
+        digest = hashlib.sha256()
+        try:
+            with open(self.path(path), "rb") as stream:
+                for block in iter(lambda: stream.read(1 << 20), b""):
+                    digest.update(block)
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        return digest.hexdigest()
+
+    # -- commands ------------------------------------------------------------------------------
+
+    def run(self, argv: list, timeout: float = 60, env: dict | None = None) -> Result:
+        """Run a command; a missing program or one that hangs is a result as well."""
+        environment = dict(os.environ, LC_ALL="C", TZ="UTC", **(env or {}))
+        try:
+            done = subprocess.run(
+                argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                timeout=timeout, env=environment, check=False,
+            )
+        except FileNotFoundError:
+            return Result(127, "", f"{argv[0]}: not found")
+        except PermissionError:
+            return Result(126, "", f"{argv[0]}: cannot be executed")
+        except OSError as error:
+            return Result(126, "", f"{argv[0]}: {error}")
+        except subprocess.TimeoutExpired:
+            return Result(124, "", f"{' '.join(argv)}: no answer within {timeout:g} s")
+        return Result(
+            done.returncode,
+            done.stdout.decode("utf-8", "replace"),
+            done.stderr.decode("utf-8", "replace"),
+        )
+
+    def restore_rules(self, family: str, rules: str) -> None:
+        """Load a whole set of packet filter rules."""
+        subprocess.run([f"{family}-restore"], input=rules.encode(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60, check=False)
+
+    def hostname(self) -> str:
+        return socket.gethostname()
+
+    def now(self) -> float:
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    # -- systemd -------------------------------------------------------------------------------
+
+    def systemctl(self, *argv: str, timeout: float = 120) -> Result:
+        return self.run(["systemctl", *argv], timeout=timeout)
+
+    def unit(self, name: str) -> UnitState:
+        """The state of a unit, in one call."""
+        wanted = "LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,MainPID,ExecMainStartTimestamp,NRestarts,Result"
+        shown = self.systemctl("show", name, "--property", wanted)
+        if shown.rc != 0:
+            raise NodeError(f"systemctl show {name} failed: {shown.err.strip() or shown.out.strip()}. This host must run systemd.")
+        return parse_unit(shown.out)
+
+    def journal(self, unit: str, since: float, lines: int = 400) -> list:
+        """Messages of a unit since a moment, oldest first."""
+        read = self.run(
+            ["journalctl", "--unit", unit, "--since", f"@{int(since)}", "--output", "cat", "--no-pager", "--lines", str(lines)],
+            timeout=30,
+        )
+        return [line for line in read.out.splitlines() if line.strip() and not line.startswith("-- ")]
+
+
+def parse_unit(text: str) -> UnitState:
+    """Read `systemctl show` output."""
+    values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return UnitState(
+        loaded=values.get("LoadState") == "loaded",
+        active=values.get("ActiveState", "inactive"),
+        sub=values.get("SubState", "dead"),
+        enabled=values.get("UnitFileState", ""),
+        need_reload=values.get("NeedDaemonReload") == "yes",
+        pid=int(values.get("MainPID") or 0),
+        started_at=parse_timestamp(values.get("ExecMainStartTimestamp", "")),
+        restarts=int(values.get("NRestarts") or 0),
+        result=values.get("Result", ""),
+    )
+
+
+def parse_timestamp(text: str) -> float:
+    """Seconds since the epoch of systemd's "Sun 2026-11-22 21:10:44 UTC"; 0 when it never happened."""
+    words = text.split()
+    if len(words) < 3:
+        return 0.0
+    try:
+        return float(calendar.timegm(time.strptime(f"{words[1]} {words[2]}", "%Y-%m-%d %H:%M:%S")))
+    except ValueError:
+        return 0.0

@@ -1,0 +1,220 @@
+#!/usr/bin/python
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: k3s_join
+short_description: Bring a node to its membership of a k3s cluster
+version_added: 1.0.0
+description:
+  - Runs on the node and brings it to the wanted membership. That is the binary, C(config.yaml), the token's file, C(registries.yaml),
+    the systemd unit, the service, and then the facts that make a member. For a server these are an API that answers, a Ready node and a vote
+    in etcd; for an agent a Ready node.
+  - Looks at everything before it changes anything, and refuses what would hurt a cluster, like another token on existing data, a
+    skipped release, a restart that would cost etcd its quorum, or a node that was installed by other means.
+  - Restarts k3s only when something it reads has changed since it was started, so an interrupted run is completed by the next one.
+  - When a changed configuration does not come up in time, the last good one is put back.
+  - Uses Python's standard library only.
+author:
+  - CHT k3s maintainers (@cht-k3s)
+options:
+  role:
+    description: What the node is. Required unless O(state=absent).
+    type: str
+    choices: [server, agent]
+  state:
+    description:
+      - V(present) makes the node a member and waits for it.
+      - V(stopped) stops the service and leaves it enabled.
+      - V(absent) removes k3s with all it left behind. Delete the node from the cluster before; C(/etc/rancher/node) stays.
+    type: str
+    choices: [present, absent, stopped]
+    default: present
+  version:
+    description: Release of k3s, like V(v1.34.4+k3s1). Required with O(state=present).
+    type: str
+  binary:
+    description: Where the binary is.
+    type: path
+    default: /usr/local/bin/k3s
+  release_url:
+    description: URL below which the releases are, as on the project's release pages. Leave empty when the binary was copied to O(binary).
+    type: str
+    default: ''
+  checksum:
+    description: SHA256 of the binary; that of the release's own list when left out.
+    type: str
+    default: ''
+  config:
+    description: Settings for C(config.yaml), by the names of k3s' flags. A key that the release does not know is refused.
+    type: dict
+    default: {}
+  secret_config:
+    description: Settings that must not be seen, like C(etcd-s3-secret-key).
+    type: dict
+    default: {}
+  token:
+    description: Token of the cluster. Kept in a file of its own, never on a command line. A first server without one makes its own.
+    type: str
+    default: ''
+  servers:
+    description: URLs of servers to join, the preferred one first. A member stays with the one it has while it is in the list.
+    type: list
+    elements: str
+    default: []
+  cluster_init:
+    description: Whether a server without a datastore may begin a new cluster. Decide it from the state of all servers.
+    type: bool
+    default: false
+  registries:
+    description: Content of C(registries.yaml) without credentials.
+    type: dict
+    default: {}
+  registries_auth:
+    description: Credentials by registry host, each with C(username) and C(password), C(auth) or C(identity_token).
+    type: dict
+    default: {}
+  environment:
+    description: Environment of the service, for C(HTTP_PROXY), C(HTTPS_PROXY), C(NO_PROXY) and C(CONTAINERD_*). The binary is fetched through the same proxy.
+    type: dict
+    default: {}
+  upgrade:
+    description: Whether a member may be moved to another release.
+    type: bool
+    default: false
+  provider_id:
+    description: The providerID that the Node must end up with; not checked when empty.
+    type: str
+    default: ''
+  wait:
+    description:
+      - V(active) waits until the node is a Ready member and its service has started.
+      - V(node) does not wait for the service, which on an agent starts only after the cloud provider has initialised the node.
+      - V(none) returns after the service was told to start.
+    type: str
+    choices: [active, node, none]
+    default: active
+  timeout:
+    description: Seconds to wait for the membership. A cause that waiting cannot cure ends it at once.
+    type: int
+    default: 300
+attributes:
+  check_mode:
+    description: Predicts every file, the unit, the service and the membership, also on a machine that has none of them.
+    support: full
+  diff_mode:
+    description: Shows the files with secrets masked, the service and the membership.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Begin a cluster
+  cht.k3s.k3s_join:
+    role: server
+    version: v1.34.4+k3s1
+    release_url: https://github.com/k3s-io/k3s/releases/download
+    cluster_init: true
+    config:
+      node-ip: 198.18.0.11
+      disable: [local-storage]
+
+- name: Join an agent
+  cht.k3s.k3s_join:
+    role: agent
+    version: v1.34.4+k3s1
+    release_url: https://github.com/k3s-io/k3s/releases/download
+    token: "{{ cluster_token }}"
+    servers:
+      - https://198.18.0.11:6443
+
+- name: Take k3s off a machine
+  cht.k3s.k3s_join:
+    state: absent
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in order.
+  type: list
+  elements: str
+  returned: success
+  sample: ["binary /usr/local/bin/k3s v1.34.4+k3s1", "file /etc/rancher/k3s/config.yaml", "start k3s.service"]
+restarted:
+  description: Whether a running service was restarted.
+  type: bool
+  returned: success
+  sample: false
+membership:
+  description: The membership after the run.
+  type: dict
+  returned: success
+  sample: {"role": "server", "node": "control-plane-1", "joining": "begin a new cluster"}
+version:
+  description: The release before and after.
+  type: dict
+  returned: success
+  sample: {"before": "", "after": "v1.34.4+k3s1"}
+steps:
+  description: How long each step took.
+  type: list
+  elements: dict
+  returned: success
+  sample: [{"name": "look", "seconds": 0.2}, {"name": "etcd", "seconds": 9.1}]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.argument_spec import binary_spec
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.join import Joiner, Wanted
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError, System
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.uninstall import Remover
+
+
+def argument_spec() -> dict:
+    return dict(
+        binary_spec(),
+        role={"type": "str", "choices": ["server", "agent"]},
+        state={"type": "str", "choices": ["present", "absent", "stopped"], "default": "present"},
+        version={"type": "str"},
+        release_url={"type": "str", "default": ""},
+        checksum={"type": "str", "default": ""},
+        config={"type": "dict", "default": {}},
+        secret_config={"type": "dict", "default": {}, "no_log": True},
+        token={"type": "str", "default": "", "no_log": True},
+        servers={"type": "list", "elements": "str", "default": []},
+        cluster_init={"type": "bool", "default": False},
+        registries={"type": "dict", "default": {}},
+        registries_auth={"type": "dict", "default": {}, "no_log": True},
+        environment={"type": "dict", "default": {}},
+        upgrade={"type": "bool", "default": False},
+        provider_id={"type": "str", "default": ""},
+        wait={"type": "str", "choices": ["active", "node", "none"], "default": "active"},
+        timeout={"type": "int", "default": 300},
+    )
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=argument_spec(),
+        supports_check_mode=True,
+        required_if=[("state", "present", ("role", "version")), ("state", "stopped", ("role",))],
+    )
+    params = dict(module.params)
+    state = params.pop("state")
+    system = System()
+    joiner = None
+    try:
+        if state == "absent":
+            result = Remover(system, params["binary"], module.check_mode).absent()
+        else:
+            joiner = Joiner(system, Wanted(**dict(params, version=params["version"] or "")), module.check_mode)
+            result = joiner.present() if state == "present" else joiner.stopped()
+    except NodeError as error:
+        module.fail_json(msg=str(error), actions=joiner.actions if joiner else [], steps=joiner.steps if joiner else [])
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

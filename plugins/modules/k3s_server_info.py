@@ -1,0 +1,113 @@
+#!/usr/bin/python
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: k3s_server_info
+short_description: Ask a k3s server what it knows about its cluster
+version_added: 1.0.0
+description:
+  - Runs on a server and reports whether it holds cluster data, whether its API answers, and the members of etcd, without changing anything.
+  - From these answers of all servers is decided which one a node joins, and whether a cluster has to be begun at all.
+author:
+  - CHT k3s maintainers (@cht-k3s)
+options:
+  binary:
+    description: Where the binary is.
+    type: path
+    default: /usr/local/bin/k3s
+  credentials:
+    description:
+      - Whether to return the token for joining and the administrator's kubeconfig of a healthy server.
+      - Use C(no_log) on such a task.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Reads only, so it does the same in check mode.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Ask a server
+  cht.k3s.k3s_server_info:
+  register: server
+"""
+
+RETURN = r"""
+datastore:
+  description: Whether the server holds cluster data.
+  type: bool
+  returned: always
+  sample: true
+healthy:
+  description: Whether its API answers, which needs etcd's quorum.
+  type: bool
+  returned: always
+  sample: true
+reason:
+  description: Why it is not healthy.
+  type: str
+  returned: always
+  sample: "its API does not answer: /etc/rancher/k3s/k3s.yaml does not exist yet"
+adopted:
+  description: Whether its unit is as this collection writes it.
+  type: bool
+  returned: always
+  sample: true
+node_name:
+  description: Name of its Node.
+  type: str
+  returned: always
+  sample: control-plane-1
+unit:
+  description: State of its systemd unit.
+  type: dict
+  returned: always
+  sample: {"exists": true, "active": "active", "enabled": "enabled", "restarts": 0}
+version:
+  description: Release that runs, or the one of the binary while the API does not answer.
+  type: str
+  returned: always
+  sample: v1.34.4+k3s1
+members:
+  description: Servers with embedded etcd.
+  type: list
+  elements: dict
+  returned: always
+  sample: [{"name": "control-plane-1", "voter": true, "ready": true}]
+token:
+  description: Token for joining.
+  type: str
+  returned: when O(credentials) and healthy
+  sample: K10...
+kubeconfig:
+  description: The administrator's kubeconfig.
+  type: str
+  returned: when O(credentials) and healthy
+  sample: "apiVersion: v1..."
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.argument_spec import binary_spec
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.state import inspect_server
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError, System
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=dict(binary_spec(), credentials={"type": "bool", "default": False}),
+        supports_check_mode=True,
+    )
+    try:
+        info = inspect_server(System(), module.params["binary"], module.params["credentials"])
+    except NodeError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **info)
+
+
+if __name__ == "__main__":
+    main()
