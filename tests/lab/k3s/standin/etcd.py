@@ -70,6 +70,10 @@ class Etcd:
             conn.request("POST", path, json.dumps(body or {}), {"Content-Type": "application/json"})
             answer = conn.getresponse()
             data = json.loads(answer.read() or b"{}")
+        except ConnectionRefusedError as err:
+            raise EtcdError(f"dial tcp {parts.netloc}: connect: connection refused") from err
+        except TimeoutError as err:
+            raise EtcdError("context deadline exceeded") from err
         except (OSError, http.client.HTTPException, ValueError) as err:
             raise EtcdError(str(err)) from err
         finally:
@@ -201,15 +205,15 @@ class Etcd:
         return f"this server is a not a member of the etcd cluster. Found {go_list(shown)}, expect: {self.member_name}={self.peer_url()}"
 
     def wait(self) -> None:
-        count = 0
+        count, said = 0, ""
         while True:
             reason = self.test()
             if not reason:
                 log.info("Connection to etcd is ready")
                 return
-            if count % 5 == 0:
+            if count % 5 == 0 or reason != said:
                 log.info(f"Failed to test etcd connection: {reason}")
-            count += 1
+            count, said = count + 1, reason
             time.sleep(1 if count < 60 else 5)
 
 

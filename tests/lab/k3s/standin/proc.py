@@ -95,8 +95,9 @@ def stop_all() -> None:
         children = dict(_children)
     for child in children.values():
         child.stopping = True
-    for group in (order[:4], order[4:5], order[5:]):
-        threads = [threading.Thread(target=children[name].stop, args=(6.0,)) for name in group if name in children]
+    # seconds each group may take: the real k3s is one process and ends at once
+    for group, seconds in ((order[:4], 1.5), (order[4:5], 1.5), (order[5:], 3.0)):
+        threads = [threading.Thread(target=children[name].stop, args=(seconds,)) for name in group if name in children]
         for thread in threads:
             thread.start()
         for thread in threads:
