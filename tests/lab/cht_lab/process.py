@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from . import paths
+from .shell import LabError
 
 
 def start_time(pid: int) -> int | None:
@@ -92,3 +94,18 @@ def stop(name: str, *, grace: float = 10.0, sign: int = signal.SIGTERM) -> bool:
             gone(pid, started, 5)
     pid_file(name).unlink(missing_ok=True)
     return pid is not None
+
+
+def listening(name: str, address: tuple[str, int], seconds: float) -> None:
+    """Wait until the process of that name takes connections."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(address, timeout=1).close()
+            return
+        except OSError as error:
+            if running(name) is None:
+                raise LabError(f"{name} ended at its start: see {paths.LOGS / name}.log") from error
+            if time.monotonic() > deadline:
+                raise LabError(f"{name} does not listen on {address[0]}:{address[1]}: see {paths.LOGS / name}.log") from error
+            time.sleep(0.05)

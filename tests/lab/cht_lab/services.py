@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 
-from . import process, vcenter as center
+from . import mirror, paths, process, vcenter as center
 from .description import Description, Vm
 from .shell import LabError
 
@@ -12,10 +14,18 @@ from .shell import LabError
 def up(description: Description) -> None:
     """Start what does not run."""
     center.up(description)
+    mirror.prepare()
+    if process.running("mirror") is None:
+        address = description.vcenter.address
+        environment = {**os.environ, "PYTHONPATH": str(paths.LAB_DIR), "PYTHONDONTWRITEBYTECODE": "1"}
+        process.start("mirror", [sys.executable, "-m", "cht_lab.mirror", address], env=environment)
+        for port in (mirror.HTTP_PORT, mirror.REGISTRY_PORT):
+            process.listening("mirror", (address, port), 20)
 
 
 def down() -> None:
     """End all of it."""
+    process.stop("mirror", grace=2)
     center.down()
 
 

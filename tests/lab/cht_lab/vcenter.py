@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import ssl
 import sys
 import time
@@ -45,20 +44,6 @@ def passwords(description: Description) -> dict[str, str]:
     return {user.name: changed.get(user.name, user.password) for user in description.vcenter.users}
 
 
-def _listening(address: tuple[str, int], seconds: float, name: str) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            socket.create_connection(address, timeout=1).close()
-            return
-        except OSError as error:
-            if process.running(name) is None:
-                raise LabError(f"{name} ended at its start: see {paths.LOGS / name}.log") from error
-            if time.monotonic() > deadline:
-                raise LabError(f"{name} does not listen on {address[0]}:{address[1]}: see {paths.LOGS / name}.log") from error
-            time.sleep(0.05)
-
-
 def up(description: Description) -> None:
     """Start vcsim, fill it and start the front, as far as that is not done."""
     vcenter = description.vcenter
@@ -86,7 +71,7 @@ def _start_vcsim(description: Description) -> None:
         "-host", str(vcenter.hosts), "-standalone-host", "0", "-vm", "0", "-ds", "0", "-pg", "0",
     ]  # fmt: skip
     process.start("vcsim", command, env={**os.environ, "TMPDIR": str(temporary)}, cwd=paths.VCENTER)
-    _listening(VCSIM, 30, "vcsim")
+    process.listening("vcsim", VCSIM, 30)
     content = connect()
     try:
         fill(content, description)
@@ -113,7 +98,7 @@ def start_front(description: Description) -> None:
         SETTINGS.write_text(json.dumps(settings), encoding="utf-8")
         environment = {**os.environ, "PYTHONPATH": str(paths.LAB_DIR), "PYTHONDONTWRITEBYTECODE": "1"}
         process.start("front", [sys.executable, "-m", "cht_lab.front", SETTINGS], env=environment)
-        _listening((vcenter.address, vcenter.port), 20, "front")
+        process.listening("front", (vcenter.address, vcenter.port), 20)
 
 
 def stop_front() -> None:
