@@ -1,7 +1,6 @@
 """Bad input: one clear message, before anything is changed, from every way of starting the playbooks."""
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -27,13 +26,12 @@ def nothing_changed(run: Run) -> bool:
 
 
 def test_wrong_password(layout: Layout) -> None:
-    layout.lab("vcenter", "logins", "--reset")
+    layout.lab.reset_logins()
     run = layout.playbook(f"bad-password-{layout.name}", env={"VMWARE_PASSWORD": "not-the-password"}).expect(1)
     assert nothing_changed(run)
     assert "user name or password" in run.output.lower() or "wrong password" in run.output.lower()
     assert "VMWARE_PASSWORD" in run.output and layout.environment["VMWARE_HOST"] in run.output
-    logins = json.loads(layout.lab("vcenter", "logins", "--json"))["ansible"]
-    assert (logins["ok"], logins["failed"], logins["open"]) == (0, 1, 0)
+    assert layout.lab.ansible_logins() == {"ok": 0, "failed": 1, "open": 0}
 
 
 def test_unreachable_vcenter(layout: Layout) -> None:

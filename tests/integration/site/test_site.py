@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support.lab import AGENTS, NODES, SERVERS, Lab, Run
+from support.layouts import lab_environment
 
 PROJECT = "county-a"
 TAINT = "node.cloudprovider.kubernetes.io/uninitialized"
@@ -17,11 +18,6 @@ TAINT = "node.cloudprovider.kubernetes.io/uninitialized"
 def runs() -> dict[str, Any]:
     """What earlier tests of this file have seen."""
     return {}
-
-
-def sessions(lab: Lab) -> dict[str, int]:
-    """Logins of Ansible's client at vCenter since the last reset."""
-    return json.loads(lab("vcenter", "logins", "--json"))["ansible"]
 
 
 def predicted(run: Run) -> dict[str, set[str]]:
@@ -47,9 +43,9 @@ def test_check_mode_on_empty_machines_predicts_and_writes_nothing(fresh_lab: Lab
 
 
 def test_site_builds_the_cluster(fresh_lab: Lab, runs: dict[str, Any]) -> None:
-    fresh_lab("vcenter", "logins", "--reset")
+    fresh_lab.reset_logins()
     runs["first"] = fresh_lab.playbook("--diff", name="site-first").expect()
-    runs["logins"] = sessions(fresh_lab)
+    runs["logins"] = fresh_lab.ansible_logins()
 
 
 def test_the_prediction_was_right(runs: dict[str, Any]) -> None:
@@ -179,7 +175,7 @@ def test_no_secret_in_the_most_verbose_output(lab: Lab) -> None:
     token = lab("ssh", SERVERS[0], "sudo cat /var/lib/rancher/k3s/server/token").strip()
     key = lab("ssh", SERVERS[0], "sudo grep client-key-data /etc/rancher/k3s/k3s.yaml").split()[-1]
     couch = lab.kubectl("-n", PROJECT, "get", "secret", "cht-couchdb-credentials")["data"]
-    password = lab("env").split("VMWARE_PASSWORD=")[1].split()[0].strip("'\"")
+    password = lab_environment(lab)["VMWARE_PASSWORD"]
     secrets = {"token": token, "token password": token.rpartition(":")[2], "client key": key, "vCenter password": password,
                "CouchDB password": _plain(couch["COUCHDB_PASSWORD"]), "CouchDB secret": _plain(couch["COUCHDB_SECRET"])}
     assert [name for name, value in secrets.items() if value in run.output] == []

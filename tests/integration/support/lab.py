@@ -70,6 +70,16 @@ class Lab:
         """kubectl with -o json, parsed."""
         return json.loads(self("kubectl", *argv, "-o", "json"))
 
+    def ansible_logins(self) -> dict[str, int]:
+        """Logins of pyvmomi at vCenter since `reset_logins`: ok, failed, and sessions still open. The CPI is another client."""
+        agents = json.loads(self("vcenter", "logins"))["by_agent"]
+        own = [counts for name, counts in agents.items() if "pyvmomi" in name]
+        ok, failed, closed = (sum(counts.get(key, 0) for counts in own) for key in ("logins", "failed", "logouts"))
+        return {"ok": ok, "failed": failed, "open": ok - closed}
+
+    def reset_logins(self) -> None:
+        self("vcenter", "reset")
+
     def start(self, *argv: str, env: dict[str, str] | None = None, cwd: Path = ROOT, record: Path | None = None) -> subprocess.Popen[str]:
         """Start a command in the lab's network, in a process group of its own."""
         extra = {"ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS), "ANSIBLE_CALLBACKS_ENABLED": "record", "ANSIBLE_NOCOLOR": "1"}

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -16,8 +17,8 @@ CREDENTIALS = ("VMWARE_HOST", "VMWARE_PORT", "VMWARE_USER", "VMWARE_PASSWORD", "
 
 def lab_environment(lab: Lab) -> dict[str, str]:
     """What AWX' credentials would put into a job's environment."""
-    shown = dict(line.removeprefix("export ").split("=", 1) for line in lab("env").splitlines() if "=" in line)
-    return {name: shown[name].strip("'\"") for name in CREDENTIALS}
+    shown = dict(word.split("=", 1) for word in shlex.split(lab("env")) if "=" in word)
+    return {name: shown[name] for name in CREDENTIALS}
 
 
 def export(target: Path) -> Path:
