@@ -75,7 +75,7 @@ class ApiServer:
             f"--tls-private-key-file={self.folder / 'api.key'}", f"--token-auth-file={self.folder / 'tokens'}",
             f"--service-account-key-file={self.folder / 'sa.key'}", f"--service-account-signing-key-file={self.folder / 'sa.key'}",
             "--service-account-issuer=https://kubernetes.default.svc", f"--client-ca-file={self.folder / 'api.crt'}",
-            "--authorization-mode=RBAC", "--service-cluster-ip-range=198.19.128.0/24", "--disable-admission-plugins=ServiceAccount",
+            "--authorization-mode=RBAC", "--service-cluster-ip-range=198.19.128.0/17", "--disable-admission-plugins=ServiceAccount",
             "--endpoint-reconciler-type=none", "--allow-privileged=true", "--v=0",
             f"--requestheader-client-ca-file={self.folder / 'api.crt'}",
         ])

@@ -1,0 +1,148 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One run over all counties: read what is there, build, apply, and say what became of each."""
+
+from __future__ import annotations
+
+import typing as t
+from collections import Counter
+from dataclasses import dataclass
+
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL
+from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live as LiveCounties
+from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Plan, plan_county
+from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import Progress, judge
+from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, Problem
+from ansible_collections.cht.k3s.plugins.module_utils.cht.table import table
+from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import TAKE_OVER, Live, Outcome, apply_groups
+from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+
+Result = dict[str, t.Any]
+
+_SECRETS = WELL_KNOWN["v1", "Secret"]
+_CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
+_DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
+
+# Field managers of what deploys CHT's own charts.
+HELM_MANAGERS = ("helm", "helm-*")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run; the module's options."""
+
+    check_mode: bool
+    with_diff: bool
+    on_newer: str
+    adopt: bool
+    base_dir: str
+    field_manager: str
+    force_conflicts: bool
+    parallel: int
+
+
+def problems_message(problems: list[Problem]) -> str:
+    """Return every problem of every county as one message."""
+    counties = len({problem.county for problem in problems})
+    lines = "\n".join(f"- {problem}" for problem in problems)
+    return f"{len(problems)} problems in {counties} definitions; nothing was changed:\n{lines}"
+
+
+def deploy(
+    client: Client | None, counties: list[County], problems: list[Problem], settings: Settings, hide: t.Callable[[list[str]], object]
+) -> Result:
+    """Apply all counties; `hide` is told every secret value before it can be in any output."""
+    live = Live(client, settings.parallel) if client is not None else None
+    state = LiveCounties()
+    if live is not None:
+        state = LiveCounties.collect(live.list(_SECRETS), live.list(_DEPLOYMENTS), live.list(_CLAIMS))
+    plans = [plan_county(county, state, settings.on_newer, settings.check_mode, settings.base_dir) for county in counties]
+    for plan in plans:
+        hide(plan.secrets)
+    outcome = apply_groups(
+        client,
+        [{"name": plan.county.name, "objects": plan.objects} for plan in plans if not plan.error],
+        check_mode=settings.check_mode,
+        field_manager=settings.field_manager,
+        force_conflicts=settings.force_conflicts,
+        take_over=(*TAKE_OVER, *HELM_MANAGERS) if settings.adopt else TAKE_OVER,
+        parallel=settings.parallel,
+        live=live,
+    )
+    deployments = state.deployments
+    if client is not None and outcome.changed and not settings.check_mode:
+        deployments = by_namespace(client.items(_DEPLOYMENTS.collection(), {"labelSelector": SERVICE_LABEL}))
+    return _report(plans, problems, outcome, deployments, settings)
+
+
+def by_namespace(items: t.Iterable[dict[str, t.Any]]) -> dict[str, list[dict[str, t.Any]]]:
+    """Sort listed objects by their namespace."""
+    found: dict[str, list[dict[str, t.Any]]] = {}
+    for item in items:
+        found.setdefault(item["metadata"]["namespace"], []).append(item)
+    return found
+
+
+def _report(
+    plans: list[Plan], problems: list[Problem], outcome: Outcome, deployments: dict[str, list[dict[str, t.Any]]], settings: Settings
+) -> Result:
+    rows = [_invalid_row(name, problems) for name in dict.fromkeys(problem.county for problem in problems)]
+    counts: dict[str, Counter[str]] = {}
+    for item in outcome.items:
+        counts.setdefault(item.group, Counter())[item.result] += 1
+    for plan in plans:
+        wanted = [item["metadata"]["name"] for item in plan.objects if item["kind"] == "Deployment"]
+        progress = judge([item for item in deployments.get(plan.county.namespace, []) if item["metadata"]["name"] in wanted], total=len(wanted))
+        rows.append(_row(plan, counts.get(plan.county.name, Counter()), outcome.group_errors.get(plan.county.name, []), progress, settings))
+    result: Result = {
+        "changed": outcome.changed,
+        "counties": rows,
+        "waiting": [row["name"] for row in rows if row["state"] != "failed" and row["ready"] < row["total"]],
+        "objects": [entry for entry in outcome.objects() if entry["result"] not in ("unchanged", "skipped")],
+        "table": table(rows),
+        "summary": {
+            **{name: outcome.count(name) for name in ("created", "updated", "unchanged", "failed", "skipped")},
+            "requests": outcome.requests,
+        },
+    }
+    if settings.with_diff:
+        result["diff"] = outcome.diff()
+    return result
+
+
+def _invalid_row(name: str, problems: list[Problem]) -> Result:
+    errors = [problem.message for problem in problems if problem.county == name]
+    row: Result = {"name": name, "namespace": "", "host": "", "version": "", "state": "failed"}
+    return {**row, "ready": 0, "total": 0, "created": 0, "updated": 0, "notes": [], "errors": errors, "remark": "; ".join(errors)}
+
+
+def _row(plan: Plan, counts: Counter[str], errors: list[str], progress: Progress, settings: Settings) -> Result:
+    errors = [plan.error] if plan.error else [_with_advice(error) for error in errors]
+    created, updated = counts["created"], counts["updated"]
+    state = "failed" if errors else "changed" if created or updated else "unchanged"
+    would = "would be " if settings.check_mode else ""
+    done = [f"{count} objects {would}{verb}" for count, verb in ((created, "created"), (updated, "updated")) if count]
+    county = plan.county
+    return {
+        "name": county.name,
+        "namespace": county.namespace,
+        "host": county.host,
+        "version": county.version,
+        "state": state,
+        "ready": progress.ready,
+        "total": progress.total,
+        "created": created,
+        "updated": updated,
+        "notes": plan.notes,
+        "errors": errors,
+        "remark": "; ".join(errors or [*done, *plan.notes]),
+    }
+
+
+def _with_advice(error: str) -> str:
+    if " belongs to helm" in error:
+        return f"{error} (this county was deployed by helm: cht_project_adopt takes such counties over)"
+    return error
