@@ -38,10 +38,10 @@ def decide(
         # A member: joining is history. Only a token that was given is compared with its datastore.
         plan["token"] = token
         return plan
-    if healthy:
+    if server and own is None:
+        plan["problem"] = f"{host} could not be asked about its datastore, so nothing is decided for it. Run the module k3s_server_info on it to see why."
         return plan
-    if server and own is None and not check_mode:
-        plan["problem"] = f"{host} could not be asked about its datastore, so nothing is decided for it."
+    if healthy:
         return plan
 
     silent = [name for name in urls if name in answers and answers[name] is None]
