@@ -98,7 +98,7 @@ def tls_context(options: ConnectionOptions) -> ssl.SSLContext:
     except ssl.SSLError as exc:
         raise VsphereError(
             "options",
-            f"The file '{options.ca_path}' holds no readable certificate authority ({exc.reason or exc}).",
+            f"The file '{options.ca_path}' holds no readable certificate authority ({getattr(exc, 'reason', None) or exc}).",
             "Give a PEM file in ca_path (environment variable VMWARE_CA_PATH).",
         ) from exc
 
@@ -141,7 +141,7 @@ def explain(options: ConnectionOptions, exc: BaseException) -> VsphereError:
     if isinstance(exc, ssl.SSLError):
         return VsphereError(
             "tls",
-            f"{where} did not answer with TLS ({exc.reason or exc}).",
+            f"{where} did not answer with TLS ({getattr(exc, 'reason', None) or exc}).",
             "Check hostname and port (VMWARE_HOST, VMWARE_PORT): vCenter's API listens on 443.",
         )
     if isinstance(exc, socket.gaierror):
@@ -179,6 +179,13 @@ def _explain_fault(options: ConnectionOptions, exc: BaseException) -> VsphereErr
             f"{where} refused the login of '{options.username}': wrong user name or password, or the account is locked.",
             "Correct username and password (VMWARE_USER, VMWARE_PASSWORD). Only this one attempt was made.",
         )
+    # Asked first: to pyvmomi it is a kind of NoPermission.
+    if vim is not None and isinstance(exc, vim.fault.NotAuthenticated):
+        return VsphereError(
+            "session",
+            f"{where} ended the session of '{options.username}' twice.",
+            "Check vCenter's idle time-out and whether somebody terminates sessions.",
+        )
     if vim is not None and isinstance(exc, vim.fault.NoPermission):
         privilege = getattr(exc, "privilegeId", None) or "unknown"
         target = getattr(getattr(exc, "object", None), "_moId", "unknown object")
@@ -186,12 +193,6 @@ def _explain_fault(options: ConnectionOptions, exc: BaseException) -> VsphereErr
             "permission",
             f"'{options.username}' lacks the privilege {privilege} on {target} in {where}.",
             "Grant the role that holds it on that object or above it.",
-        )
-    if vim is not None and isinstance(exc, vim.fault.NotAuthenticated):
-        return VsphereError(
-            "session",
-            f"{where} ended the session of '{options.username}' twice.",
-            "Check vCenter's idle time-out and whether somebody terminates sessions.",
         )
     message = getattr(exc, "msg", None) or str(exc) or type(exc).__name__
     return VsphereError(

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from ansible_collections.cht.k3s.plugins.filter.preflight_nodes import preflight_nodes
+from ansible_collections.cht.k3s.plugins.filter.vms_without_uuid import vms_without_uuid
+
+GROUPS = {"control_plane": ["cp-1"], "agent": ["agent-1", "agent-2"]}
+HOSTVARS = {
+    "cp-1": {"ansible_host": "192.0.2.11", "preflight_host": {"host": {"hostname": "cp-1"}}},
+    "agent-1": {"vsphere_name": "VM of agent 1", "preflight_host": {"unreachable": True, "msg": "no route"}},
+    "agent-2": {"vsphere_bios_uuid": "u", "preflight_host": {"msg": "failed", "module_stderr": "\nsudo: no\nmore"}},
+}
+
+
+def test_every_node_gets_its_role_vm_address_and_facts():
+    nodes = preflight_nodes(GROUPS, HOSTVARS, ["cp-1", "agent-1"])
+    assert [node["name"] for node in nodes] == ["cp-1", "agent-1", "agent-2"]
+    assert nodes[0]["role"] == "control_plane" and nodes[0]["address"] == "192.0.2.11"
+    assert nodes[0]["host"] == {"hostname": "cp-1"} and nodes[0]["host_error"] == ""
+    assert nodes[1]["vm"] == "VM of agent 1" and nodes[1]["host_error"] == "no route"
+    assert [node["checked"] for node in nodes] == [True, True, False]
+
+
+def test_the_first_line_of_raw_output_tells_why_sudo_failed():
+    assert preflight_nodes(GROUPS, HOSTVARS, [])[2]["host_error"] == "failed sudo: no"
+
+
+def test_no_groups_are_no_nodes():
+    assert preflight_nodes({}, {}, []) == []
+
+
+def test_only_hosts_without_uuid_are_looked_up():
+    assert vms_without_uuid(["cp-1", "agent-1", "agent-2"], HOSTVARS) == ["cp-1", "VM of agent 1"]

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+
+from ansible_collections.cht.k3s.plugins.module_utils.preflight import host_facts
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.host_facts import Host
+
+TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000:192B 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1
+   1: 0100007F:0016 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 2
+"""
+TCP6 = """  sl  local_address                         remote_address                        st
+   0: 00000000000000000000000000000000:280A 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 3
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    def write(path, text):
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    write("sys/class/dmi/id/product_serial", "VMware-42 0e\n")
+    write("sys/class/dmi/id/product_uuid", "420E3F11\n")
+    write("etc/os-release", 'ID=ubuntu\nVERSION_ID="22.04"\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n# comment\n')
+    write("proc/meminfo", "MemTotal:        8192000 kB\nSwapTotal:       2048000 kB\nHugePages_Total:       0\n")
+    write("proc/net/tcp", TCP)
+    write("proc/net/tcp6", TCP6)
+    return tmp_path
+
+
+def test_facts_come_from_the_machines_own_files(root):
+    host = Host(str(root))
+    assert host.firmware() == {"product_serial": "VMware-42 0e", "product_uuid": "420e3f11"}
+    assert host.system()["os_version"] == "22.04"
+    assert host.system()["os_name"] == "Ubuntu 22.04.5 LTS"
+    assert host.size()["memory_mb"] == 8000 and host.size()["swap_mb"] == 2000
+
+
+def test_only_listening_ports_count(root):
+    host = Host(str(root))
+    assert host.listening() == {6443, 10250}
+    assert host.ports_in_use([10250, 22, 6443]) == [6443, 10250]
+
+
+def test_missing_files_are_no_error(tmp_path):
+    host = Host(str(tmp_path))
+    assert host.firmware() == {"product_serial": "", "product_uuid": ""}
+    assert host.system()["os_id"] == ""
+    assert host.ports_in_use([1]) == []
+
+
+def test_free_space_of_a_path_that_is_not_there_yet_is_its_parents(root):
+    disk = Host(str(root)).disks(["/var/lib/rancher"])[0]
+    assert disk["path"] == "/var/lib/rancher" and disk["size_gb"] > 0
+
+
+def test_a_unit_tells_that_k3s_is_installed(root):
+    assert not Host(str(root)).k3s_installed()
+    unit = root / "etc/systemd/system/k3s-agent.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("")
+    assert Host(str(root)).k3s_installed()
+
+
+@pytest.fixture
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=lambda: server.accept(), daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+
+
+def test_a_listening_port_is_reached_and_a_refusal_proves_the_way(listener):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    results = host_facts.reach(
+        [
+            {"host": "127.0.0.1", "port": listener},
+            {"host": "127.0.0.1", "port": closed},
+            {"host": "127.0.0.1", "port": closed, "refused_ok": True},
+        ],
+        5,
+    )
+    assert [result["ok"] for result in results] == [True, False, True]
+    assert results[1]["error"] == "connection refused"
+    assert host_facts.reach([], 5) == []
+
+
+def test_the_errors_of_connections_are_told_apart(monkeypatch):
+    def fail(error):
+        def connect(*_args, **_kwargs):
+            raise error
+
+        monkeypatch.setattr(socket, "create_connection", connect)
+        return host_facts.reach_one("h", 1, 2)["error"]
+
+    assert fail(socket.gaierror(-2, "Name or service not known")).startswith("name not resolved")
+    assert "no answer within 2 s" in fail(socket.timeout())
+    assert fail(OSError(113, "No route to host")) == "No route to host"

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.cht.k3s.plugins.module_utils.preflight import clock, hosts
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.hosts import HostRequirements
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.vms import Node
+
+BIOS = "420e3f11-8a5c-4d01-9b77-c0de00000011"
+RECORD = {"vsphere_bios_uuid": BIOS}
+
+
+def host(**more):
+    return {
+        "hostname": "agent-1",
+        "product_serial": "VMware-42 0e 3f 11 8a 5c 4d 01-9b 77 c0 de 00 00 00 11",
+        "product_uuid": BIOS,
+        "os_id": "ubuntu",
+        "os_version": "22.04",
+        "architecture": "x86_64",
+        "kernel": "5.15.0-91-generic",
+        "swap_mb": 0,
+        "disks": [{"path": "/var/lib/rancher", "free_gb": 40.0, "size_gb": 50.0}],
+        "k3s_installed": False,
+        "ports_in_use": [],
+        "reach": [],
+        "clock_offset": 0.0,
+        **more,
+    }
+
+
+def check(record=RECORD, **more):
+    return hosts.check_host(Node("agent-1", "agent-1", host=host(**more)), record, HostRequirements())
+
+
+def ids(findings):
+    return [finding.id for finding in findings]
+
+
+def test_a_good_machine_has_no_findings():
+    assert check() == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        ({"hostname": "ubuntu"}, ["host-name"]),
+        ({"product_serial": "VMware-42 0e 3f 99 8a 5c 4d 01-9b 77 c0 de 00 00 00 11"}, ["host-uuid"]),
+        ({"product_serial": "", "product_uuid": ""}, ["host-uuid"]),
+        ({"os_id": "gentoo"}, ["host-os"]),
+        ({"os_version": "18.04"}, ["host-os"]),
+        ({"os_id": "debian", "os_version": "12"}, []),
+        ({"os_id": "debian", "os_version": "10"}, ["host-os"]),
+        ({"architecture": "i686"}, ["host-architecture"]),
+        ({"kernel": "4.15.0-1"}, ["host-kernel"]),
+        ({"kernel": "4.18.0-553.el8"}, []),
+        ({"swap_mb": 2048}, ["host-swap"]),
+        ({"disks": [{"path": "/var/lib/rancher", "free_gb": 3.5, "size_gb": 50}]}, ["host-disk"]),
+        ({"clock_offset": 7.5}, ["host-clock"]),
+        ({"clock_offset": -7.5}, ["host-clock"]),
+        ({"clock_offset": None}, []),
+        ({"ports_in_use": [6443, 10250]}, ["host-port", "host-port"]),
+        ({"ports_in_use": [6443], "k3s_installed": True}, []),
+        ({"reach": [{"target": "vc:443", "ok": True, "error": ""}]}, []),
+        ({"reach": [{"target": "vc:443", "ok": False, "error": "no answer within 5 s"}]}, ["host-connect"]),
+        ({"reach": [{"target": "vc:443", "ok": False, "error": "name not resolved (x)"}]}, ["host-dns"]),
+    ],
+)
+def test_each_fault_is_found_and_nothing_else(fault, found):
+    assert ids(check(**fault)) == found
+
+
+def test_the_message_about_clocks_has_the_direction():
+    assert "7.5 s ahead of" in check(clock_offset=7.5)[0].message
+    assert "7.5 s behind" in check(clock_offset=-7.5)[0].message
+
+
+def test_a_full_disk_is_only_a_warning_where_k3s_runs_already():
+    full = [{"path": "/var/lib/rancher", "free_gb": 3.5, "size_gb": 50}]
+    assert [finding.severity for finding in check(disks=full)] == ["error"]
+    assert [finding.severity for finding in check(disks=full, k3s_installed=True)] == ["warning"]
+
+
+def test_a_machine_that_cannot_be_read_gives_the_reason():
+    found = hosts.check_host(Node("a", "a", host_error="sudo: a password is required"), None, HostRequirements())
+    assert ids(found) == ["host-unreachable"]
+    assert "sudo" in found[0].message
+
+
+def test_without_vcenter_only_the_uuid_cannot_be_judged():
+    assert ids(check(record=None, hostname="x")) == ["host-name"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "answered", "expected"),
+    [(100, 101, 103, 0.0), (100, 99, 103, -1.0), (100, 110, 103, 7.0), (100, 100, 100, 0.0)],
+)
+def test_the_network_gets_the_whole_duration(asked, there, answered, expected):
+    assert clock.offset(asked, there, answered) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [("5.15.0-91", (5, 15, 0)), ("22.04", (22, 4)), ("", ()), ("x", ())])
+def test_numbers_of_versions(text, expected):
+    assert hosts.numbers(text) == expected

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.cht.k3s.plugins.module_utils.preflight import run, vms
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.hosts import HostRequirements
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.vms import Node, Requirements
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
+
+REQUIREMENTS = Requirements(15, {"agent": {"cpu": 4, "memory_mb": 8192, "disk_gb": 50}})
+
+
+def record(name="agent-1", **more):
+    return {
+        "vsphere_name": name,
+        "vsphere_moid": f"moid-{name}",
+        "vsphere_path": f"/dc/vm/{name}",
+        "vsphere_datacenter": "dc",
+        "vsphere_template": False,
+        "vsphere_power_state": "on",
+        "vsphere_hardware_version": 19,
+        "vsphere_disk_enable_uuid": True,
+        "vsphere_pvscsi": True,
+        "vsphere_snapshot_count": 0,
+        "vsphere_tools_status": "running",
+        "vsphere_guest_hostname": name,
+        "vsphere_ips": ["192.0.2.21"],
+        "vsphere_cpu_count": 4,
+        "vsphere_memory_mb": 8192,
+        "vsphere_disks": [{"size_gb": 50.0}],
+        "vsphere_bios_uuid": f"uuid-{name}",
+        **more,
+    }
+
+
+def ids(findings):
+    return [finding.id for finding in findings]
+
+
+def check(**more):
+    return vms.check_vm(Node("agent-1", "agent-1", address="192.0.2.21"), record(**more), REQUIREMENTS)
+
+
+def test_a_good_vm_has_no_findings():
+    assert check() == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        ({"vsphere_hardware_version": 13}, ["vm-hardware-version"]),
+        ({"vsphere_disk_enable_uuid": False}, ["vm-disk-uuid"]),
+        ({"vsphere_pvscsi": False}, ["vm-pvscsi"]),
+        ({"vsphere_snapshot_count": 2}, ["vm-snapshots"]),
+        ({"vsphere_tools_status": "not_running", "vsphere_guest_hostname": "", "vsphere_ips": []}, ["vm-tools"]),
+        ({"vsphere_guest_hostname": "Agent-1"}, ["vm-guest-name"]),
+        ({"vsphere_guest_hostname": ""}, ["vm-guest-name"]),
+        ({"vsphere_ips": ["192.0.2.99"]}, ["vm-ip"]),
+        ({"vsphere_ips": []}, ["vm-ip"]),
+        ({"vsphere_power_state": "off", "vsphere_tools_status": "not_running"}, ["vm-power"]),
+        ({"vsphere_power_state": "suspended"}, ["vm-power"]),
+        ({"vsphere_template": True, "vsphere_power_state": "off"}, ["vm-template"]),
+        ({"vsphere_cpu_count": 2}, ["vm-size"]),
+        ({"vsphere_memory_mb": 4096}, ["vm-size"]),
+        ({"vsphere_disks": [{"size_gb": 20.0}]}, ["vm-size"]),
+        ({"vsphere_disks": []}, ["vm-size"]),
+        ({"vsphere_memory_mb": 256}, ["vm-size-floor"]),
+        ({"vsphere_memory_mb": 8100}, []),
+    ],
+)
+def test_each_fault_is_found_and_nothing_else(fault, found):
+    assert ids(check(**fault)) == found
+
+
+def test_several_faults_are_all_found():
+    assert set(ids(check(vsphere_hardware_version=13, vsphere_pvscsi=False, vsphere_ips=[]))) == {
+        "vm-hardware-version",
+        "vm-pvscsi",
+        "vm-ip",
+    }
+
+
+@pytest.mark.parametrize(
+    ("address", "reported", "found"),
+    [
+        ("2001:db8::21", ["2001:0db8:0:0::21"], []),
+        ("2001:db8::21", ["2001:db8::22"], ["vm-ip"]),
+        ("agent-1.example.org", ["192.0.2.1"], []),
+        ("", ["192.0.2.1"], []),
+    ],
+)
+def test_addresses_are_compared_as_addresses_and_names_not_at_all(address, reported, found):
+    node = Node("agent-1", "agent-1", address=address)
+    assert ids(vms.check_vm(node, record(vsphere_ips=reported), REQUIREMENTS)) == found
+
+
+def test_a_small_vm_is_a_warning_and_one_below_k3s_own_need_an_error():
+    assert [finding.severity for finding in check(vsphere_cpu_count=2)] == ["warning"]
+    assert [finding.severity for finding in check(vsphere_cpu_count=0)] == ["error"]
+
+
+def test_servers_have_limits_of_their_own():
+    server = Node("cp-1", "cp-1", role="control_plane")
+    found = vms.check_vm(server, record("cp-1", vsphere_memory_mb=1024, vsphere_cpu_count=1), REQUIREMENTS)
+    assert ids(found) == ["vm-size-floor", "vm-size-floor"]
+
+
+def test_missing_ambiguous_and_shared_vms():
+    nodes = [Node("a", "a"), Node("b", "b"), Node("c", "one"), Node("d", "one")]
+    found = vms.check_names(
+        nodes,
+        {"a": [], "b": [record("b"), record("b", vsphere_path="/dc2/vm/b")], "one": [record("one")]},
+        {"a": "similar: aa"},
+    )
+    assert [(finding.id, finding.object) for finding in found] == [
+        ("vm-missing", "a"),
+        ("vm-ambiguous", "b"),
+        ("vm-duplicate", "c"),
+        ("vm-duplicate", "d"),
+    ]
+    assert "similar: aa" in found[0].message
+    assert "/dc/vm/b and /dc2/vm/b" in found[1].message
+
+
+@pytest.mark.parametrize("name", ["Agent-1", "agent_1", "-a", "a" * 64, "a b"])
+def test_names_that_kubernetes_refuses(name):
+    assert "vm-node-name" in ids(vms.check_names([Node(name, name)], {name: [record(name)]}, {}))
+
+
+def test_duplicate_bios_uuids_are_found_on_both_but_not_for_one_vm_used_twice():
+    nodes = [Node("a", "a"), Node("b", "b"), Node("c", "c")]
+    records = {
+        "a": record("a", vsphere_bios_uuid="u"),
+        "b": record("b", vsphere_bios_uuid="u"),
+        "c": record("c", vsphere_bios_uuid=""),
+    }
+    assert [(finding.id, finding.object) for finding in vms.check_uuids(nodes, records)] == [
+        ("vm-bios-uuid", "c"),
+        ("vm-bios-uuid-duplicate", "a"),
+        ("vm-bios-uuid-duplicate", "b"),
+    ]
+    same = {"a": record("x"), "b": record("x")}
+    assert vms.check_uuids(nodes[:2], same) == []
+
+
+@pytest.mark.parametrize(("version", "count"), [("7.0.3.0", 0), ("6.7.3", 0), ("6.7.2", 1), ("6.5", 1), ("8.0.1.0", 0), ("", 0)])
+def test_old_vcenters_are_refused(version, count):
+    assert len(vms.vcenter_version_findings(version, "vc")) == count
+
+
+def judge(nodes, view):
+    return run.judge(nodes, view, "vc:443", REQUIREMENTS, HostRequirements())
+
+
+def test_hosts_outside_the_limit_only_serve_to_see_duplicates():
+    nodes = [Node("a", "a", host_error="x"), Node("b", "b", checked=False)]
+    view = run.VcenterView(
+        "7.0.3.0",
+        {"a": [record("a", vsphere_bios_uuid="u")], "b": [record("b", vsphere_bios_uuid="u", vsphere_pvscsi=False)]},
+    )
+    found = judge(nodes, view)
+    assert {finding.object for finding in found} == {"a"}
+    assert "vm-bios-uuid-duplicate" in ids(found)
+
+
+def test_without_vcenter_the_machines_are_still_judged():
+    view = run.VcenterView(error=VsphereError("login", "refused", "Correct it."))
+    found = judge([Node("a", "a", host_error="no route")], view)
+    assert ids(found) == ["vcenter-connection", "host-unreachable"]
+    assert found[0].remedy == "Correct it."
+
+
+def test_versions_that_do_not_belong_together():
+    assert ids(run.version_findings({"k3s": "v1.34.4+k3s1", "cpi": "1.31.0", "csi": ""})) == ["version-set"]
+    assert run.version_findings({"k3s": None}) == []
+    assert ids(run.version_findings({"k3s": "v1.99.0+k3s1"})) == ["version-set"]
+
+
+def test_the_summary_counts_and_puts_errors_first():
+    nodes = [Node("agent-1", "agent-1")]
+    view = run.VcenterView("7.0.3.0", {"agent-1": [record(vsphere_snapshot_count=1, vsphere_pvscsi=False)]})
+    result = run.summary(judge(nodes, view), ["host-unreachable"])
+    assert result["counts"] == {"error": 1, "warning": 1, "accepted": 1}
+    assert [finding["id"] for finding in result["findings"]] == ["vm-pvscsi", "vm-snapshots", "host-unreachable"]

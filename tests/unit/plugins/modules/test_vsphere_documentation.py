@@ -1,0 +1,26 @@
+"""The argument spec and its documentation are written twice; they must say the same."""
+from __future__ import annotations
+
+import yaml
+
+from ansible_collections.cht.k3s.plugins.doc_fragments.vsphere import ModuleDocFragment
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.argument_spec import base_argument_spec
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.options import ENVIRONMENT
+
+MODULE = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
+PLUGIN = yaml.safe_load(ModuleDocFragment.PLUGIN)["options"]
+
+
+def test_modules_and_plugin_have_the_same_options_from_the_same_environment():
+    spec = base_argument_spec()
+    assert set(spec) == set(MODULE) == set(PLUGIN) == set(ENVIRONMENT)
+    for name, variable in ENVIRONMENT.items():
+        assert spec[name]["fallback"][1] == [variable]
+        assert f"E({variable})" in str(MODULE[name]["description"])
+        assert PLUGIN[name]["env"] == [{"name": variable}]
+        for key in ("type", "default", "aliases"):
+            assert spec[name].get(key) == MODULE[name].get(key) == PLUGIN[name].get(key), (name, key)
+
+
+def test_the_password_is_never_logged():
+    assert base_argument_spec()["password"]["no_log"] is True
