@@ -7,8 +7,10 @@ import signal
 import time
 from pathlib import Path
 
+from . import paths
+
 ROOT = Path("/sys/fs/cgroup")
-PREFIX = "chtlab-"
+PREFIX = f"{paths.NAME}-"
 
 
 def unified() -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from . import description as descriptions
 from . import image, network, node, paths, tools
 from .description import Description, Vm
-from .shell import LabError, run, say
+from .shell import LabError, say
 
 SSH = ["-F", "none", "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]
 
@@ -57,6 +57,7 @@ def environment(description: Description) -> dict[str, str]:
         "VMWARE_PASSWORD": center.passwords(description)[user.name],
         "VMWARE_VALIDATE_CERTS": "true",
         "VMWARE_CA_PATH": str(paths.CA_CERT),
+        "LAB_NAME": paths.NAME,
         "LAB_STATE": str(paths.STATE),
         "LAB_SSH_KEY": str(paths.SSH_KEY),
         "LAB_KNOWN_HOSTS": str(paths.KNOWN_HOSTS),
@@ -179,7 +180,10 @@ def execute(args: argparse.Namespace) -> int:
     if not command:
         raise LabError("lab exec -- COMMAND: a command is missing")
     _into(description)
-    os.execvp(command[0], command)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        raise LabError(f"{command[0]}: {error.strerror}") from error
 
 
 def env(_args: argparse.Namespace) -> int:
@@ -302,9 +306,10 @@ def main(argv: Sequence[str]) -> int:
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # The reader of our output, such as `head`, has seen enough.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # pylint: disable=consider-using-with
+        return 0
     except KeyboardInterrupt:
         print("lab: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-
-
-__all__ = ["main", "run"]

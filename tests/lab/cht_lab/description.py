@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from . import paths
 from .shell import LabError
 
 LAB_BLOCK = ipaddress.ip_network("198.18.0.0/15")
@@ -68,9 +69,14 @@ class Vm:
         return "lab" + self.ip.rsplit(".", 1)[-1]
 
     @property
+    def mac(self) -> str:
+        """The network card's address, in VMware's range; it stays the same when the machine is started anew."""
+        return "00:50:56:0c:" + ":".join(f"{int(part):02x}" for part in (self.ip or "0.0.0.0").split(".")[2:])
+
+    @property
     def netns(self) -> str:
         """The machine's network namespace."""
-        return f"chtlab-{self.name}"
+        return f"{paths.NAME}-{self.name}"
 
 
 @dataclass(frozen=True)

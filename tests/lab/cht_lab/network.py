@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from . import paths
 from .description import Description, Vm
 from .shell import LabError, run
 
-NETNS = "chtlab"
+NETNS = paths.NAME
 BRIDGE = "br-lab"
 RUN_NETNS = Path("/run/netns")
 CLONE_NEWNET = 0x40000000
@@ -91,7 +92,7 @@ def _connect(vm: Vm, description: Description, links: set[str]) -> None:
         return
     _add_namespace(vm.netns)
     if vm.port not in links:
-        run(["ip", "-n", NETNS, "link", "add", vm.port, "type", "veth", "peer", "name", "eth0", "netns", vm.netns])
+        run(["ip", "-n", NETNS, "link", "add", vm.port, "type", "veth", "peer", "name", "eth0", "address", vm.mac, "netns", vm.netns])
     run(["ip", "-n", NETNS, "link", "set", vm.port, "master", BRIDGE, "up"])
     run(["ip", "-n", vm.netns, "link", "set", "lo", "up"])
     run(["ip", "-n", vm.netns, "address", "replace", f"{vm.ip}/{description.prefix}", "dev", "eth0"])

@@ -7,7 +7,9 @@ from pathlib import Path
 
 LAB_DIR = Path(__file__).resolve().parent.parent
 PROJECT = LAB_DIR.parent.parent
-STATE = Path(os.environ.get("LAB_STATE", "/var/lib/cht-k3s-lab"))
+# Two labs can run side by side: each has its own name, and with it its own namespaces, cgroups and state.
+NAME = os.environ.get("LAB_NAME", "chtlab")
+STATE = Path(os.environ.get("LAB_STATE", "/var/lib/cht-k3s-lab" if NAME == "chtlab" else f"/var/lib/cht-k3s-lab-{NAME}"))
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cht-k3s"
 TOOLS = CACHE / "tools"
 

@@ -89,7 +89,7 @@ def _from_path(tool: Tool, work: Path) -> bool:
 
 
 def _downloaded(tool: Tool, work: Path) -> bool:
-    if {name for name, _ in tool.downloads} != set(tool.programs):
+    if set(dict(tool.downloads)) != set(tool.programs):
         return False
     for name, download in tool.downloads:
         try:

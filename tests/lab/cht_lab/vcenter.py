@@ -163,7 +163,10 @@ def _devices(vm: Vm, datastore: str, network: Any) -> list[Any]:
         create = vim.vm.device.VirtualDeviceSpec.FileOperation.create
         changes.append(vim.vm.device.VirtualDeviceSpec(operation=add, fileOperation=create, device=disk))
     nic = vim.vm.device.VirtualVmxnet3(
-        key=4000, backing=vim.vm.device.VirtualEthernetCard.NetworkBackingInfo(deviceName=network.name, network=network)
+        key=4000,
+        addressType="manual",
+        macAddress=vm.mac if vm.ip else None,
+        backing=vim.vm.device.VirtualEthernetCard.NetworkBackingInfo(deviceName=network.name, network=network),
     )
     changes.append(vim.vm.device.VirtualDeviceSpec(operation=add, device=nic))
     return changes
