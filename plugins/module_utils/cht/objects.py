@@ -431,7 +431,12 @@ class Builder:
             return {"weight": weight, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", **selector}}
 
         databases = {"matchExpressions": [{"key": SERVICE_LABEL, "operator": "In", "values": ["couchdb", "couchdb-1"]}]}
-        others = {"matchExpressions": [{"key": COUNTY_LABEL, "operator": "Exists"}, {"key": COUNTY_LABEL, "operator": "NotIn", "values": [self.county.name]}]}
+        others = {
+            "matchExpressions": [
+                {"key": COUNTY_LABEL, "operator": "Exists"},
+                {"key": COUNTY_LABEL, "operator": "NotIn", "values": [self.county.name]},
+            ]
+        }
         # One database pod stands for each other county, so that agents are compared by counties, not pods.
         apart = [term(10, labelSelector=databases, namespaceSelector=others)]
         if mode == "spread" and couchdb:
@@ -457,7 +462,11 @@ class Builder:
         deployments += [
             self._deployment(
                 "healthcheck",
-                [self._container("cht-haproxy-healthcheck", "cht-haproxy-healthcheck", "healthcheck", [HEALTHCHECK_PORT], admin, **self._tcp_probes(HEALTHCHECK_PORT))],
+                [
+                    self._container(
+                        "cht-haproxy-healthcheck", "cht-haproxy-healthcheck", "healthcheck", [HEALTHCHECK_PORT], admin, **self._tcp_probes(HEALTHCHECK_PORT)
+                    )
+                ],
                 recreate,
             ),
             self._deployment(
@@ -531,7 +540,10 @@ class Builder:
         if self.county.major >= 5 and number == 1:
             nouveau_mount = {"name": volume, "mountPath": "/data/nouveau", "subPath": "data"}
             containers.append(
-                self._container("cht-couchdb-nouveau", "cht-couchdb-nouveau", "nouveau", [NOUVEAU_PORT], [], volumeMounts=[nouveau_mount], **self._tcp_probes(NOUVEAU_PORT))
+                self._container(
+                    "cht-couchdb-nouveau", "cht-couchdb-nouveau", "nouveau", [NOUVEAU_PORT], [], volumeMounts=[nouveau_mount],
+                    **self._tcp_probes(NOUVEAU_PORT),
+                )
             )
         return self._deployment(
             service,

@@ -126,7 +126,9 @@ def settle_images(county: County, wanted: dict[str, str], live: dict[str, str], 
         # From 5.0 on nobody but this role sets images; what is newer was set by hand, or the list is out of date.
         raise PlanError(f"runs {running}, which is newer than the wanted {county.tag}, and CHT can't be downgraded: raise its version in the list")
     if on_newer == "fail":
-        raise PlanError(f"runs {running}, newer than the wanted {county.tag}: raise its version in the list, or let cht_project_on_newer keep or force it")
+        raise PlanError(
+            f"runs {running}, newer than the wanted {county.tag}: raise its version in the list, or let cht_project_on_newer keep or force it"
+        )
     if on_newer == "force":
         return {}, [f"downgraded from {running} to {county.tag} as cht_project_on_newer says"]
     # All of them, not only the newer ones: an upgrade that is under way must not be mixed with another version.
@@ -170,7 +172,10 @@ def _refuse_other_volumes(county: County, claims: dict[str, Object], running: di
             "CouchDB would start empty; put the mode back, or move the data first (see docs/counties.md)"
         )
     if there - wanted:
-        raise PlanError(f"has more CouchDB volumes ({', '.join(sorted(there - wanted))}) than couchdb.nodes {county['couchdb']['nodes']}: CouchDB nodes can't be taken away")
+        raise PlanError(
+            f"has more CouchDB volumes ({', '.join(sorted(there - wanted))}) than couchdb.nodes {county['couchdb']['nodes']}: "
+            "CouchDB nodes can't be taken away"
+        )
     started = any(name.startswith("cht-couchdb") for name in running)
     if there and wanted - there and started:
         # Without a CouchDB that ever ran, an interrupted first run left them, and this one goes on.

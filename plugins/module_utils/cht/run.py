@@ -16,6 +16,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Plan, plan
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import Progress, judge
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, Problem
 from ansible_collections.cht.k3s.plugins.module_utils.cht.table import table
+from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import by_namespace
 from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import TAKE_OVER, Live, Outcome, apply_groups
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
@@ -76,14 +77,6 @@ def deploy(
     if client is not None and outcome.changed and not settings.check_mode:
         deployments = by_namespace(client.items(_DEPLOYMENTS.collection(), {"labelSelector": SERVICE_LABEL}))
     return _report(plans, problems, outcome, deployments, settings)
-
-
-def by_namespace(items: t.Iterable[dict[str, t.Any]]) -> dict[str, list[dict[str, t.Any]]]:
-    """Sort listed objects by their namespace."""
-    found: dict[str, list[dict[str, t.Any]]] = {}
-    for item in items:
-        found.setdefault(item["metadata"]["namespace"], []).append(item)
-    return found
 
 
 def _report(

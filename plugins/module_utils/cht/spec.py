@@ -243,7 +243,8 @@ SCHEMA: dict[str, Option] = {
         options={
             "mode": Option(
                 "str",
-                "C(together): the county's pods prefer one agent and counties spread over the agents; C(spread): each CouchDB node prefers an agent of its own.",
+                "C(together): the county's pods prefer one agent and counties spread over the agents; "
+                "C(spread): each CouchDB node prefers an agent of its own.",
                 default="together",
                 choices=("together", "spread"),
             ),
@@ -304,8 +305,7 @@ class County:
     @property
     def major(self) -> int:
         release = parse_release(self.version)
-        assert release is not None  # validation refuses what is none
-        return release.major
+        return release.major if release is not None else 0  # validation lets no 0 through
 
     @property
     def tag(self) -> str:
@@ -332,6 +332,12 @@ def _as_bool(value: t.Any) -> bool | None:
     return {"true": True, "yes": True, "false": False, "no": False}.get(str(value).strip().lower())
 
 
+def _kind(value: t.Any) -> str:
+    """Say what a value is in words of YAML."""
+    kinds = {"true or false": bool, "text": str, "number": (int, float), "list": list, "dictionary": dict}
+    return next((word for word, types in kinds.items() if isinstance(value, types)), "value of another kind")
+
+
 def _scalar(value: t.Any) -> bool:
     return isinstance(value, (str, int, float)) and not isinstance(value, bool)
 
@@ -347,7 +353,7 @@ def _convert(option: Option, path: str, value: t.Any, problems: list[str]) -> t.
         if isinstance(value, float):
             problems.append(f"{path}{shown} was read by YAML as a number: put it in quotes, with all its parts")
         else:
-            problems.append(f"{path} must be a text, not a {type(value).__name__}")
+            problems.append(f"{path} must be a text, not a {_kind(value)}")
         return None
     if option.type == "int":
         if isinstance(value, bool) or not re.fullmatch(r"-?\d+", str(value).strip()):
@@ -361,11 +367,11 @@ def _convert(option: Option, path: str, value: t.Any, problems: list[str]) -> t.
         return result
     if option.type in ("labels", "quantities"):
         if not isinstance(value, dict):
-            problems.append(f"{path} must be a dictionary, not a {type(value).__name__}")
+            problems.append(f"{path} must be a dictionary, not a {_kind(value)}")
             return None
         return {str(key): item if isinstance(item, (dict, list, bool)) else str(item) for key, item in value.items()}
     if not isinstance(value, list):
-        problems.append(f"{path} must be a list, not a {type(value).__name__}")
+        problems.append(f"{path} must be a list, not a {_kind(value)}")
         return None
     if option.type == "names":
         if not all(_scalar(item) and str(item) for item in value):
@@ -397,7 +403,7 @@ def _read(schema: dict[str, Option], given: t.Any, path: str, problems: list[str
     `partial` is for the shared defaults, in which required keys may be missing.
     """
     if not isinstance(given, dict):
-        problems.append(f"{path or 'the entry'} must be a dictionary, not a {type(given).__name__}")
+        problems.append(f"{path or 'the entry'} must be a dictionary, not a {_kind(given)}")
         given = {}
     for key in given:
         if key not in schema:
@@ -505,12 +511,12 @@ def read_counties(projects: t.Any, defaults: t.Any) -> tuple[list[County], list[
         # Not repeated for each county: one wrong default would hide fifty counties' own problems.
         return [], [Problem("(defaults of all)", text) for text in shared]
     if not isinstance(projects, list):
-        return [], [Problem("(all)", f"the counties must be a list, not a {type(projects).__name__}")]
+        return [], [Problem("(all)", f"the counties must be a list, not a {_kind(projects)}")]
     counties: list[County] = []
     for position, entry in enumerate(projects, start=1):
         label, found = _label_of(entry, position), []
         if not isinstance(entry, dict):
-            problems.append(Problem(label, f"the entry must be a dictionary, not a {type(entry).__name__}"))
+            problems.append(Problem(label, f"the entry must be a dictionary, not a {_kind(entry)}"))
             continue
         options = _read(SCHEMA, merge(defaults, entry), "", found, partial=False)
         if not found:

@@ -26,3 +26,23 @@ def table(rows: list[dict[str, t.Any]]) -> list[str]:
     counts = {state: sum(1 for row in rows if row["state"] == state) for state in STATES}
     summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     return [*lines, f"{len(rows)} {'county' if len(rows) == 1 else 'counties'}: {summary}"]
+
+
+def final_rows(applied: list[dict[str, t.Any]], waited: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """Return the rows of the last table: what applying said, and what waiting added to it."""
+    progress = {entry["name"]: entry for entry in waited}
+    rows = []
+    for row in applied:
+        found = progress.get(row["name"])
+        if found and found["obstacle"] and row["state"] != "failed":
+            row = {**row, "state": "waiting", "remark": f"{found['ready']} of {found['total']} Deployments ready; {found['obstacle']}"}
+        rows.append(row)
+    return rows
+
+
+def progress_line(counties: list[dict[str, t.Any]], waiting: list[str]) -> str:
+    """Return one line for people who watch: how many are ready, and what the next one waits for."""
+    done = len(counties) - len(waiting)
+    first = next((entry for entry in counties if entry["name"] in waiting), None)
+    obstacle = f"; {first['name']} ({first['ready']}/{first['total']}): {first['obstacle']}" if first else ""
+    return f"counties ready: {done} of {len(counties)}{obstacle}"

@@ -65,7 +65,7 @@ def test_one_county_can_not_change_the_defaults_of_the_next() -> None:
         ({"couchdb": {"mode": "cluster"}}, "couchdb.mode 'cluster' is none of: clustered, single (did you mean 'clustered'?)"),
         ({"couchdb": {"nodes": 1}}, "couchdb.nodes '1' is not between 2 and 9"),
         ({"couchdb": {"nodes": "three"}}, "couchdb.nodes 'three' is not a whole number"),
-        ({"couchdb": "single"}, "couchdb must be a dictionary, not a str"),
+        ({"couchdb": "single"}, "couchdb must be a dictionary, not a text"),
         ({"host": "https://nairobi.health.example"}, "is not a host name"),
         ({"host": ""}, "'host' is missing"),
         ({"version": "4.22"}, "version '4.22' is not a version of CHT: write all three numbers"),

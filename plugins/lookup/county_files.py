@@ -1,0 +1,58 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.lookup import LookupBase
+
+DOCUMENTATION = r"""
+name: county_files
+short_description: Read a folder with one file for each county
+version_added: 1.0.0
+author: CHT k3s maintainers (@cht-k3s)
+description:
+  - Reads every C(.yml) and C(.yaml) file of a folder, in the order of their names. Each file is one county; its name is that of the file
+    unless it says otherwise. Files encrypted with ansible-vault are decrypted.
+  - A relative path starts at the folder of the playbook.
+options:
+  _terms:
+    description: The folders.
+    required: true
+    type: list
+    elements: str
+"""
+
+EXAMPLES = r"""
+- name: Deploy the counties of a folder
+  cht.k3s.cht_projects:
+    kubeconfig: "{{ k3s_access_kubeconfig }}"
+    projects: "{{ query('cht.k3s.county_files', inventory_dir ~ '/counties') }}"
+"""
+
+RETURN = r"""
+_list:
+  description: The counties.
+  type: list
+  elements: dict
+"""
+
+
+class LookupModule(LookupBase):
+    """The lookup."""
+
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
+        self.set_options(var_options=variables, direct=kwargs)
+        counties: list[Any] = []
+        for term in terms:
+            folder = Path(self._loader.path_dwim(str(term)))
+            if not folder.is_dir():
+                raise AnsibleError(f"the folder of counties {folder} does not exist: correct the path (cht_project_dir)")
+            for path in sorted(folder.iterdir()):
+                if path.suffix in (".yml", ".yaml") and not path.name.startswith("."):
+                    content = self._loader.load_from_file(str(path))
+                    counties.append({"name": path.stem, **content} if isinstance(content, dict) else content)
+        return counties

@@ -1,0 +1,77 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Wait until the pods of counties are ready, and say what the others wait for."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL
+from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import Progress, judge
+from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+
+Objects = dict[str, list[dict[str, t.Any]]]
+
+_DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
+_PODS = WELL_KNOWN["v1", "Pod"]
+_CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
+# From the server's cache: a progress a second old is good enough and costs etcd nothing.
+_CACHED = {"resourceVersion": "0"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A county whose pods are waited for."""
+
+    name: str
+    namespace: str
+
+
+def by_namespace(items: t.Iterable[dict[str, t.Any]]) -> Objects:
+    """Sort listed objects by their namespace."""
+    found: Objects = {}
+    for item in items:
+        found.setdefault(item["metadata"]["namespace"], []).append(item)
+    return found
+
+
+def _read(client: Client, resource: t.Any, targets: list[Target], cached: bool) -> Objects:
+    """List one kind of CHT's objects: of one namespace when only one is asked for, else of all at once."""
+    namespace = targets[0].namespace if len(targets) == 1 else None
+    query = {"labelSelector": SERVICE_LABEL, **(_CACHED if cached else {})}
+    return by_namespace(client.items(resource.collection(namespace), query))
+
+
+def look(client: Client, targets: list[Target], cached: bool = True) -> dict[str, Progress]:
+    """Return how far each county is, without naming obstacles."""
+    deployments = _read(client, _DEPLOYMENTS, targets, cached)
+    return {target.name: judge(deployments.get(target.namespace, [])) for target in targets}
+
+
+def explain(client: Client, targets: list[Target]) -> dict[str, Progress]:
+    """Return how far each county is, and what stands in its way."""
+    deployments, pods, claims = (_read(client, resource, targets, False) for resource in (_DEPLOYMENTS, _PODS, _CLAIMS))
+    return {
+        target.name: judge(deployments.get(target.namespace, []), pods.get(target.namespace, []), claims.get(target.namespace, []))
+        for target in targets
+    }
+
+
+def wait(client: Client, targets: list[Target], timeout: float, interval: float = 2.0) -> dict[str, Progress]:
+    """Wait until all counties are ready or the time is over; obstacles are named for those that are not."""
+    deadline = time.monotonic() + timeout
+    progress = look(client, targets, cached=False)
+    while True:
+        pending = [target for target in targets if not progress[target.name].done]
+        left = deadline - time.monotonic()
+        if not pending or left <= 0:
+            break
+        time.sleep(min(interval, left))
+        progress.update(look(client, pending))
+    if pending:
+        progress.update(explain(client, pending))
+    return progress
