@@ -79,7 +79,6 @@ _CPI_MANIFESTS: dict[str, tuple[str, str]] = {
     "1.31.0": ("v1.31.0", "61502c21b95c619ddf8c8e8db908caa1af5ec59446de404726eb2c6aa240d116"),
 }
 
-_CSI_NAMESPACE_SHA256 = "3585db4e4ff02c86d515c5be94ca67443c25733a4013246ca1ad8ba8cf7b885f"
 _CSI_MANIFESTS: dict[str, str] = {
     "2.7.2": "2076ae2909435aff676e1061aa6a95ec58a1d0f46b2f7a26d103e3ee4e9d1a01",
     "3.3.1": "87e8ff7e3f63aad08d2ca5650b35ee60e65ec83b6cc98b3f2c95637f3eb426ed",
@@ -173,15 +172,10 @@ def cpi_manifest(version: str) -> dict[str, str]:
     return {"path": f"{tag}/releases/v{minor(version)}/vsphere-cloud-controller-manager.yaml", "sha256": digest}
 
 
-def csi_manifests(version: str) -> list[dict[str, str]]:
-    """The same for CSI's manifests: the namespace and the driver."""
+def csi_manifest(version: str) -> dict[str, str]:
+    """The same for CSI's manifest. The namespace stands in a file of its own upstream; we make it ourselves."""
     number = plain(version)
-    folder = f"v{number}/manifests/vanilla"
-    known = number in _CSI_MANIFESTS
-    return [
-        {"path": f"{folder}/namespace.yaml", "sha256": _CSI_NAMESPACE_SHA256 if known else ""},
-        {"path": f"{folder}/vsphere-csi-driver.yaml", "sha256": _CSI_MANIFESTS.get(number, "")},
-    ]
+    return {"path": f"v{number}/manifests/vanilla/vsphere-csi-driver.yaml", "sha256": _CSI_MANIFESTS.get(number, "")}
 
 
 def describe(k3s: str | None = None, cpi: str | None = None, csi: str | None = None) -> dict[str, Any]:
@@ -201,7 +195,7 @@ def describe(k3s: str | None = None, cpi: str | None = None, csi: str | None = N
         "cpi_image": cpi_image(row.cpi),
         "cpi_manifest": cpi_manifest(row.cpi),
         "csi_images": csi_images(row.csi),
-        "csi_manifests": csi_manifests(row.csi),
+        "csi_manifest": csi_manifest(row.csi),
         "csi_sidecars": CSI_SIDECARS.get(minor(row.csi), {}),
         "problems": compatible(row.k3s, row.cpi, row.csi),
     }

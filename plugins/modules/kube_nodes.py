@@ -181,7 +181,9 @@ def main() -> None:
     watch = Watch(client, module.params)
     try:
         obstacles = status.wait_for(watch.look, 0 if module.check_mode else module.params["timeout"])
-        message = watch.message(obstacles) if obstacles and not module.check_mode else ""
+        # What needs no waiting is wrong in check mode as well.
+        wrong = obstacles and (not module.check_mode or module.params["wait_for"] == "no_conflict")
+        message = watch.message(obstacles) if wrong else ""
     except ApiError as error:
         module.fail_json(msg=f"The nodes can't be read: {error.message}", nodes=[], obstacles={})
     finally:
