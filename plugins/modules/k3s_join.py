@@ -156,6 +156,16 @@ version:
   type: dict
   returned: success
   sample: {"before": "", "after": "v1.34.4+k3s1"}
+cause:
+  description: Id of the known cause found in the journal, empty when it is none of them.
+  type: str
+  returned: failure
+  sample: wrong-token
+node:
+  description: Name of the Node.
+  type: str
+  returned: failure
+  sample: agent-3
 steps:
   description: How long each step took.
   type: list
@@ -212,7 +222,10 @@ def main() -> None:
             joiner = Joiner(system, Wanted(**dict(params, version=params["version"] or "")), module.check_mode)
             result = joiner.present() if state == "present" else joiner.stopped()
     except NodeError as error:
-        module.fail_json(msg=str(error), actions=joiner.actions if joiner else [], steps=joiner.steps if joiner else [])
+        module.fail_json(
+            msg=str(error), cause=error.cause, node=joiner.name if joiner else "",
+            actions=joiner.actions if joiner else [], steps=joiner.steps if joiner else [],
+        )
     module.exit_json(**result)
 
 

@@ -102,6 +102,16 @@ class Api:
                 return None
             raise
 
+    def delete(self, path: str) -> bool:
+        """Delete an object; False when there is none."""
+        try:
+            self.request("DELETE", path)
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
     def nodes(self) -> list:
         return self.get("/api/v1/nodes").get("items") or []
 

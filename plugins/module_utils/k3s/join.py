@@ -82,6 +82,11 @@ class Joiner:
         self.warnings: list = []
         self._api = None
 
+    @property
+    def name(self) -> str:
+        """The name of the Node."""
+        return state.node_name(self.system, str(self.wanted.config.get("node-name") or ""))
+
     # -- the states ----------------------------------------------------------------------------
 
     def present(self) -> dict:
@@ -348,7 +353,7 @@ class Joiner:
         except ApiError:
             # This server is down already; starting it anew takes nothing away.
             return
-        problem = state.quorum_problem(members, state.node_name(self.system))
+        problem = state.quorum_problem(members, self.name)
         if problem:
             raise NodeError(f"Not restarted, nothing was changed: {problem}. Bring the others in order first, then run again.")
 
@@ -457,10 +462,10 @@ class Joiner:
                 cause = self._persistent_cause(since, now, seen)
                 if cause:
                     self._close_api()
-                    raise NodeError(self._failure(step, step_since, missing[1], cause, since))
+                    raise self._failure(step, step_since, missing[1], cause, since)
             if now >= deadline:
                 self._close_api()
-                raise NodeError(self._failure(step, step_since, missing[1], None, since))
+                raise self._failure(step, step_since, missing[1], None, since)
             self.system.sleep(pause)
             pause = min(pause * 1.3, 2.0)
 
@@ -520,7 +525,7 @@ class Joiner:
     def _has_etcd(self) -> bool:
         return "datastore-endpoint" not in self.wanted.secret_config and not self.system.exists(state.SQLITE)
 
-    def _failure(self, step: str, step_since: float, detail: str, cause: Cause | None, since: float) -> str:
+    def _failure(self, step: str, step_since: float, detail: str, cause: Cause | None, since: float) -> NodeError:
         lines = self.system.journal(self.service, since)
         cause = cause or find_cause(lines)
         at = time.strftime("%H:%M:%S", time.gmtime(step_since))
@@ -530,7 +535,7 @@ class Joiner:
         else:
             last = tail(lines)
             text += f" No known cause is in the journal of {self.service}.service; its last lines: " + (" | ".join(last) if last else "none")
-        return text
+        return NodeError(text, cause.id if cause else "")
 
     def _close_api(self) -> None:
         if self._api is not None:
@@ -558,7 +563,7 @@ class Joiner:
             "steps": self.steps,
             "membership": {
                 "role": self.wanted.role,
-                "node": state.node_name(self.system, str(self.wanted.config.get("node-name") or "")),
+                "node": self.name,
                 "joining": joining,
             },
             "version": {"before": version, "after": self.wanted.version},

@@ -22,7 +22,11 @@ from dataclasses import dataclass
 
 
 class NodeError(Exception):
-    """Something on this node is not as needed; the message says what, where and what to do."""
+    """Something on this node is not as needed; the message says what, where and what to do. `cause` is the id of a known one."""
+
+    def __init__(self, message: str, cause: str = "") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 @dataclass
