@@ -50,7 +50,7 @@ CHECKS: dict[str, Check] = {
     "vm-snapshots": Check(WARNING, "Consolidate: volumes cannot be expanded or detached cleanly while a VM has snapshots."),
     "vm-size": Check(WARNING, "Give the VM what the guide asks for, or lower the minimum (preflight_minimum)."),
     "vm-size-floor": Check(ERROR, "Give the VM at least what k3s itself needs."),
-    "vm-datastores": Check(WARNING, "Give the cluster a datastore that all its hosts reach."),
+    "vm-datastores": Check(ERROR, "Mount one datastore on all hosts: a volume must be able to follow its pod anywhere."),
     "privilege": Check(ERROR, "Grant the account a role with this privilege there.", ROLES),
     "host-unreachable": Check(ERROR, "Check address, SSH key, user and sudo of the host."),
     "host-name": Check(ERROR, "Set the host name to the inventory's name: hostnamectl set-hostname."),

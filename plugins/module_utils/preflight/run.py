@@ -9,6 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.account import (
+    AccountView,
+    account_findings,
+    read_account,
+)
 from ansible_collections.cht.k3s.plugins.module_utils.preflight.findings import (
     Finding,
     blocking,
@@ -39,6 +44,7 @@ class VcenterView:
     api_version: str = ""
     found: dict[str, list[Record]] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
+    account: AccountView = field(default_factory=AccountView)
     error: VsphereError | None = None
 
 
@@ -46,8 +52,10 @@ def read_vcenter(options: ConnectionOptions, nodes: Sequence[Node], datacenters:
     """One session for everything that is asked of vCenter. A failure is a finding like any other."""
     try:
         with VsphereSession(options) as session:
-            found, names = search_vms(session, [node.vm for node in nodes], "name", datacenters)
-            return VcenterView(session.content.about.apiVersion, found, names)
+            result = search_vms(session, [node.vm for node in nodes], "name", datacenters)
+            records = {record["vsphere_moid"]: record for found in result.found.values() for record in found}
+            account = session.run(lambda: read_account(session, result.tree, list(records.values())))
+            return VcenterView(session.content.about.apiVersion, result.found, result.seen, account)
     except VsphereError as exc:
         return VcenterView(error=exc)
 
@@ -73,6 +81,7 @@ def judge(
         for node in nodes:
             if node.name in records:
                 findings += check_vm(node, records[node.name], requirements)
+        findings += account_findings(view.account)
     checked = [node for node in nodes if node.checked]
     findings += check_hosts(checked, records, host_requirements)
     ignored = {node.name for node in nodes if not node.checked}

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Sequence
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import SOURCES
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.tree import plain_name
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.tree import Tree, plain_name
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.vms import Accept, Selection, VmReader
 
 Record = dict[str, Any]
@@ -81,21 +82,30 @@ def _acceptor(queries: Sequence[str], search_by: str, seen: set[str]) -> Callabl
     return test
 
 
+@dataclass
+class SearchResult:
+    """What was asked for, all keys seen on the way, and where everything stands."""
+
+    found: dict[str, list[Record]]
+    seen: set[str]
+    tree: Tree
+
+
 def search_vms(
     session: VsphereSession,
     queries: Sequence[str],
     search_by: str = "name",
     datacenters: Sequence[str] = (),
     variables: Iterable[str] = SOURCES,
-) -> tuple[dict[str, list[Record]], set[str]]:
-    """Read the VMs that were asked for: what each query stands for, and all keys seen on the way."""
+) -> SearchResult:
+    """Read the VMs that were asked for."""
     seen: set[str] = set()
     accept = Accept([SEARCH_BY[search_by]], _acceptor(queries, search_by, seen))
     wanted = {*variables, "vsphere_path", "vsphere_datacenter", SEARCH_BY[search_by]}
     result = session.run(
         lambda: VmReader(session).read(Selection(datacenters=datacenters), variables=sorted(wanted), accept=accept)
     )
-    return assign(queries, search_by, result.records), seen
+    return SearchResult(assign(queries, search_by, result.records), seen, result.tree)
 
 
 def find_vms(
@@ -106,12 +116,12 @@ def find_vms(
     variables: Iterable[str] = SOURCES,
 ) -> dict[str, Record]:
     """Exactly one VM for each query, or an error that names all that are missing or ambiguous."""
-    found, seen = search_vms(session, queries, search_by, datacenters, variables)
-    wrong = problems(found, search_by, seen)
+    result = search_vms(session, queries, search_by, datacenters, variables)
+    wrong = problems(result.found, search_by, result.seen)
     if wrong:
         raise VsphereError(
             "lookup",
             f"In vCenter {session.options.address}: {'; '.join(wrong)}.",
             "Correct the names, limit the datacenters, or give the account read right on the VMs.",
         )
-    return {query: records[0] for query, records in found.items()}
+    return {query: records[0] for query, records in result.found.items()}

@@ -53,6 +53,18 @@ class Tree:
         """The container, or None if the account cannot see it."""
         return self._nodes.get(moid) if moid else None
 
+    def nodes(self, kind: str) -> list[Node]:
+        """All containers of a kind."""
+        return [node for node in self._nodes.values() if node.kind == kind]
+
+    def ancestors(self, moid: str) -> list[Node]:
+        """Everything above an object that the account can see, nearest first."""
+        result = []
+        node = self.get(moid)
+        while node is not None and (node := self.get(node.parent)) is not None:
+            result.append(node)
+        return result
+
     def _ancestor(self, moid: str | None, kinds: tuple[str, ...]) -> Node | None:
         node = self.get(moid)
         while node is not None and node.kind not in kinds:
