@@ -179,7 +179,7 @@ class Agent:
             "containerRuntimeEndpoint": self.options["container-runtime-endpoint"] or f"unix://{runtime.SOCKET}",
             "evictionHard": {"imagefs.available": "5%", "nodefs.available": "5%"},
             "evictionMinimumReclaim": {"imagefs.available": "10%", "nodefs.available": "10%"},
-            "failSwapOn": False, "healthzBindAddress": "127.0.0.1", "healthzPort": 10248,
+            "readOnlyPort": 0, "failSwapOn": False, "healthzBindAddress": "127.0.0.1", "healthzPort": 10248,
             "protectKernelDefaults": bool(self.options["protect-kernel-defaults"]),
             "resolvConf": resolv, "serializeImagePulls": False, "staticPodPath": str(self.dir / "pod-manifests"),
             "tlsCertFile": str(self.dir / "serving-kubelet.crt"), "tlsPrivateKeyFile": str(self.dir / "serving-kubelet.key"),
