@@ -26,6 +26,7 @@ from xml.sax.saxutils import escape
 METHOD = re.compile(rb"<(?:\w+:)?Body[^>]*>\s*<(?:\w+:)?(\w+)")
 USER = re.compile(rb"(<(?:\w+:)?userName[^>]*>)(.*?)(</(?:\w+:)?userName>)", re.S)
 PASSWORD = re.compile(rb"(<(?:\w+:)?password[^>]*>)(.*?)(</(?:\w+:)?password>)", re.S)
+GRANTED = re.compile(rb"(<privId[^>]*>([^<]+)</privId>\s*<isGranted[^>]*>)true(</isGranted>)")
 SESSION = re.compile(r'vmware_soap_session="?([^";]+)"?')
 HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-authorization", "proxy-authenticate", "content-length"}
 REST_SESSION = "/rest/com/vmware/cis/session"
@@ -53,6 +54,7 @@ class Ledger:
     logouts: dict[str, int] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
+    denied: set[str] = field(default_factory=set)
     most: int = 0
     methods: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -134,6 +136,11 @@ def translate(body: bytes, ledger: Ledger) -> tuple[bytes, str]:
     return PASSWORD.sub(lambda m: m.group(1) + secret + m.group(3), body), user
 
 
+def deny(answer: bytes, denied: set[str]) -> bytes:
+    """The answer to a question about privileges, which vcsim grants all, without those that are denied here."""
+    return GRANTED.sub(lambda m: m.group(1) + (b"false" if m.group(2).decode() in denied else b"true") + m.group(3), answer)
+
+
 class Handler(BaseHTTPRequestHandler):
     """One client connection."""
 
@@ -208,6 +215,8 @@ class Handler(BaseHTTPRequestHandler):
         except (http.client.HTTPException, OSError) as error:
             self.send_error(502, f"vcsim does not answer: {error}")
             return
+        if method == "HasUserPrivilegeOnEntities":
+            data = deny(data, ledger.denied)
         good = answer.status == 200
         if method == "Login":
             cookie = SESSION.search(answer.getheader("Set-Cookie") or "") if good else None
@@ -282,6 +291,9 @@ class Control(socketserver.StreamRequestHandler):
             answer = {"dropped": ledger.drop()}
         elif request["do"] == "delay":
             ledger.delay_ms = int(request["ms"])
+            answer = {}
+        elif request["do"] == "deny":
+            ledger.denied = set(request["privileges"])
             answer = {}
         elif request["do"] == "password":
             ledger.users[request["user"]] = request["password"]
