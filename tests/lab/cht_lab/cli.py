@@ -78,7 +78,7 @@ def up(args: argparse.Namespace) -> int:
     description = descriptions.load(source)
     wanted = [] if args.vms_only else _selected(description, args.nodes)
     image.ensure()
-    for name in tools.TOOLS:
+    for name in tools.NEEDED:
         tools.ensure(name)
     with exclusive():
         if source != paths.DESCRIPTION:
@@ -289,8 +289,8 @@ def parser() -> argparse.ArgumentParser:
     item.add_argument("node")
     item.add_argument("peer", nargs="?")
     item = verb("vcenter", vcenter, "change or ask vCenter")
-    item.add_argument("action", choices=["password", "delay", "logins", "sessions", "drop", "reset", "stop", "start", "restart"])
-    item.add_argument("value", nargs="?", help="the new password, or milliseconds of delay")
+    item.add_argument("action", choices=["password", "delay", "deny", "allow", "logins", "sessions", "drop", "reset", "stop", "start", "restart"])
+    item.add_argument("value", nargs="?", help="the new password, milliseconds of delay, or a privilege to deny")
     item.add_argument("--user", help="whose password; default: the first user of the description")
     item = verb("logs", logs, "a machine's journal, or the lab's own logs")
     item.add_argument("name", nargs="?")

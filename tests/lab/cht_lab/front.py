@@ -29,6 +29,8 @@ PASSWORD = re.compile(rb"(<(?:\w+:)?password[^>]*>)(.*?)(</(?:\w+:)?password>)",
 GRANTED = re.compile(rb"(<privId[^>]*>([^<]+)</privId>\s*<isGranted[^>]*>)true(</isGranted>)")
 SESSION = re.compile(r'vmware_soap_session="?([^";]+)"?')
 HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-authorization", "proxy-authenticate", "content-length"}
+GRANTED = re.compile(rb"(<(?:\w+:)?privId>([^<]+)</(?:\w+:)?privId>\s*<(?:\w+:)?isGranted>)true")
+LISTED = re.compile(rb"<(?:\w+:)?privileges>([^<]+)</(?:\w+:)?privileges>")
 REST_SESSION = "/rest/com/vmware/cis/session"
 
 
@@ -49,6 +51,7 @@ class Ledger:
     users: dict[str, str]
     upstream: tuple[str, str]
     delay_ms: int = 0
+    denied: set[str] = field(default_factory=set)
     ok: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     logouts: dict[str, int] = field(default_factory=dict)
@@ -141,6 +144,13 @@ def deny(answer: bytes, denied: set[str]) -> bytes:
     return GRANTED.sub(lambda m: m.group(1) + (b"false" if m.group(2).decode() in denied else b"true") + m.group(3), answer)
 
 
+def deny(data: bytes, privileges: set[str]) -> bytes:
+    """An answer about privileges, as it would be for an account without these. vcsim itself grants everything."""
+    names = {name.encode() for name in privileges}
+    data = GRANTED.sub(lambda m: m.group(1) + (b"false" if m.group(2) in names else b"true"), data)
+    return LISTED.sub(lambda m: b"" if m.group(1) in names else m.group(0), data)
+
+
 class Handler(BaseHTTPRequestHandler):
     """One client connection."""
 
@@ -218,6 +228,8 @@ class Handler(BaseHTTPRequestHandler):
         if method == "HasUserPrivilegeOnEntities":
             data = deny(data, ledger.denied)
         good = answer.status == 200
+        if ledger.denied and "Privilege" in method:
+            data = deny(data, ledger.denied)
         if method == "Login":
             cookie = SESSION.search(answer.getheader("Set-Cookie") or "") if good else None
             ledger.login(agent, user, "soap", cookie.group(1) if cookie else None)
@@ -294,6 +306,13 @@ class Control(socketserver.StreamRequestHandler):
             answer = {}
         elif request["do"] == "deny":
             ledger.denied = set(request["privileges"])
+            answer = {}
+        elif request["do"] == "deny":
+            ledger.denied.add(request["privilege"])
+            answer = {}
+        elif request["do"] == "allow":
+            # Without a name: all of them again.
+            ledger.denied.intersection_update(ledger.denied - {request["privilege"]} if request["privilege"] else set())
             answer = {}
         elif request["do"] == "password":
             ledger.users[request["user"]] = request["password"]

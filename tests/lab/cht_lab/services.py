@@ -41,12 +41,14 @@ def status() -> list[str]:
 
 def vcenter(description: Description, action: str, value: str | None, user: str | None = None) -> list[str]:
     """Change or ask vCenter."""
-    if action in {"password", "delay"} and value is None:
+    if action in {"password", "delay", "deny"} and value is None:
         raise LabError(f"lab vcenter {action}: a value is missing")
     if action == "password":
         center.set_password(description, user or description.vcenter.users[0].name, value or "")
     elif action == "delay":
         center.tell(do="delay", ms=int(value or 0))
+    elif action in {"deny", "allow"}:
+        center.tell(do=action, privilege=value)
     elif action == "logins":
         report = center.tell(do="report")
         report.pop("sessions")

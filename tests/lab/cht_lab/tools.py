@@ -64,6 +64,9 @@ TOOLS = {
     )
 }  # fmt: skip
 
+# What every lab needs; the rest is made when something asks for it.
+NEEDED = ("govmomi", "kubernetes", "coredns", "traefik")
+
 
 def kubernetes_versions() -> dict[str, Path]:
     """Folders of Kubernetes programs that the machines see below /opt/lab/k8s."""

@@ -133,3 +133,28 @@ def test_counters_can_be_reset() -> None:
     report = ledger.report()
     assert (report["logins"], report["failed"], report["open"], report["most_open"]) == (0, 0, 1, 1)
     assert json.dumps(report)
+
+
+def test_a_denied_privilege_is_missing_in_every_kind_of_answer() -> None:
+    answer = (
+        b"<returnval><entity>x</entity><privAvailability><privId>Cns.Searchable</privId><isGranted>true</isGranted></privAvailability>"
+        b"<privAvailability><privId>System.Read</privId><isGranted>true</isGranted></privAvailability>"
+        b"<privileges>Cns.Searchable</privileges><privileges>System.Read</privileges></returnval>"
+    )
+    denied = front.deny(answer, {"Cns.Searchable"})
+    assert b"<privId>Cns.Searchable</privId><isGranted>false" in denied
+    assert b"<privId>System.Read</privId><isGranted>true" in denied
+    assert b"<privileges>Cns.Searchable" not in denied
+    assert b"<privileges>System.Read" in denied
+    assert front.deny(answer, set()) == answer
+
+
+def test_privileges_are_denied_and_allowed_by_command(served: tuple[front.Front, Path]) -> None:
+    server, folder = served
+    front.command(folder / "control.sock", do="deny", privilege="A")
+    front.command(folder / "control.sock", do="deny", privilege="B")
+    assert server.ledger.denied == {"A", "B"}
+    front.command(folder / "control.sock", do="allow", privilege="A")
+    assert server.ledger.denied == {"B"}
+    front.command(folder / "control.sock", do="allow", privilege=None)
+    assert server.ledger.denied == set()
