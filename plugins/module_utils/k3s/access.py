@@ -58,4 +58,4 @@ def first_line(message) -> str:
 
 def with_server(kubeconfig: str, url: str) -> str:
     """The kubeconfig with the server's address in place of the loopback one."""
-    return re.sub(r"^(\s*server:\s*)\S+\s*$", lambda match: match.group(1) + url, kubeconfig, count=1, flags=re.MULTILINE)
+    return re.sub(r"^([ \t]*server:[ \t]*)\S+[ \t]*$", lambda match: match.group(1) + url, kubeconfig, count=1, flags=re.MULTILINE)

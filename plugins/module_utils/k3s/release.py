@@ -80,7 +80,7 @@ def _read(opener: urllib.request.OpenerDirector, url: str) -> str:
 
 
 def _unreachable(url: str, error: Exception) -> str:
-    reason = getattr(error, "reason", None) or error
+    reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", None) or error
     return (
         f"Cannot read {url}: {reason}. Check k3s_version and k3s_release_url, and that this node reaches it;"
         " or give the file with k3s_binary, which is copied from the controller."

@@ -28,8 +28,8 @@ def scalar(value) -> str:
     text = str(value)
     if text.lower() not in _SPECIAL and _PLAIN.match(text):
         return text
-    # A JSON string is a YAML double-quoted scalar.
-    return json.dumps(text)
+    # A JSON string is a YAML double-quoted scalar, but for characters that JSON writes as two halves.
+    return "".join(json.dumps(part)[1:-1] if ord(part) < 0x10000 else f"\\U{ord(part):08x}" for part in text).join('""')
 
 
 def dump(value, indent: int = 0) -> str:

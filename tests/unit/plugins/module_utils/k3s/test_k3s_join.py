@@ -1,0 +1,281 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What k3s_join decides and does, on a node made of files and plain data."""
+from __future__ import annotations
+
+import os
+
+import pytest
+from ansible_collections.cht.k3s.plugins.module_utils.k3s import state
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.join import Joiner, Wanted
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError
+
+from k3s_fakes import VERSION, make_node
+
+WAL = state.ETCD_WAL + "/0.wal"
+CONFIG = "/etc/rancher/k3s/config.yaml"
+TOKEN = "/etc/rancher/k3s/token"
+HASH = "ab" * 32
+
+
+def wanted(role: str = "server", **options) -> Wanted:
+    options.setdefault("cluster_init", role == "server")
+    options.setdefault("release_url", "http://mirror/k3s")
+    if role == "agent":
+        options.setdefault("servers", ["https://198.18.0.11:6443"])
+        options.setdefault("token", "secret-password")
+    return Wanted(role=role, version=options.pop("version", VERSION), **options)
+
+
+def join(system, want: Wanted, check_mode: bool = False) -> dict:
+    return Joiner(system, want, check_mode).present()
+
+
+@pytest.fixture
+def member(system):
+    """A first server that was joined by an earlier run."""
+    join(system, wanted(config={"node-ip": "198.18.0.11"}))
+    system.put(WAL)
+    system.put(state.SERVER_TOKEN, f"K10{HASH}::server:secret-password\n")
+    system.age()
+    system.calls.clear()
+    return system
+
+
+# -- joining -----------------------------------------------------------------------------------------
+
+
+def test_a_first_server_begins_the_cluster(system):
+    result = join(system, wanted(config={"node-ip": "198.18.0.11", "disable": ["local-storage"]}))
+    assert result["changed"]
+    text = system.read(CONFIG)
+    assert "cluster-init: true" in text and "server:" not in text and "token-file" not in text
+    assert 'node-ip: "198.18.0.11"' in text and "disable:\n  - local-storage\n" in text
+    assert system.mode(CONFIG) == 0o600
+    assert ("enable", "k3s.service") in system.calls and ("start", "--no-block", "k3s.service") in system.calls
+    assert result["membership"] == {"role": "server", "node": "control-plane-1", "joining": "begin a new cluster"}
+
+
+def test_an_agent_joins_with_the_token_in_its_own_file(system, api):
+    system.on_start = lambda: api.objects.setdefault("control-plane-1", make_node("control-plane-1", voter=None))
+    join(system, wanted("agent"))
+    assert system.read(TOKEN) == "secret-password\n" and system.mode(TOKEN) == 0o600
+    for path in (CONFIG, "/etc/systemd/system/k3s-agent.service", "/etc/systemd/system/k3s-agent.service.env"):
+        assert "secret-password" not in (system.read(path) or "")
+    assert "server: https://198.18.0.11:6443\ntoken-file: /etc/rancher/k3s/token\n" in system.read(CONFIG)
+    assert not any("secret-password" in word for call in system.calls for word in call)
+
+
+def test_check_mode_predicts_and_writes_nothing(system):
+    want = wanted("agent", config={"node-ip": "198.18.0.21"})
+    predicted = join(system, want, check_mode=True)
+    assert not system.exists("/etc") and not system.commands()
+    system.on_start = lambda: None
+    system.units.clear()
+    real = Joiner(system, Wanted(**dict(vars(want), wait="none"))).present()
+    assert predicted["actions"] == real["actions"] and predicted["diff"] == real["diff"]
+
+
+def test_check_mode_predicts_an_agent_before_there_is_a_token(system):
+    predicted = join(system, wanted("agent", token=""), check_mode=True)
+    assert "file /etc/rancher/k3s/token" in predicted["actions"]
+
+
+def test_a_second_run_changes_nothing(member):
+    result = join(member, wanted(config={"node-ip": "198.18.0.11"}))
+    assert not result["changed"] and result["actions"] == [] and result["diff"] == []
+    assert member.commands() == []
+
+
+def test_secrets_are_masked_in_the_diff(system):
+    result = join(system, wanted(token="a-very-secret", secret_config={"etcd-s3-secret-key": "also-secret"}))
+    shown = str(result["diff"]) + str(result["actions"])
+    assert "a-very-secret" not in shown and "also-secret" not in shown and "etcd-s3-secret-key: ********" in shown
+    assert "etcd-s3-secret-key: also-secret" in system.read(CONFIG)
+
+
+# -- restarts ----------------------------------------------------------------------------------------
+
+
+def test_a_changed_configuration_restarts_and_shows_exactly_that(member):
+    result = join(member, wanted(config={"node-ip": "198.18.0.11", "tls-san": ["k3s.example.org"]}))
+    assert member.commands() == [("restart", "--no-block", "k3s.service")] and result["restarted"]
+    assert [entry["after_header"] for entry in result["diff"]] == [CONFIG]
+    assert result["actions"] == [f"file {CONFIG}", "restart k3s.service (config.yaml)"]
+
+
+def test_an_interrupted_run_is_completed(member):
+    """The file was written, and then the run ended before the restart: the contents are equal, the service is older."""
+    os.utime(member.path(CONFIG), (member.clock + 30, member.clock + 30))
+    result = join(member, wanted(config={"node-ip": "198.18.0.11"}))
+    assert result["restarted"] and "config.yaml is newer than the running service" in result["actions"][0]
+
+
+def test_only_a_mode_is_no_reason_to_restart(member):
+    member.chmod(CONFIG, 0o644)
+    result = join(member, wanted(config={"node-ip": "198.18.0.11"}))
+    assert member.mode(CONFIG) == 0o600 and not result["restarted"] and result["actions"] == [f"file {CONFIG}"]
+
+
+def test_a_restart_that_would_break_quorum_is_refused_before_anything_is_written(member, api):
+    api.objects.update({"control-plane-2": make_node("control-plane-2", ready=False), "control-plane-3": make_node("control-plane-3")})
+    before = member.read(CONFIG)
+    with pytest.raises(NodeError, match="control-plane-2 is not a healthy etcd voter.*1 of 3 members, and 2 are needed"):
+        join(member, wanted(config={"node-ip": "198.18.0.11", "debug": True}))
+    assert member.read(CONFIG) == before and member.commands() == []
+
+
+def test_a_restart_is_allowed_while_the_others_are_healthy(member, api):
+    api.objects.update({"control-plane-2": make_node("control-plane-2"), "control-plane-3": make_node("control-plane-3")})
+    assert join(member, wanted(config={"node-ip": "198.18.0.11", "debug": True}))["restarted"]
+
+
+def test_a_bad_configuration_is_taken_back(member, api):
+    """The service never becomes ready with the new file; with the old one it does."""
+    def start():
+        good = "debug" not in member.read(CONFIG)
+        member.units["k3s"].active = "active" if good else "activating"
+    member.on_start = start
+    with pytest.raises(NodeError, match="The last good configuration was put back, and the node is up with it"):
+        join(member, wanted(config={"node-ip": "198.18.0.11", "debug": True}, timeout=20))
+    assert "debug" not in member.read(CONFIG) and member.units["k3s"].active == "active"
+
+
+# -- what is refused ---------------------------------------------------------------------------------
+
+
+def test_a_typo_is_refused_with_the_right_name(system):
+    with pytest.raises(NodeError, match="'tls-sna' is no setting of k3s v1.34.4.k3s1; did you mean 'tls-san'"):
+        join(system, wanted(config={"tls-sna": ["x"]}))
+    assert not system.exists("/etc")
+
+
+def test_a_secret_in_the_visible_part_is_refused(system):
+    with pytest.raises(NodeError, match="give it in secret_config"):
+        join(system, wanted(config={"etcd-s3-secret-key": "x"}))
+
+
+def test_a_server_does_not_become_an_agent(member):
+    with pytest.raises(NodeError, match="has k3s.service, so it is a server; it cannot become an agent"):
+        join(member, wanted("agent"))
+
+
+def test_a_node_installed_by_hand_is_left_alone(system):
+    system.put("/etc/systemd/system/k3s.service", "[Service]\nExecStart=/usr/local/bin/k3s \\\n    server \\\n\t'--cluster-init' \\\n")
+    with pytest.raises(NodeError, match="adopt.yml"):
+        join(system, wanted())
+
+
+def test_a_token_that_is_not_the_datastores_is_refused(member):
+    with pytest.raises(NodeError, match="not the token of this server's datastore"):
+        join(member, wanted(config={"node-ip": "198.18.0.11"}, token="another"))
+    assert member.commands() == []
+
+
+@pytest.mark.parametrize("token", ["secret-password", f"K10{HASH}::server:secret-password"])
+def test_both_forms_of_the_token_are_the_same(member, token):
+    member.put(TOKEN, "secret-password\n")
+    member.put(CONFIG, member.read(CONFIG).replace("cluster-init: true\n", "cluster-init: true\ntoken-file: /etc/rancher/k3s/token\n"))
+    assert not join(member, wanted(config={"node-ip": "198.18.0.11"}, token=token))["changed"]
+
+
+def test_joining_without_a_token_is_refused(system):
+    with pytest.raises(NodeError, match="A token is needed to join"):
+        join(system, wanted("agent", token=""))
+
+
+def test_a_server_without_plan_does_not_begin_a_cluster(system):
+    with pytest.raises(NodeError, match="may not begin a cluster"):
+        join(system, wanted(cluster_init=False))
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [("v1.33.9+k3s1", "k3s cannot go back"), ("v1.36.1+k3s1", "would skip a minor release"), ("v1.35.1+k3s1", "playbooks/upgrade.yml")],
+)
+def test_another_release_is_refused(member, version, message):
+    with pytest.raises(NodeError, match=message):
+        join(member, wanted(config={"node-ip": "198.18.0.11"}, version=version))
+    assert member.commands() == []
+
+
+def test_an_upgrade_swaps_the_binary_and_restarts(member, api):
+    member.on_start = lambda: api.objects.update({"control-plane-1": make_node("control-plane-1", version="v1.34.5+k3s1")})
+    result = join(member, wanted(config={"node-ip": "198.18.0.11"}, version="v1.34.5+k3s1", upgrade=True))
+    assert result["actions"] == ["binary /usr/local/bin/k3s v1.34.5+k3s1", "restart k3s.service (binary)"]
+
+
+# -- history of a member -----------------------------------------------------------------------------
+
+
+def test_a_member_keeps_how_it_joined(member):
+    """Whatever the plan says now, the datastore decides, so nothing restarts."""
+    assert not join(member, wanted(config={"node-ip": "198.18.0.11"}, cluster_init=False, servers=["https://198.18.0.12:6443"]))["changed"]
+
+
+def test_a_rebuilt_first_server_joins_the_others(system):
+    result = join(system, wanted(cluster_init=False, servers=["https://198.18.0.12:6443"], token=f"K10{HASH}::server:x"))
+    assert "server: https://198.18.0.12:6443" in system.read(CONFIG) and "cluster-init" not in system.read(CONFIG)
+    assert result["membership"]["joining"] == "join https://198.18.0.12:6443 as server"
+
+
+def test_a_joined_agent_stays_with_its_server(system, api):
+    system.on_start = lambda: api.objects.setdefault("control-plane-1", make_node("control-plane-1", voter=None))
+    join(system, wanted("agent"))
+    system.put(state.KUBELET_CERTIFICATE)
+    system.age()
+    servers = ["https://198.18.0.12:6443", "https://198.18.0.11:6443"]
+    assert not join(system, wanted("agent", servers=servers))["changed"]
+    assert join(system, wanted("agent", servers=servers[:1]))["changed"]
+
+
+# -- waiting -----------------------------------------------------------------------------------------
+
+
+def test_a_final_cause_ends_the_wait_early(system, api):
+    system.on_start = lambda: None
+    system.lines = ['time="2026-11-22T21:46:37Z" level=info msg="Waiting to retrieve agent configuration; server is not ready: not authorized"']
+    started = system.clock
+    with pytest.raises(NodeError, match=r"step 'node' since .* Cause \(wrong-token\).* Remedy: correct k3s_token") as failure:
+        join(system, wanted("agent", timeout=300))
+    assert failure.value.cause == "wrong-token" and 12 <= system.clock - started < 40
+
+
+def test_a_passing_cause_waits_until_the_time_is_up(system, api):
+    api.objects = None
+    system.lines = ["failed to get CA certs: Get \"https://198.18.0.11:6443/cacerts\": dial tcp: connect: connection refused"]
+    started = system.clock
+    with pytest.raises(NodeError, match=r"Cause \(unreachable\)"):
+        join(system, wanted("agent", timeout=60))
+    assert system.clock - started >= 60
+
+
+def test_an_unknown_failure_shows_the_journal(system, api):
+    system.on_start = lambda: None
+    system.lines = ['time="x" level=fatal msg="the moon is full"', "noise"]
+    with pytest.raises(NodeError, match="its last lines: the moon is full"):
+        join(system, wanted(timeout=10))
+
+
+def test_a_learner_is_no_member_yet(system, api):
+    system.on_start = lambda: api.objects.update({"control-plane-1": make_node("control-plane-1", voter=False)})
+    with pytest.raises(NodeError, match="step 'etcd'.*MemberIsLearner"):
+        join(system, wanted(timeout=10))
+
+
+def test_a_foreign_provider_id_is_named_with_its_remedy(system, api):
+    system.on_start = lambda: api.objects.update({"control-plane-1": make_node("control-plane-1", provider="k3s://control-plane-1")})
+    with pytest.raises(NodeError, match="has the providerID k3s://control-plane-1.*kubectl delete node control-plane-1"):
+        join(system, wanted(provider_id="vsphere://420e"))
+
+
+def test_an_old_heartbeat_is_not_taken_for_a_running_node(system, api):
+    system.on_start = lambda: api.objects.update({"control-plane-1": make_node("control-plane-1", beat="1970-01-02T00:00:00Z")})
+    with pytest.raises(NodeError, match="has not reported since the service started"):
+        join(system, wanted(timeout=10))
+
+
+def test_stopped_leaves_the_service_enabled(member):
+    assert Joiner(member, Wanted(role="server", version="")).stopped()["actions"] == ["stop k3s.service"]
+    assert member.commands() == [("stop", "k3s")] and member.unit("k3s").enabled == "enabled"

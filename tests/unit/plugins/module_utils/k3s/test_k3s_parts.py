@@ -1,0 +1,290 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The parts below k3s_join: YAML, tokens, masks, units, journal, releases, the API's credentials."""
+from __future__ import annotations
+
+import base64
+import io
+import os
+import platform
+import time
+import urllib.request
+
+import pytest
+import yaml
+from ansible_collections.cht.k3s.plugins.module_utils.k3s import files, flags, journal, release, settings, unit, yamltext
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.api import ApiError, condition, parse_kubeconfig
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.forget import Forgetter
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.node import FSTAB_PATH, SYSCTL_PATH, Preparer
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.state import quorum_problem
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError, parse_timestamp, parse_unit
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.uninstall import Remover
+from k3s_fakes import make_node
+from hypothesis import given
+from hypothesis import strategies as st
+
+VALUES = st.recursive(
+    st.one_of(st.booleans(), st.integers(), st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")))),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.text(st.characters(codec="ascii", exclude_categories=("Cc",)), min_size=1), inner, max_size=3),
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z][a-z-]*", fullmatch=True), VALUES, max_size=4))
+def test_yaml_is_read_back_by_a_real_parser(value):
+    assert (yaml.safe_load(yamltext.dump(value)) or {}) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["0600", "1e3", "yes", "12:30", "1.5", "0x1f", "a: b", "#x", "2026-01-01", "- a", "*", "null", "~", "=", "a #b", "1_000", ".inf"],
+)
+def test_strings_stay_strings(text):
+    assert yaml.safe_load(yamltext.dump({"key": text})) == {"key": text}
+
+
+def test_single_keys_are_read_back():
+    text = yamltext.dump({"server": "https://198.18.0.11:6443", "cluster-init": True, "a": ["x"], "node-name": "it's \"x\""})
+    assert yamltext.top_level(text) == {"server": "https://198.18.0.11:6443", "cluster-init": "true", "a": "", "node-name": "it's \"x\""}
+    assert yamltext.top_level("node-name: 'a''b'  \nserver: x # why\n") == {"node-name": "a'b", "server": "x"}
+
+
+def test_masks_hide_every_secret():
+    text = files.render_config({}, {"node-ip": "198.18.0.11"}, {"token": "s3cr3t", "etcd-s3-secret-key": "s3cr3t"})
+    shown = files.mask_config(text, text.replace("s3cr3t", "old"))
+    assert "s3cr3t" not in shown and shown.count("******** (changed)") == 2 and "198.18.0.11" in shown
+    login = {"username": "u", "password": "p4ss"}
+    registries = files.render_registries({"mirrors": {"docker.io": {"endpoint": ["http://198.18.0.2"]}}}, {"r.example.org": login})
+    assert yaml.safe_load(registries)["configs"]["r.example.org"]["auth"] == login
+    assert "p4ss" not in files.mask_registries(registries) and "198.18.0.2" in files.mask_registries(registries)
+    environment = unit.render_environment({"HTTPS_PROXY": "http://user:p4ss@198.18.0.9:3128", "CONTAINERD_TOKEN": "p4ss"})
+    assert "p4ss" not in files.mask_environment(environment) and "198.18.0.9" in files.mask_environment(environment)
+
+
+def test_tokens():
+    secure = "K10" + "a" * 64 + "::server:word"
+    assert files.split_token(secure) == ("a" * 64, "word") and files.split_token("word") == ("", "word")
+    assert files.same_token(secure, "word") and not files.same_token(secure, "other") and not files.same_token(secure, secure.replace("a", "b", 1))
+    assert files.check_token(secure) == "" and "64 hex" in files.check_token("K10abc::x") and "white space" in files.check_token("a b")
+
+
+def test_keys_by_role_and_release():
+    assert flags.check({"node-ip": "x", "embedded-registry": True}, "server", "v1.34.4+k3s1") == []
+    assert "came with Kubernetes 1.28" in flags.check({"tls-san-security": True}, "server", "v1.25.16+k3s4")[0]
+    assert "set by k3s_join itself" in flags.check({"cluster-init": True}, "server", "v1.34.4+k3s1")[0]
+    assert "for servers" in flags.check({"tls-san": ["x"]}, "agent", "v1.34.4+k3s1")[0]
+    assert "without leading dashes" in flags.check({"kubelet-arg": ["--v=2"]}, "agent", "v1.34.4+k3s1")[0]
+
+
+def test_a_unit_of_ours_is_not_foreign():
+    assert unit.foreign_arguments(unit.render_unit("agent", "/usr/local/bin/k3s"), "agent") == ""
+    assert unit.foreign_arguments("ExecStart=/usr/local/bin/k3s server --docker", "server") == "--docker"
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ("https://198.18.0.11:6443/v1-k3s/server-bootstrap: 401 Unauthorized", "wrong-token"),
+        ('msg="Waiting to retrieve agent configuration; server is not ready: failed to retrieve configuration: not authorized"', "wrong-token"),
+        ("failed to validate token: token CA hash does not match the Cluster CA certificate hash: A != B", "ca-hash"),
+        ("token must not be empty", "token-malformed"),
+        ("K3S_TOKEN is required to join a cluster", "token-malformed"),
+        ('failed to get CA certs: Get "https://h:6443/cacerts": dial tcp 198.18.0.11:6443: connect: connection refused', "unreachable"),
+        ("only https:// URLs are supported, invalid scheme: http://x", "server-url"),
+        ("Node password rejected, duplicate hostname or contents of '/etc/rancher/node/password' may not match", "node-password"),
+        ("etcd cluster join failed: duplicate node name found, please use a unique name for this node", "duplicate-member"),
+        ("CA cert validation failed: ... x509: certificate has expired or is not yet valid: current time T is before T2", "clock"),
+        ("/var/lib/x newer than datastore and could cause a cluster outage.", "clock"),
+        ("critical configuration mismatched: cluster-cidr", "configuration-mismatch"),
+        ("failed to validate server configuration: critical configuration value mismatch between servers", "configuration-mismatch"),
+        ("Waiting for other members to finish joining etcd cluster: etcdserver: too many learner members in cluster", "learner"),
+        ("Failed to test etcd connection: this server is a not a member of the etcd cluster. Found [x], expect: y", "not-a-member"),
+        ("bootstrap data already found and encrypted with different token", "token-changed"),
+        ("no bootstrap data found in datastore - check server token value and verify datastore integrity", "no-bootstrap-data"),
+        ("listen tcp :6443: bind: address already in use", "port-in-use"),
+        ("failed to find memory cgroup (v2)", "memory-cgroup"),
+        ("write /var/lib/rancher/k3s/x: no space left on device", "disk-full"),
+        ("Network policy controller waiting for removal of node.cloudprovider.kubernetes.io/uninitialized taint", "cpi-taint"),
+        ("cluster-cidr: [x] and node-ip: [y], must share the same IP version", "address-family"),
+        ("Waiting for /etc/rancher/k3s/token to be available", "token-file"),
+    ],
+)
+def test_the_journal_tells_the_cause(line, cause):
+    found = journal.find_cause(["noise", line, "more noise"])
+    assert found is not None and found.id == cause and found.remedy
+
+
+def test_a_final_cause_goes_before_its_consequences():
+    lines = ["bootstrap data already found and encrypted with different token", 'Get "https://x": EOF']
+    assert journal.find_cause(lines).id == "token-changed"
+    assert journal.find_cause(["nothing", "known"]) is None
+
+
+# -- releases ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mirror(monkeypatch, tmp_path):
+    """A release page; the binary is a script that prints its version."""
+    binary = b"#!/bin/sh\necho 'k3s version v1.34.4+k3s1 (x)'\n"
+    import hashlib
+
+    pages = {
+        "http://m/k3s/v1.34.4%2Bk3s1/k3s": binary,
+        "http://m/k3s/v1.34.4%2Bk3s1/sha256sum-amd64.txt": f"{hashlib.sha256(binary).hexdigest()}  k3s\n".encode(),
+    }
+
+    class Opener:
+        def open(self, url, timeout):
+            if url not in pages:
+                raise urllib.request.HTTPError(url, 404, "Not Found", {}, None)
+            return io.BytesIO(pages[url])
+
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(release, "_opener", lambda environment: Opener())
+    return pages
+
+
+def real_system(tmp_path):
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import System
+
+    return System(str(tmp_path))
+
+
+def test_a_download_is_verified_and_put_in_place(mirror, tmp_path):
+    system = real_system(tmp_path)
+    release.download(system, "http://m/k3s/", "v1.34.4+k3s1", "", {}, "/usr/local/bin/k3s")
+    assert release.installed_version(system, "/usr/local/bin/k3s") == "v1.34.4+k3s1" and system.mode("/usr/local/bin/k3s") == 0o755
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("http://m/k3s/v1.34.4%2Bk3s1/k3s", b"damaged"), "but it must be"),
+        (("http://m/k3s/v1.34.4%2Bk3s1/sha256sum-amd64.txt", b"0  other\n"), "has no checksum for k3s"),
+        (("http://m/k3s/v1.34.4%2Bk3s1/sha256sum-amd64.txt", None), "Cannot read .*404"),
+    ],
+)
+def test_a_bad_download_installs_nothing(mirror, tmp_path, change, message):
+    url, content = change
+    if content is None:
+        del mirror[url]
+    else:
+        mirror[url] = content
+    with pytest.raises(NodeError, match=message):
+        release.download(real_system(tmp_path), "http://m/k3s", "v1.34.4+k3s1", "", {}, "/usr/local/bin/k3s")
+    assert not os.path.exists(tmp_path / "usr/local/bin/k3s") and not list(tmp_path.rglob(".k3s-*"))
+
+
+def test_versions_compare_by_number():
+    assert release.version_key("v1.9.10+k3s2") < release.version_key("v1.34.4+k3s1") < release.version_key("v1.34.4+k3s2")
+    assert release.version_key("latest") == ()
+
+
+# -- systemd and API ---------------------------------------------------------------------------------
+
+
+def test_unit_states_are_read():
+    state = parse_unit(
+        "LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nMainPID=0\nNRestarts=4\n"
+        "ExecMainStartTimestamp=Sun 2026-11-22 21:10:44 UTC\nNeedDaemonReload=no\n"
+    )
+    assert state.running and state.restarts == 4 and time.gmtime(state.started_at)[:6] == (2026, 11, 22, 21, 10, 44)
+    assert parse_timestamp("") == 0.0 and parse_timestamp("n/a") == 0.0
+
+
+def test_kubeconfigs_of_both_kinds_are_read():
+    data = base64.b64encode(b"PEM").decode()
+    inline = parse_kubeconfig(
+        f"- cluster:\n    certificate-authority-data: {data}\n    server: https://127.0.0.1:6443\n"
+        f"- user:\n    client-certificate-data: {data}\n    client-key-data: {data}\n"
+    )
+    assert inline["client-key"] == b"PEM" and inline["server"] == "https://127.0.0.1:6443"
+    paths = parse_kubeconfig("    server: https://127.0.0.1:6444\n    certificate-authority: /a\n    client-certificate: /b\n    client-key: /c\n")
+    assert paths["client-key"] == "/c"
+    with pytest.raises(ApiError, match="no certificate-authority, client-certificate, client-key"):
+        parse_kubeconfig("server: https://x\n")
+
+
+def test_quorum():
+    def members(*states):
+        return [{"name": f"cp-{index}", "voter": good, "ready": good} for index, good in enumerate(states, 1)]
+
+    assert quorum_problem(members(True, True, True), "cp-1") == ""
+    assert "cp-3 is not a healthy" in quorum_problem(members(True, True, False), "cp-1")
+    assert quorum_problem(members(True, True, False), "cp-3") == "", "the sick one itself may be restarted"
+    assert quorum_problem(members(True), "cp-1") == ""
+    assert quorum_problem(members(True, True), "cp-1") == "", "two servers: a restart is a pause, nothing more can be had"
+    assert quorum_problem(members(True, True, True, True, False), "cp-1") == "", "three of five remain"
+
+
+# -- other modules -----------------------------------------------------------------------------------
+
+
+def test_a_dead_node_is_forgotten(system, api):
+    api.objects["old"] = make_node("old", ready=False)
+    api.delete = lambda path: api.objects.pop(path.rsplit("/", 1)[1], None) is not None
+
+    def get(path):
+        raise ApiError("not found", 404)
+
+    api.get = get
+    assert Forgetter(system).forget("old", False, 10) == {"changed": True, "removed": "node"} and "old" not in api.objects
+    assert Forgetter(system).forget("old", False, 10) == {"changed": False, "removed": ""}
+
+
+def test_a_live_node_is_not_forgotten(system, api):
+    api.objects["twin"] = make_node("twin")
+    with pytest.raises(NodeError, match="Two machines have one host name"):
+        Forgetter(system).forget("twin", False, 10)
+    assert condition(api.objects["twin"], "Ready")["status"] == "True"
+
+
+def test_absent_removes_everything_but_the_node_password(system):
+    ours = ["/etc/systemd/system/k3s.service", "/etc/rancher/k3s/config.yaml", "/var/lib/rancher/k3s/server/token", "/usr/local/bin/k3s"]
+    for path in [*ours, "/etc/rancher/node/password"]:
+        system.put(path)
+    os.symlink("k3s", system.path("/usr/local/bin/kubectl"))
+    predicted = Remover(system, "/usr/local/bin/k3s", check_mode=True).absent()
+    assert system.exists("/usr/local/bin/k3s")
+    assert Remover(system, "/usr/local/bin/k3s").absent()["actions"] == predicted["actions"]
+    assert system.exists("/etc/rancher/node/password") and not system.exists("/var/lib/rancher/k3s") and not system.islink("/usr/local/bin/kubectl")
+    assert ("disable", "--now", "k3s.service") in system.calls
+    assert not Remover(system, "/usr/local/bin/k3s").absent()["changed"]
+
+
+def test_a_machine_is_prepared_once(system):
+    system.put("/proc/sys/net/ipv4/ip_forward", "0\n")
+    system.put("/proc/swaps", "Filename Type Size\n")
+    system.put(FSTAB_PATH, "UUID=1 / ext4 defaults 0 1\n/swap none swap sw 0 0\n")
+    prepare = ([], {"net.ipv4.ip_forward": 1, "no.such": 2}, False, "1G")
+    predicted = Preparer(system, check_mode=True).run(*prepare)
+    preparer = Preparer(system)
+    assert preparer.run(*prepare)["actions"] == predicted["actions"] and "sysctl net.ipv4.ip_forward=1" in predicted["actions"]
+    assert preparer.warnings == ["The kernel parameter no.such does not exist here"]
+    assert system.read("/proc/sys/net/ipv4/ip_forward") == "1\n" and "no.such = 2" in system.read(SYSCTL_PATH)
+    assert "# swap is off for k3s: /swap none swap" in system.read(FSTAB_PATH)
+    assert not Preparer(system).run(*prepare)["changed"]
+
+
+def test_settings_of_servers_and_agents():
+    node = {"ip": "198.18.0.11", "provider_id": "vsphere://420e", "cloud_provider": "external", "kubelet_args": ["v=2"], "labels": {"b": 1, "a": "x"}}
+    server = settings.server_config({"tls-san": ["k"], "debug": True}, node, {"disable": ["local-storage"], "tls_san": ["198.18.0.11"], "taint": True})
+    assert server == {
+        "node-ip": "198.18.0.11", "kubelet-arg": ["cloud-provider=external", "provider-id=vsphere://420e", "v=2"], "node-label": ["a=x", "b=1"],
+        "node-taint": ["node-role.kubernetes.io/control-plane=true:NoSchedule"], "tls-san": ["198.18.0.11", "k"], "disable": ["local-storage"],
+        "disable-cloud-controller": True, "debug": True,
+    }
+    with pytest.raises(ValueError, match="k3s_provider_id is empty"):
+        settings.agent_config({}, {"cloud_provider": "external"})
+    assert settings.agent_config({}, {"cloud_provider": "none", "runtime": "docker"}) == {"docker": True}
+    assert settings.address_or_empty("198.18.0.11") == "198.18.0.11" and settings.address_or_empty("host.example.org") == ""
+
+
+def test_registries_are_split():
+    configs = {"r": {"auth": {"password": "p"}, "tls": {"ca_file": "/x"}}, "q": {"auth": {"auth": "z"}}}
+    public, auth = settings.split_registries({"mirrors": {"a": 1}, "configs": configs})
+    assert public == {"mirrors": {"a": 1}, "configs": {"r": {"tls": {"ca_file": "/x"}}}} and auth == {"r": {"password": "p"}, "q": {"auth": "z"}}

@@ -1,0 +1,120 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who begins a cluster and who joins whom, for every state the servers can be in."""
+from __future__ import annotations
+
+import pytest
+from ansible_collections.cht.k3s.plugins.filter.join_plan import join_plan
+from ansible_collections.cht.k3s.plugins.filter.server_urls import server_urls
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.access import answers_by_server, choose, with_server
+
+URLS = {f"cp-{number}": f"https://198.18.0.1{number}:6443" for number in (1, 2, 3)}
+NOTHING = {"datastore": False, "healthy": False, "reason": "nothing there"}
+HEALTHY = {"datastore": True, "healthy": True, "token": "K10secret", "kubeconfig": "server: https://127.0.0.1:6443\n"}
+DOWN = {"datastore": True, "healthy": False, "reason": "its API does not answer"}
+SILENT = {"unreachable": True, "msg": "ssh: timed out"}
+
+
+def results(**answers):
+    return [dict(answer, item=name.replace("_", "-")) for name, answer in answers.items()]
+
+
+def plan(answers, host="cp-1", server=True, **options):
+    return join_plan(answers, URLS, host=host, server=server, **options)
+
+
+def test_the_first_server_begins_when_nobody_has_data():
+    got = plan(results(cp_1=NOTHING, cp_2=NOTHING, cp_3=NOTHING))
+    assert got["cluster_init"] and not got["problem"] and got["servers"] == []
+
+
+def test_a_rebuilt_first_server_joins_a_healthy_one():
+    got = plan(results(cp_1=NOTHING, cp_2=DOWN, cp_3=HEALTHY))
+    assert not got["cluster_init"] and got["servers"][0] == URLS["cp-3"] and got["token"] == "K10secret" and got["via"] == "cp-3"
+
+
+def test_a_member_needs_nobody():
+    got = plan(results(cp_1=DOWN))
+    assert not got["problem"] and not got["cluster_init"] and got["token"] == ""
+
+
+def test_no_second_cluster_while_the_first_is_down():
+    got = plan(results(cp_1=NOTHING, cp_2=DOWN, cp_3=NOTHING))
+    assert "must not begin a second one" in got["problem"] and "cp-2: its API does not answer" in got["problem"] and not got["cluster_init"]
+
+
+def test_no_cluster_while_a_server_is_silent():
+    got = plan(results(cp_1=NOTHING, cp_2=NOTHING, cp_3=SILENT))
+    assert "cp-3 cannot be reached" in got["problem"] and not got["cluster_init"]
+
+
+def test_a_server_that_could_not_be_asked_gets_no_plan():
+    got = plan(results(cp_1={"failed": True, "msg": "sudo: a password is required"}, cp_2=HEALTHY))
+    assert "could not be asked" in got["problem"]
+
+
+def test_two_servers_at_once_do_not_begin_two_clusters():
+    got = plan(results(cp_1=NOTHING, cp_2=NOTHING, cp_3=NOTHING), batch=["cp-1", "cp-2"])
+    assert "serial: 1" in got["problem"] and not got["cluster_init"]
+
+
+def test_an_agent_joins_a_healthy_server_and_knows_the_others():
+    got = plan(results(cp_1=DOWN, cp_2=HEALTHY), host="agent-1", server=False)
+    assert got["servers"] == [URLS["cp-2"], URLS["cp-1"], URLS["cp-3"]] and got["token"] == "K10secret"
+
+
+def test_an_agent_joins_through_the_load_balancer():
+    got = plan(results(cp_1=HEALTHY), host="agent-1", server=False, fixed_url="https://k3s.example.org:6443")
+    assert got["servers"] == ["https://k3s.example.org:6443"]
+
+
+def test_an_agent_without_a_cluster_is_told_so():
+    assert "Run the role control_plane first" in plan(results(cp_1=NOTHING, cp_2=NOTHING, cp_3=NOTHING), host="a", server=False)["problem"]
+
+
+@pytest.mark.parametrize(("host", "init", "servers"), [("cp-1", True, []), ("cp-2", False, [URLS["cp-1"]])])
+def test_check_mode_predicts_on_nothing(host, init, servers):
+    got = plan(results(cp_1=NOTHING, cp_2=NOTHING, cp_3=NOTHING), host=host, play=["cp-1", "cp-2", "cp-3"], check_mode=True)
+    assert (got["cluster_init"], got["servers"], got["problem"]) == (init, servers, "")
+
+
+def test_check_mode_predicts_under_a_limit():
+    got = plan(results(cp_1=NOTHING, cp_2=NOTHING, cp_3=NOTHING), host="cp-2", play=["cp-2"], check_mode=True)
+    assert got["cluster_init"]
+
+
+def test_urls_prefer_the_node_address():
+    hostvars = {
+        "a": {"k3s_node_ip": "198.18.0.11", "ansible_host": "a.example.org"}, "b": {"ansible_host": "b.example.org"}, "c": {},
+        "d": {"ansible_host": "2001:db8::1"},
+    }
+    assert server_urls(hostvars, hostvars) == {
+        "a": "https://198.18.0.11:6443", "b": "https://b.example.org:6443", "c": "https://c:6443", "d": "https://[2001:db8::1]:6443",
+    }
+
+
+# -- access to the API -------------------------------------------------------------------------------
+
+
+def test_access_comes_from_the_first_healthy_server():
+    assert choose(results(cp_1=DOWN, cp_2=HEALTHY), list(URLS))[0] == "cp-2"
+
+
+def test_no_access_says_what_each_server_said():
+    server, dummy, problem = choose(results(cp_1=DOWN, cp_2=SILENT), list(URLS))
+    assert server is None and problem.exists
+    assert "cp-1: its API does not answer" in problem.message and "cp-2: could not be asked (ssh: timed out)" in problem.message
+
+
+def test_nothing_there_yet_is_no_cluster():
+    assert not choose(results(cp_1=NOTHING, cp_2=NOTHING), list(URLS))[2].exists
+
+
+def test_skipped_items_are_no_answers():
+    assert answers_by_server([{"item": "cp-1", "skipped": True}]) == {}
+
+
+def test_the_kubeconfig_gets_the_servers_address():
+    text = "clusters:\n- cluster:\n    server: https://127.0.0.1:6443\n  name: default\n"
+    assert with_server(text, "https://[2001:db8::1]:6443") == text.replace("127.0.0.1", "[2001:db8::1]")
