@@ -73,4 +73,3 @@ def test_a_host_that_is_no_vm(layout: Layout) -> None:
     finally:
         extra.unlink()
     assert run.changed == [] and "agent-99" in run.output and "vCenter" in run.output
-

@@ -5,7 +5,7 @@ from support.lab import NODES, SERVERS, Lab
 
 
 def test_ctrl_c_in_the_middle_of_joining(lab: Lab) -> None:
-    lab("vm", "wipe", *NODES, timeout=300)
+    lab.renew()
     run = lab.playbook(name="interrupted", interrupt_after="Join the servers")
     assert run.code != 0
     healed = lab.playbook(name="interrupted-again").expect()

@@ -72,7 +72,7 @@ def test_three_voters_and_twelve_ready_nodes(lab: Lab) -> None:
 
 
 def test_the_real_cpi_adopted_every_node_by_its_bios_uuid(lab: Lab) -> None:
-    vms = json.loads(lab("status", "--json"))["vms"]
+    vms = lab.vms()
     for node in lab.kubectl("get", "nodes")["items"]:
         name = node["metadata"]["name"]
         assert node["spec"]["providerID"] == f"vsphere://{vms[name]['bios_uuid']}"

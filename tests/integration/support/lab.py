@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[3]
 OUTPUT = ROOT / "tests" / "output"
 LAB = str(ROOT / "tests" / "lab" / "lab")
@@ -69,6 +71,16 @@ class Lab:
     def kubectl(self, *argv: str) -> Any:
         """kubectl with -o json, parsed."""
         return json.loads(self("kubectl", *argv, "-o", "json"))
+
+    def renew(self) -> None:
+        """Empty machines and a new vCenter, as after the VMs were delivered."""
+        self("down")
+        self("up", timeout=1200)
+
+    def vms(self) -> dict[str, dict[str, Any]]:
+        """The VMs of the lab's description, by name."""
+        described = yaml.safe_load((ROOT / "tests" / "lab" / "lab.yml").read_text(encoding="utf-8"))
+        return {vm["name"]: vm for vm in described["vms"]}
 
     def ansible_logins(self) -> dict[str, int]:
         """Logins of pyvmomi at vCenter since `reset_logins`: ok, failed, and sessions still open. The CPI is another client."""
