@@ -21,6 +21,8 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         args = dict(self._task.args)
+        # What M(cht.k3s.cht_projects) returned may be handed over as it is.
+        args["counties"] = [{"name": entry["name"], "namespace": entry["namespace"]} for entry in args.get("counties") or []]
         timeout, every = (int(args.get(key, default)) for key, default in (("timeout", 900), ("report_every", 15)))
         deadline = time.monotonic() + timeout
         counties: dict[str, dict[str, Any]] = {}

@@ -20,10 +20,15 @@ description:
   - A relative path starts at the folder of the playbook.
 options:
   _terms:
-    description: The folders.
+    description: The folders. An empty one is passed over.
     required: true
     type: list
     elements: str
+  counties:
+    description: Counties that are known already; they come first.
+    type: list
+    elements: raw
+    default: []
 """
 
 EXAMPLES = r"""
@@ -46,8 +51,8 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         self.set_options(var_options=variables, direct=kwargs)
-        counties: list[Any] = []
-        for term in terms:
+        counties: list[Any] = list(self.get_option("counties"))
+        for term in filter(None, terms):
             folder = Path(self._loader.path_dwim(str(term)))
             if not folder.is_dir():
                 raise AnsibleError(f"the folder of counties {folder} does not exist: correct the path (cht_project_dir)")

@@ -1,0 +1,248 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Counties on a real API server: first run, second run, check mode, drift, faults."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import threading
+import time
+
+import pytest
+from conftest import Cluster, county
+
+DEPLOYMENT = "/apis/apps/v1/namespaces/{}/deployments/{}"
+SECRET = "/api/v1/namespaces/{}/secrets/cht-couchdb-credentials"
+
+
+def password(cluster: Cluster, namespace: str) -> str:
+    secret = cluster.get(SECRET.format(namespace))
+    assert secret is not None
+    return base64.b64decode(secret["data"]["COUCHDB_PASSWORD"]).decode()
+
+
+def test_check_mode_predicts_the_first_run_and_the_second_changes_nothing(cluster: Cluster) -> None:
+    entry = county("first")
+    predicted = cluster.counties(entry, arguments=("--check", "--diff"))
+    assert cluster.get("/api/v1/namespaces/first") is None, "check mode wrote something"
+    assert "29 objects would be created" in predicted.row("first")
+    real = cluster.counties(entry)
+    assert "29 objects created" in real.row("first")
+    assert real.changed == predicted.changed == 1
+    before = cluster.resource_versions("first")
+    again = cluster.counties(entry)
+    assert again.changed == 0
+    assert "unchanged" in again.row("first")
+    assert cluster.resource_versions("first") == before
+    secret = password(cluster, "first")
+    assert len(secret) == 32
+    for run in (predicted, real, again):
+        assert secret not in run.text
+
+
+def test_check_mode_without_a_cluster_predicts_everything(cluster: Cluster) -> None:
+    playbook = cluster.folder / "nowhere.yml"
+    playbook.write_text(
+        "- hosts: localhost\n  gather_facts: false\n  tasks:\n    - cht.k3s.cht_projects:\n        kubeconfig: ''\n"
+        "        projects: [{name: nowhere, host: nowhere.health.example, version: 5.2.0}]\n      register: found\n"
+        "    - ansible.builtin.debug: {msg: \"{{ found.summary.created }} of {{ found.counties[0].state }}\"}\n"
+    )
+    run = cluster.play(str(playbook), "--check")
+    assert "25 of changed" in run.text
+    run = cluster.play(str(playbook), expect=2)
+    assert "kubeconfig is empty: there is no cluster to talk to" in run.text
+
+
+def test_one_changed_option_shows_and_does_exactly_that(cluster: Cluster) -> None:
+    cluster.counties(county("oneopt"))
+    before = cluster.resource_versions("oneopt")
+    changed = county("oneopt", host="other.health.example")
+    shown = cluster.counties(changed, arguments=("--check", "--diff"))
+    assert "1 objects would be updated" in shown.row("oneopt")
+    assert "+  - host: other.health.example" in shown.text
+    assert cluster.resource_versions("oneopt") == before
+    cluster.counties(changed)
+    after = cluster.resource_versions("oneopt")
+    assert {key for key in after if after[key] != before.get(key)} == {"ingresses/api-ingress"}
+
+
+def test_a_hand_edit_is_put_back(cluster: Cluster) -> None:
+    cluster.counties(county("drift"))
+    path = DEPLOYMENT.format("drift", "cht-sentinel")
+    cluster.patch(path, {"spec": {"replicas": 3}})
+    run = cluster.counties(county("drift"))
+    assert "1 objects updated" in run.row("drift")
+    assert (cluster.get(path) or {})["spec"]["replicas"] == 1
+
+
+def test_another_manager_s_field_is_a_conflict_of_that_county_alone(cluster: Cluster) -> None:
+    cluster.counties(county("conflict"), county("noconflict"))
+    cluster.patch(DEPLOYMENT.format("conflict", "cht-api"), {"spec": {"replicas": 2}}, manager="some-operator")
+    run = cluster.counties(county("conflict"), county("noconflict", host="new.health.example"), expect=2)
+    assert "failed" in run.row("conflict") and "belongs to some-operator" in run.row("conflict")
+    assert "changed" in run.row("noconflict")
+    forced = cluster.counties(county("conflict"), county("noconflict", host="new.health.example"), cht_project_force_conflicts=True)
+    assert "changed" in forced.row("conflict")
+
+
+def test_a_bad_county_is_reported_and_the_others_are_done(cluster: Cluster) -> None:
+    run = cluster.counties(county("good"), county("bad", hots="x"), county("worse", version="3.0.0"), expect=2)
+    assert "unknown key 'hots': did you mean 'host'?" in run.row("bad")
+    assert "is not supported" in run.row("worse")
+    assert "changed" in run.row("good")
+    assert cluster.get(DEPLOYMENT.format("good", "cht-api")) is not None
+    assert cluster.get("/api/v1/namespaces/bad") is None
+
+
+def test_bad_counties_can_be_refused_before_anything_changes(cluster: Cluster) -> None:
+    run = cluster.counties(county("fine"), county("wrong", hots="x"), expect=2, cht_project_on_invalid="refuse")
+    assert "county 'wrong': unknown key 'hots': did you mean 'host'?" in run.text
+    assert cluster.get("/api/v1/namespaces/fine") is None
+
+
+def test_the_upgrade_service_s_newer_image_is_kept(cluster: Cluster) -> None:
+    cluster.counties(county("upgraded"))
+    for name in ("cht-api", "cht-sentinel", "cht-haproxy", "cht-haproxy-healthcheck", "cht-couchdb-1", "cht-couchdb-2", "cht-couchdb-3"):
+        path = DEPLOYMENT.format("upgraded", name)
+        deployment = cluster.get(path)
+        assert deployment is not None
+        container = deployment["spec"]["template"]["spec"]["containers"][0]
+        container["image"] = container["image"].replace(":4.22.0", ":4.23.0")
+        # As the upgrade service does it: the whole object is read, changed and put.
+        cluster.client.json("PUT", path, {"fieldManager": "node-fetch"}, deployment)
+    run = cluster.counties(county("upgraded"))
+    assert "runs 4.23.0, newer than the wanted 4.22.0: kept" in run.row("upgraded")
+    images = [item["spec"]["template"]["spec"]["containers"][0]["image"] for item in cluster.items("/apis/apps/v1/namespaces/upgraded/deployments")]
+    assert sum(image.endswith(":4.23.0") for image in images) == 7
+    assert cluster.counties(county("upgraded")).changed == 0
+    later = cluster.counties(county("upgraded", version="4.24.0"))
+    assert "changed" in later.row("upgraded")
+    api = cluster.get(DEPLOYMENT.format("upgraded", "cht-api")) or {}
+    assert api["spec"]["template"]["spec"]["containers"][0]["image"].endswith(":4.24.0")
+    assert "newer than the wanted" in cluster.counties(county("upgraded"), expect=2, cht_project_on_newer="fail").row("upgraded")
+
+
+def test_from_4_to_5(cluster: Cluster) -> None:
+    cluster.counties(county("major"))
+    run = cluster.counties(county("major", version="5.2.0"))
+    assert "changed" in run.row("major")
+    couchdb = cluster.get(DEPLOYMENT.format("major", "cht-couchdb-1")) or {}
+    assert [item["name"] for item in couchdb["spec"]["template"]["spec"]["containers"]] == ["cht-couchdb-1", "cht-couchdb-nouveau"]
+    api = cluster.get(DEPLOYMENT.format("major", "cht-api")) or {}
+    assert api["spec"]["strategy"] == {"type": "Recreate"}
+    assert cluster.counties(county("major", version="5.2.0")).changed == 0
+
+
+def test_a_volume_grows_and_never_shrinks(cluster: Cluster) -> None:
+    path = "/api/v1/namespaces/growing/persistentvolumeclaims/couchdb-claim0"
+    single = {"mode": "single", "storage": "8Gi"}
+    cluster.counties(county("growing", couchdb=single))
+    run = cluster.counties(county("growing", couchdb={**single, "storage": "4Gi"}))
+    assert run.changed == 0
+    assert (cluster.get(path) or {})["spec"]["resources"]["requests"]["storage"] == "8Gi"
+
+
+def test_a_quota_that_is_exceeded_is_told_as_the_county_s_obstacle(cluster: Cluster) -> None:
+    run = cluster.counties(
+        county("quota", quota={"pods": "0"}), county("noquota"), expect=2, cht_project_wait=True, cht_project_wait_timeout=12,
+        cht_project_wait_report_every=4,
+    )
+    assert "waiting" in run.row("quota") and "exceeded quota" in run.row("quota")
+    assert "counties ready: 0 of 2" in run.text
+
+
+def test_waiting_ends_when_the_pods_are_ready(cluster: Cluster) -> None:
+    stop = threading.Event()
+
+    def kubelet() -> None:
+        while not stop.wait(1):
+            if cluster.get("/api/v1/namespaces/ready"):
+                cluster.run_pods("ready")
+
+    thread = threading.Thread(target=kubelet)
+    thread.start()
+    try:
+        run = cluster.counties(county("ready"), cht_project_wait=True, cht_project_wait_timeout=60)
+    finally:
+        stop.set()
+        thread.join()
+    assert "changed" in run.row("ready")
+    second = cluster.counties(county("ready"), cht_project_wait=True, cht_project_wait_timeout=60)
+    assert second.changed == 0
+
+
+def test_a_missing_image_is_told(cluster: Cluster) -> None:
+    cluster.counties(county("noimage"))
+    deadline = time.monotonic() + 30
+    while not (pods := cluster.items("/api/v1/namespaces/noimage/pods")) and time.monotonic() < deadline:
+        time.sleep(0.3)
+    pod = next(item for item in pods if "haproxy-healthcheck" in item["metadata"]["name"])
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
+    status = {"phase": "Pending", "containerStatuses": [{"name": "cht-haproxy-healthcheck", "image": "x", "imageID": "", "ready": False, "restartCount": 0, "state": waiting}]}
+    cluster.patch(f"/api/v1/namespaces/noimage/pods/{pod['metadata']['name']}/status", {"status": status}, "kubelet")
+    run = cluster.counties(county("noimage"), expect=2, cht_project_wait=True, cht_project_wait_timeout=3)
+    assert "container cht-haproxy-healthcheck: ImagePullBackOff" in run.row("noimage")
+
+
+def test_an_api_server_that_goes_away_in_the_middle(cluster: Cluster) -> None:
+    """The run goes on when it is back, and the next one finds nothing to do."""
+    entries = [county(f"lost-{number:02d}") for number in range(12)]
+    stopped = threading.Event()
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 60
+        while not cluster.get("/api/v1/namespaces/lost-00") and time.monotonic() < deadline:
+            time.sleep(0.02)
+        cluster.server.stop_api()
+        time.sleep(2)
+        cluster.server.start_api()
+        stopped.set()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    run = cluster.counties(*entries, expect=None)
+    thread.join()
+    assert stopped.is_set()
+    assert run.code == 0, run.text
+    assert cluster.counties(*entries).changed == 0
+
+
+def test_an_interrupted_run_is_finished_by_the_next(cluster: Cluster) -> None:
+    """Only Secret and a first claim are there, as after a Ctrl-C; the credentials stay."""
+    cluster.counties(county("halfway"))
+    kept = password(cluster, "halfway")
+    for item in cluster.items("/apis/apps/v1/namespaces/halfway/deployments"):
+        cluster.client.json("DELETE", DEPLOYMENT.format("halfway", item["metadata"]["name"]))
+    for number in (2, 3):
+        cluster.client.json("DELETE", f"/api/v1/namespaces/halfway/persistentvolumeclaims/couchdb-{number}-claim0")
+    run = cluster.counties(county("halfway"))
+    assert "8 objects created" in run.row("halfway")
+    assert password(cluster, "halfway") == kept
+
+
+def test_a_folder_with_a_file_for_each_county(cluster: Cluster) -> None:
+    folder = cluster.folder / "counties"
+    folder.mkdir()
+    (folder / "infile.yml").write_text("host: infile.health.example\nversion: 4.22.0\ncouchdb: {mode: single}\n")
+    run = cluster.play("projects", cht_project_dir=str(folder))
+    assert "changed" in run.row("infile")
+    missing = cluster.play("projects", cht_project_dir=str(folder / "nowhere"), expect=None)
+    assert missing.code != 0 and "does not exist: correct the path" in missing.text
+
+
+@pytest.mark.parametrize("name", ["tls"])
+def test_certificates_renew(cluster: Cluster, name: str) -> None:
+    def certificate() -> None:
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+        subprocess.run([*command, "-keyout", str(cluster.folder / "k"), "-out", str(cluster.folder / "c")], check=True, capture_output=True)
+
+    certificate()
+    entry = county(name, tls={"mode": "files", "certificate": str(cluster.folder / "c"), "private_key": str(cluster.folder / "k")})
+    cluster.counties(entry)
+    assert cluster.counties(entry).changed == 0
+    certificate()
+    run = cluster.counties(entry, arguments=("--diff",))
+    assert "1 objects updated" in run.row(name)
+    assert "PRIVATE KEY" not in run.text
