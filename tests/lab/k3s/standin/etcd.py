@@ -143,7 +143,14 @@ class Etcd:
         argv += [f"--{item.lstrip('-')}" for item in extra]
         self.db.mkdir(parents=True, exist_ok=True)
         self.db.chmod(0o700)
-        proc.Child("etcd", argv, env={"GOGC": "60"})
+        proc.Child("etcd", argv, env={"GOGC": "60"}, on_exit=self.exited)
+
+    def exited(self, code: int) -> None:
+        """etcd ends with 0 by itself only when its member was removed from the cluster."""
+        if code == 0:
+            (self.db / "tombstone").touch()
+            log.die("this node has been removed from the cluster please restart k3s to rejoin the cluster")
+        log.die(f"etcd exited: exit status {code}")
 
     def join(self, endpoints: list[str]) -> str:
         """Become a learner of the cluster behind `endpoints`; gives etcd's --initial-cluster."""

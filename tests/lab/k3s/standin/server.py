@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-import json
 import os
 import pathlib
 import secrets
@@ -98,9 +97,9 @@ class Server:
     def check_host(self) -> None:
         if os.geteuid() != 0:
             raise Fatal("Error: k3s must be run as root unless rootless is enabled")
-        for port in (self.options["https-listen-port"],):
-            if network.port_taken(port):
-                raise Fatal(f"Error: failed to start listener: listen tcp :{port}: bind: address already in use")
+        shown = self.options["https-listen-port"]
+        if network.port_taken(shown) or network.port_taken(lab.get("supervisor_port")):
+            raise Fatal(f"Error: failed to start listener: listen tcp :{shown}: bind: address already in use")
 
     # -- tokens and bootstrap data
 
@@ -323,6 +322,3 @@ def link(place: pathlib.Path, target: pathlib.Path) -> None:
     place.unlink(missing_ok=True)
     place.symlink_to(target)
 
-
-def dump(data: Any) -> bytes:
-    return json.dumps(data, indent=1).encode()

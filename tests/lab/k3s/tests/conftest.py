@@ -1,0 +1,55 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fixtures of the stand-in's tests. LAB_K3S=/path/to/k3s runs the contract against a real binary."""
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+VERSION = "v1.34.4+k3s1"
+
+
+@pytest.fixture(scope="session")
+def binary(tmp_path_factory):
+    real = os.environ.get("LAB_K3S")
+    if real:
+        return pathlib.Path(real)
+    import build
+    place = tmp_path_factory.mktemp("bin") / "k3s"
+    build.build(VERSION, place)
+    return place
+
+
+@pytest.fixture(scope="session")
+def programs():
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    place = cache / "cht-k3s" / "tools" / "kubernetes-1.34.4"
+    assert (place / "kube-apiserver").exists(), f"{place}: the Kubernetes programs are not built; run `make setup`"
+    return place
+
+
+@pytest.fixture(scope="module")
+def make_host(tmp_path_factory, binary, programs):
+    assert os.geteuid() == 0, "the contract's tests need root: network and mount namespaces"
+    from hosts import Host, Network
+    folder = tmp_path_factory.mktemp("hosts")
+    network = Network(f"k3st{os.getpid() % 10000}")
+    made = []
+
+    def make(name):
+        host = Host(network, folder, name, 10 + len(made), binary, programs)
+        made.append(host)
+        return host
+    yield make
+    for host in made:
+        host.stop()
+    for host in made:
+        host.remove()
+    network.remove()

@@ -1,0 +1,380 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The contract, on real etcd and API server: one cluster that grows from one to three servers, in the order of the file."""
+from __future__ import annotations
+
+import json
+import re
+import time
+
+import pytest
+
+TOKEN = "a-long-secret-of-the-cluster"
+BASE = f"""token: {TOKEN}
+cluster-cidr: 198.19.0.0/17
+service-cidr: 198.19.128.0/17
+disable-agent: true
+disable-scheduler: true
+disable-controller-manager: true
+disable: [traefik, coredns, local-storage]
+etcd-disable-snapshots: true
+"""
+API = "https://127.0.0.1:6443"
+
+
+def settings(host, *lines, base=BASE):
+    host.config(base + "".join(f"{line}\n" for line in [f"node-ip: {host.ip}", *lines]))
+
+
+@pytest.fixture(scope="module")
+def one(make_host):
+    host = make_host("one")
+    settings(host, "cluster-init: true", "no-such-key: 1", "tls-san: [extra.example]")
+    host.daemon = host.start("server")
+    host.daemon.wait_ready()
+    return host
+
+
+@pytest.fixture(scope="module")
+def two(make_host, one):
+    return make_host("two")
+
+
+@pytest.fixture(scope="module")
+def three(make_host, one):
+    return make_host("three")
+
+
+def joiner(two, one, *lines, base=BASE):
+    two.wipe()
+    settings(two, f"server: https://{one.ip}:6443", *lines, base=base)
+
+
+def token_file(host):
+    return host.sh("cat /var/lib/rancher/k3s/server/token").strip()
+
+
+# -- commands, flags, files
+
+def test_version(one):
+    first, second = one.k3s("--version").splitlines()
+    assert re.match(r"^k3s version v1\.\d+\.\d+\+k3s\d+ \([0-9a-f]{8}\)$", first)
+    assert second.startswith("go version go")
+
+
+def test_unknown_flag_is_refused(make_host, one):
+    code, text = one.code(str(one.binary), "server", "--no-such-flag")
+    assert code == 1
+    assert "flag provided but not defined: -no-such-flag" in text
+
+
+def test_unknown_key_is_warned_about(one):
+    assert 'level=warning msg="Unknown flag --no-such-key found in config.yaml, skipping"' in one.daemon.log()
+
+
+def test_first_server_milestones(one):
+    log = one.daemon.log()
+    places = [log.index(text) for text in ("Managed etcd cluster initializing", "Connection to etcd is ready", "Kube API server is now running",
+                                           "k3s is up and running")]
+    assert places == sorted(places)
+    assert re.search(r'^time="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ" level=info msg="k3s is up and running"$', log, re.M)
+
+
+def test_token_files(one):
+    secure = token_file(one)
+    assert re.match(r"^K10[0-9a-f]{64}::server:" + TOKEN + "$", secure)
+    digest = one.sh("sha256sum < /var/lib/rancher/k3s/server/tls/server-ca.crt").split()[0]
+    assert secure[3:67] == digest
+    assert one.sh("stat -c %a /var/lib/rancher/k3s/server/token").strip() == "600"
+    assert one.sh("readlink -f /var/lib/rancher/k3s/server/node-token").strip() == "/var/lib/rancher/k3s/server/token"
+
+
+def test_kubeconfig(one):
+    assert one.sh("stat -c %a /etc/rancher/k3s/k3s.yaml").strip() == "600"
+    text = one.sh("cat /etc/rancher/k3s/k3s.yaml")
+    assert f"server: {API}" in text and "client-certificate-data:" in text
+    assert one.k3s("kubectl", "get", "--raw", "/readyz") == "ok"
+
+
+def test_version_of_the_server(one):
+    assert json.loads(one.k3s("kubectl", "get", "--raw", "/version"))["gitVersion"].startswith("v1.34.4+k3s")
+
+
+def test_anonymous_gets_nothing(one):
+    assert "401" in one.sh(f"curl -sk -o /dev/null -w '%{{http_code}}' {API}/readyz")
+
+
+def test_serving_certificate_names(one):
+    text = one.sh("openssl x509 -noout -ext subjectAltName -in /var/lib/rancher/k3s/server/tls/serving-kube-apiserver.crt")
+    for name in ("extra.example", one.ip, "127.0.0.1", "kubernetes.default.svc.cluster.local", "198.19.128.1"):
+        assert name in text
+
+
+def test_crds_and_addons(one):
+    deadline = time.monotonic() + 40
+    while True:
+        crds, addons = one.k3s("kubectl", "get", "crd", "-o", "name"), one.code(str(one.binary), "kubectl", "get", "addons", "-A", "-o", "name")[1]
+        if "rolebindings" in addons or time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    for name in ("addons.k3s.cattle.io", "etcdsnapshotfiles.k3s.cattle.io", "helmcharts.helm.cattle.io", "helmchartconfigs.helm.cattle.io"):
+        assert name in crds
+    assert "addon.k3s.cattle.io/rolebindings" in addons
+    assert "traefik" not in addons
+
+
+def test_own_manifest_is_applied_again_after_change(one):
+    place = "/var/lib/rancher/k3s/server/manifests/mine.yaml"
+    for value in ("one", "two"):
+        one.write(place, f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: mine, namespace: default}}\ndata: {{key: {value}}}\n")
+        for _attempt in range(40):
+            code, text = one.code(str(one.binary), "kubectl", "get", "configmap", "mine", "-o", "jsonpath={.data.key}")
+            if code == 0 and text == value:
+                break
+            time.sleep(1)
+        else:
+            raise AssertionError(text)
+
+
+def test_members_on_loopback_need_no_credentials(one):
+    members = json.loads(one.sh("curl -sk https://127.0.0.1:6440/db/info"))["members"]
+    assert [member["isLearner"] for member in members] == [False]
+    assert members[0]["name"].startswith("one-") and members[0]["peerURLs"] == [f"https://{one.ip}:2380"]
+
+
+def test_second_server_process_finds_the_port_taken(one):
+    log = one.refused("server")
+    assert "level=fatal" in log and "listen tcp :6443: bind: address already in use" in log
+
+
+# -- what a joining server is refused for
+
+def test_join_wrong_token(one, two):
+    joiner(two, one, base=BASE.replace(TOKEN, "wrong"))
+    log = two.refused("server")
+    assert 'level=warning msg="Skipping cluster configuration validation: not authorized"' in log
+    assert re.search(r"level=fatal .*failed to bootstrap cluster data: .*not authorized", log)
+    assert "Failed to authenticate request from" in one.daemon.wait_line("invalid username/password combination")
+
+
+def test_join_wrong_ca_hash(one, two):
+    joiner(two, one, base=BASE.replace(TOKEN, f"K10{'0' * 64}::server:{TOKEN}"))
+    log = two.refused("server")
+    assert "failed to validate token: token CA hash does not match the Cluster CA certificate hash: " + "0" * 64 + " != " in log
+
+
+@pytest.mark.parametrize(("token", "text"), [
+    ("K10abc::server:x", "invalid token CA hash length"),
+    ("K10" + "0" * 64, "invalid token format"),
+])
+def test_join_malformed_token(one, two, token, text):
+    joiner(two, one, base=BASE.replace(TOKEN, token))
+    assert text in two.refused("server")
+
+
+def test_join_without_token(one, two):
+    joiner(two, one, base=BASE.replace(f"token: {TOKEN}\n", ""))
+    assert "token is required to join a cluster" in two.refused("server")
+
+
+def test_join_unreachable_server(one, two):
+    two.wipe()
+    settings(two, f"server: https://{two.ip}:6443")
+    log = two.refused("server")
+    assert f'failed to get CA certs: Get \\"https://{two.ip}:6443/cacerts\\": dial tcp {two.ip}:6443: connect: connection refused' in log
+
+
+def test_join_http_scheme(one, two):
+    two.wipe()
+    settings(two, f"server: http://{one.ip}:6443")
+    assert "only https:// URLs are supported, invalid scheme: http://" in two.refused("server")
+
+
+def test_join_critical_mismatch(one, two):
+    joiner(two, one, "cluster-domain: other.local", "disable-network-policy: true")
+    log = two.refused("server")
+    for key in ("cluster-domain", "disable-network-policy"):
+        assert f'level=warning msg="critical configuration mismatched: {key}"' in log
+    assert "failed to validate server configuration: critical configuration value mismatch between servers" in log
+
+
+def test_join_duplicate_name(one, two):
+    joiner(two, one, "node-name: one")
+    assert "etcd cluster join failed: duplicate node name found, please use a unique name for this node" in two.refused("server")
+
+
+# -- agents never give up
+
+def test_agent_wrong_token(one, two):
+    two.wipe()
+    two.config(f"server: https://{one.ip}:6443\ntoken: wrong\nnode-ip: {two.ip}\n")
+    daemon = two.start("agent")
+    daemon.wait_line("Waiting to retrieve agent configuration; server is not ready: failed to retrieve configuration from server: not authorized")
+    time.sleep(3)
+    assert daemon.process.poll() is None
+    two.stop()
+
+
+def test_agent_unreachable_server(one, two):
+    two.wipe()
+    two.config(f"server: https://{two.ip}:6443\ntoken: {TOKEN}\nnode-ip: {two.ip}\n")
+    daemon = two.start("agent")
+    daemon.wait_line(f"level=error msg=\"Failed to validate connection to cluster at https://{two.ip}:6443: failed to get CA certs")
+    assert daemon.process.poll() is None
+    two.stop()
+
+
+def test_agent_node_password(one, two):
+    """The first machine of a name fixes its password; another one is refused, and goes on asking."""
+    for number in (1, 2):
+        two.wipe()
+        two.config(f"server: https://{one.ip}:6443\ntoken: {TOKEN}\nnode-ip: {two.ip}\nnode-name: worker\n")
+        two.write("/etc/rancher/node/password", f"password-{number}")
+        daemon = two.start("agent")
+        if number == 1:
+            daemon.wait_line("Running load balancer k3s-agent-load-balancer")
+        else:
+            daemon.wait_line("Node password rejected, duplicate hostname or contents of '/etc/rancher/node/password' may not match")
+            assert daemon.process.poll() is None
+        two.stop()
+        two.kill()
+    assert "worker.node-password.k3s" in one.k3s("kubectl", "-n", "kube-system", "get", "secrets", "-o", "name")
+
+
+def test_token_file_is_waited_for(one, two):
+    two.wipe()
+    two.config(f"server: https://{one.ip}:6443\ntoken-file: /etc/rancher/k3s/secret\nnode-ip: {two.ip}\n")
+    daemon = two.start("agent")
+    daemon.wait_line('level=info msg="Waiting for /etc/rancher/k3s/secret to be available"')
+    two.write("/etc/rancher/k3s/secret", "wrong\n")
+    daemon.wait_line("not authorized")
+    two.stop()
+
+
+# -- growth to three servers, restarts
+
+def test_three_servers(one, two, three):
+    joiner(two, one, base=BASE.replace(TOKEN, token_file(one)))
+    second = two.start("server")
+    second.wait_ready()
+    for text in ("Managed etcd cluster not yet initialized", "Adding member two-", "Starting etcd to join cluster with members ["):
+        assert text in second.log()
+    assert re.search(r"Promoted learner two-[0-9a-f]{8}", one.daemon.log())
+    settings(three, f"server: https://{two.ip}:6443")
+    three.start("server").wait_ready()
+    members = json.loads(one.sh("curl -sk https://127.0.0.1:6440/db/info"))["members"]
+    assert sorted(member["name"].rpartition("-")[0] for member in members) == ["one", "three", "two"]
+    assert not any(member["isLearner"] for member in members)
+    assert token_file(three) == token_file(one)
+
+
+def test_children_die_with_the_launcher(two):
+    two.kill("KILL")
+    time.sleep(1)
+    left = two.processes()
+    assert "kube-apiserver" not in left and "k8s/1.34.4/server" not in left
+
+
+def test_restart_needs_no_server_url(one, two):
+    """Existing data makes cluster-init and server inert."""
+    settings(two, "server: https://198.18.255.200:6443")
+    daemon = two.start("server")
+    daemon.wait_ready()
+    assert "Managed etcd cluster bootstrap already complete and initialized" in daemon.log()
+
+
+def test_changed_token_on_existing_data(one, two):
+    two.stop()
+    settings(two, f"server: https://{one.ip}:6443", base=BASE.replace(TOKEN, "another"))
+    assert "bootstrap data already found and encrypted with different token" in two.refused("server")
+    settings(two, f"server: https://{one.ip}:6443")
+    two.start("server").wait_ready()
+
+
+def test_removed_member_rejoins_after_restart(one, two):
+    members = json.loads(one.sh("curl -sk https://127.0.0.1:6440/db/info"))["members"]
+    name = next(member["name"] for member in members if member["name"].startswith("two-"))
+    tls = "/var/lib/rancher/k3s/server/tls/etcd"
+    root = json.loads(one.sh("cat /etc/lab-k3s/settings.json"))["bin_root"]
+    etcdctl = f"{root}/1.34.4/etcdctl --endpoints=https://127.0.0.1:2379 --cacert={tls}/server-ca.crt --cert={tls}/client.crt --key={tls}/client.key"
+    ident = next(line.split(",")[0] for line in one.sh(f"{etcdctl} member list").splitlines() if name in line)
+    one.sh(f"{etcdctl} member remove {ident}")
+    assert two.daemons[-1].wait_exit(60) == 1
+    assert "has been removed from the cluster" in two.daemons[-1].log()
+    assert "tombstone" in two.sh("ls /var/lib/rancher/k3s/server/db/etcd")
+    daemon = two.start("server")
+    daemon.wait_ready()
+    assert "etcd-backup-" in two.sh("ls /var/lib/rancher/k3s/server/db")
+    assert name not in one.sh("curl -sk https://127.0.0.1:6440/db/info")
+
+
+# -- snapshots, token rotation, reset
+
+def test_snapshots(one):
+    for _count in range(2):
+        assert re.search(r"Snapshot on-demand-one-\d{10} saved\.", one.k3s("etcd-snapshot", "save"))
+        time.sleep(1.1)
+    listing = one.k3s("etcd-snapshot", "ls")
+    assert listing.count("file:///var/lib/rancher/k3s/server/db/snapshots/on-demand-one-") == 2
+    items = json.loads(one.sh(f"{one.binary} etcd-snapshot ls -o json 2>/dev/null"))["items"]
+    assert [item["spec"]["nodeName"] for item in items] == ["one", "one"]
+    assert one.k3s("kubectl", "get", "etcdsnapshotfiles", "-o", "name").count("local-on-demand-one-") == 2
+    one.k3s("etcd-snapshot", "prune", "--name", "on-demand", "--snapshot-retention", "1")
+    items = json.loads(one.sh(f"{one.binary} etcd-snapshot ls -o json 2>/dev/null"))["items"]
+    assert len(items) == 1
+    name = items[0]["spec"]["snapshotName"]
+    assert f"Snapshot {name} deleted." in one.k3s("etcd-snapshot", "delete", name)
+    assert one.sh(f"{one.binary} etcd-snapshot ls 2>/dev/null").count("on-demand") == 0
+
+
+def test_token_commands(one, two):
+    made = one.k3s("token", "create").splitlines()[-1]
+    assert re.match(r"^K10[0-9a-f]{64}::[a-z0-9]{6}\.[a-z0-9]{16}$", made)
+    ident = made.split("::")[1][:6]
+    assert ident in one.k3s("token", "list")
+    one.k3s("token", "delete", ident)
+    assert ident not in one.k3s("token", "list")
+
+
+def test_cluster_reset_and_restore(one, two, three):
+    one.k3s("kubectl", "create", "configmap", "kept")
+    saved = re.search(r"on-demand-one-\d+", one.k3s("etcd-snapshot", "save")).group(0)
+    one.k3s("kubectl", "create", "configmap", "lost")
+    three.stop()
+    two.stop()
+    one.stop()
+    settings(one, f"server: https://{two.ip}:6443")
+    text = "cannot perform cluster-reset while server URL is set - remove server from configuration before resetting"
+    assert text in one.refused("server", "--cluster-reset")
+    settings(one)
+    restore = f"--cluster-reset-restore-path=/var/lib/rancher/k3s/server/db/snapshots/{saved}"
+    daemon = one.start("server", "--cluster-reset", restore)
+    assert daemon.wait_exit(60) == 0, daemon.log()
+    assert "Managed etcd cluster membership has been reset, restart without --cluster-reset flag now." in daemon.log()
+    assert "etcd-old-" in one.sh("ls /var/lib/rancher/k3s/server/db")
+    assert "previously reset" in one.refused("server", "--cluster-reset", restore)
+    one.start("server").wait_ready()
+    names = one.k3s("kubectl", "get", "configmap", "-o", "name")
+    assert "configmap/kept" in names and "configmap/lost" not in names
+    assert "reset-flag" not in one.sh("ls /var/lib/rancher/k3s/server/db")
+    members = json.loads(one.sh("curl -sk https://127.0.0.1:6440/db/info"))["members"]
+    assert [member["name"].rpartition("-")[0] for member in members] == ["one"]
+
+
+def test_peer_rejoins_after_restore(one, two):
+    two.sh("mv /var/lib/rancher/k3s/server/db /var/lib/rancher/k3s/server/db.old")
+    settings(two, f"server: https://{one.ip}:6443")
+    two.start("server").wait_ready()
+    assert "configmap/kept" in two.k3s("kubectl", "get", "configmap", "-o", "name")
+
+
+def test_token_rotate(one, two):
+    """The server that is asked uses the new token at once; all others must be restarted with it."""
+    one.k3s("token", "rotate", "--token", TOKEN, "--new-token", "the-new-token")
+    assert token_file(one).endswith("::server:the-new-token")
+    two.stop()
+    settings(two)
+    assert "bootstrap data already found and encrypted with different token" in two.refused("server")
+    settings(two, base=BASE.replace(TOKEN, "the-new-token"))
+    two.start("server").wait_ready()
