@@ -302,7 +302,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             if self.get_option("strict"):
                 raise VsphereError(
                     "options",
-                    f"The expression '{expression}' failed for {record['vsphere_path']}: {exc}.",
+                    f"The expression '{expression}' failed for {record['vsphere_name']}: {exc}.",
                     "Correct it, or set strict to false to pass over VMs for which it cannot be evaluated.",
                 ) from exc
             return False

@@ -9,7 +9,7 @@ from typing import Any, Mapping
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import is_true
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.lookup import find_vms
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.power import PowerCycler, run_tasks
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.power import PowerCycler, require_tools, run_tasks
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.properties import read_objects
 
 try:
@@ -48,6 +48,8 @@ def ensure_disk_uuid(session: VsphereSession, params: Mapping[str, Any], check_m
         for moid in to_change
         if params["power_cycle"] != "never" and vms[moid]["vsphere_power_state"] == "on"
     ]
+    if params["power_cycle"] == "graceful":
+        require_tools([vms[moid] for moid in to_cycle])
     if not check_mode:
         _change(session, {moid: vms[moid] for moid in to_change}, config, params["timeout"])
         cycler = PowerCycler(session, params["power_cycle"], params["power_timeout"])

@@ -61,6 +61,21 @@ def run_tasks(
         )
 
 
+def require_tools(records: Sequence[dict[str, Any]]) -> None:
+    """A graceful shutdown needs Tools; that is said before anything is changed."""
+    without = [
+        f"{record['vsphere_path']} ({record['vsphere_tools_status'].replace('_', ' ')})"
+        for record in records
+        if record["vsphere_tools_status"] != "running"
+    ]
+    if without:
+        raise VsphereError(
+            "power",
+            f"VMs without running VMware Tools cannot be shut down gracefully: {', '.join(without)}.",
+            "Start Tools in the guests, or allow power_cycle: hard. Nothing was changed.",
+        )
+
+
 class PowerCycler:
     """Turns one VM off and on again and waits until its guest is back."""
 
@@ -83,16 +98,12 @@ class PowerCycler:
                 )
             time.sleep(_POLL)
 
-    def off(self, moid: str, name: str, tools: str) -> None:
-        """Power off; ``graceful`` asks the guest, for which Tools must run."""
+    def off(self, moid: str, name: str) -> None:
+        """Power off; ``graceful`` asks the guest. A VM that is off already stays so, which a repetition needs."""
+        if self._value(moid, "runtime.powerState") == "poweredOff":
+            return
         vm = self._session.reference("VirtualMachine", moid)
         if self._how == "graceful":
-            if tools != "running":
-                raise VsphereError(
-                    "power",
-                    f"{name} cannot be shut down gracefully: VMware Tools are {tools.replace('_', ' ')}.",
-                    "Start Tools in the guest, or allow power_cycle: hard.",
-                )
             vm.ShutdownGuest()
         else:
             run_tasks(self._session, "Powering off", [(name, vm.PowerOffVM_Task)], self._timeout)
@@ -107,5 +118,5 @@ class PowerCycler:
 
     def cycle(self, moid: str, name: str, tools: str) -> None:
         """Off and on."""
-        self.off(moid, name, tools)
+        self.off(moid, name)
         self.on(moid, name, wait_for_tools=tools == "running")

@@ -1,0 +1,196 @@
+"""The inventory plugin against the real vcsim."""
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+import yaml
+from pyVmomi import vim
+from vcenter import ROOT
+
+SERVERS = [f"control-plane-{n}" for n in (1, 2, 3)]
+AGENTS = [f"agent-{n}" for n in range(1, 10)]
+FOLDER = {"folders": ["/dc-moh/vm/k3s"]}
+
+
+def test_the_cluster_is_found_and_grouped(inventory, vcenter):
+    found = inventory(vcenter, **FOLDER)
+    assert found.group("control_plane") == SERVERS
+    assert found.group("agent") == AGENTS
+    assert found.error == ""
+    assert vcenter.counts == (1, 0, 0)
+
+
+def test_the_roles_get_the_variables_they_need(inventory, vcenter):
+    host = inventory(vcenter, **FOLDER, ansible_host_cidr=["198.18.0.0/24"]).host("agent-3")
+    assert host["ansible_host"] == "198.18.0.23"
+    assert host["vsphere_bios_uuid"] == "420e3f23-8a5c-4d13-9b77-c0de00000023"
+    assert host["vsphere_instance_uuid"] == "500e7a23-1d2c-4b43-8e13-aa0000000023"
+    assert host["vsphere_path"] == "/dc-moh/vm/k3s/agent-3"
+    assert (host["vsphere_datacenter"], host["vsphere_cluster"]) == ("dc-moh", "cluster-cht")
+    assert host["vsphere_hardware_version"] == 19
+    assert host["vsphere_disk_enable_uuid"] is True and host["vsphere_pvscsi"] is True
+    assert (host["vsphere_cpu_count"], host["vsphere_memory_mb"]) == (48, 196608)
+    assert host["vsphere_tools_status"] == "running" and host["vsphere_power_state"] == "on"
+    assert host["vsphere_disks"][0]["size_gb"] == 100
+    assert "vsphere_tags" not in host
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [*AGENTS, *SERVERS, "dhis2-db"]),
+        ({"with_templates": True}, [*AGENTS, *SERVERS, "debian-12-template", "dhis2-db"]),
+        ({"names": ["agent-[1-3]"]}, AGENTS[:3]),
+        ({"names": ["~agent-[12]$", "dhis2-db"]}, [*AGENTS[:2], "dhis2-db"]),
+        ({"folders": ["k3s"]}, [*AGENTS, *SERVERS]),
+        ({"datacenters": ["dc-moh"], "names": ["agent-1"]}, ["agent-1"]),
+        ({"clusters": ["/dc-moh/host/cluster-cht"], "folders": ["other"]}, ["dhis2-db"]),
+        ({"pools": ["cluster-cht/Resources"], "names": ["dhis2-db"]}, ["dhis2-db"]),
+        ({"tags": ["server"]}, SERVERS),
+        ({"tags": ["cht-role:worker"], "names": ["agent-9"]}, ["agent-9"]),
+        ({"filters": ["vsphere_cpu_count >= 48"]}, AGENTS),
+        ({"filters": ["vsphere_power_state == 'on'", "'dhis2' in vsphere_name"]}, ["dhis2-db"]),
+        ({"filters": ["vsphere_tags['cht-role'][0] == 'server'"], "with_tags": True}, SERVERS),
+    ],
+)
+def test_selections(inventory, vcenter, options, expected):
+    assert inventory(vcenter, **options).hosts == sorted(expected)
+
+
+def test_groups_by_tag(inventory, vcenter):
+    found = inventory(vcenter, **FOLDER, control_plane={"tags": ["server"]}, agent={"tags": ["cht-role:worker"]})
+    assert (found.group("control_plane"), found.group("agent")) == (SERVERS, AGENTS)
+    assert found.host("agent-1")["vsphere_tags"] == {"cht-role": ["worker"]}
+    assert vcenter.counts == (2, 0, 0)  # SOAP and REST
+
+
+def test_groups_by_attribute_and_by_expression(inventory, own):
+    service = own.connect()
+    field = service.content.customFieldsManager.AddFieldDefinition("k3s-role", vim.VirtualMachine)
+    for name in SERVERS:
+        own.vms(service)[name].setCustomValue("k3s-role", "server")
+    assert field.name == "k3s-role"
+    found = inventory(own, **FOLDER, control_plane={"attributes": {"k3s-role": "server"}}, agent={"expression": "vsphere_cpu_count == 48"})
+    assert (found.group("control_plane"), found.group("agent")) == (SERVERS, AGENTS)
+    assert found.host("control-plane-1")["vsphere_custom_attributes"] == {"k3s-role": "server"}
+    assert inventory(own, attributes={"k3s-role": "ser*"}).hosts == SERVERS
+
+
+def test_constructed_groups_variables_and_names(inventory, vcenter):
+    found = inventory(
+        vcenter,
+        **FOLDER,
+        hostnames=["'node-' ~ vsphere_name.split('-')[-1] if vsphere_name.startswith('agent') else ''", "vsphere_name"],
+        agent={"names": ["agent-*"]},
+        compose={"memory_gb": "vsphere_memory_mb // 1024"},
+        groups={"large": "vsphere_cpu_count > 8"},
+        keyed_groups=[{"key": "vsphere_cluster", "prefix": "cluster"}],
+    )
+    assert found.group("agent") == [f"node-{n}" for n in range(1, 10)]
+    assert found.host("node-1")["memory_gb"] == 192
+    assert found.group("large") == [f"node-{n}" for n in range(1, 10)]
+    assert len(found.group("cluster_cluster_cht")) == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "texts"),
+    [
+        ({"folders": ["/dc-moh/vm/k3"]}, ["no folder '/dc-moh/vm/k3'", "/dc-moh/vm/k3s"]),
+        ({"datacenters": ["dc-mho"]}, ["no datacenter 'dc-mho'", "dc-moh"]),
+        ({"tags": ["servers"]}, ["no tag 'servers'", "cht-role:server"]),
+        ({"names": ["nothing-*"]}, ["No VM", "matches the selection", "names"]),
+        ({"filters": ["vsphere_name =="]}, ["vsphere_name ==", "filters"]),
+        ({"filters": ["vsphere_name.nothing.more"], "strict": True}, ["vsphere_name.nothing.more", "failed for"]),
+        ({"foldrs": ["k3s"]}, ["'foldrs' is unknown", "'folders'"]),
+        ({"control_plane": {"name": ["x"]}}, ["control_plane", "unknown keys: name"]),
+        ({"agent": {"names": ["*"]}}, ["both control_plane and agent", "control-plane-1"]),
+        ({"ansible_host_cidr": ["198.18.0.0/33"]}, ["198.18.0.0/33", "ansible_host_cidr"]),
+        ({"hostname": ""}, ["VMWARE_HOST"]),
+        ({"hostnames": ["vsphere_name.x.y"]}, ["hostnames", "/dc-moh/vm"]),
+    ],
+)
+def test_bad_input_is_explained_where_playbooks_see_it(inventory, vcenter, options, texts, monkeypatch):
+    monkeypatch.delenv("VMWARE_HOST", raising=False)
+    found = inventory(vcenter, **options)
+    assert found.hosts == []
+    for text in texts:
+        assert text in found.error
+    assert vcenter.counts[2] == 0
+
+
+def test_a_wrong_password_is_tried_once_even_if_the_source_is_read_twice(inventory, vcenter):
+    assert "refused the login" in inventory(vcenter, password="wrong").error
+    assert "refused the login" in inventory(vcenter, password="wrong").error
+    assert vcenter.counts == (0, 1, 0)
+
+
+def test_duplicate_uuids_and_names_are_refused_by_name(inventory, faulty, vcenter):
+    error = inventory(faulty, **FOLDER).error
+    assert "420e3f25-8a5c-4d15-9b77-c0de00000025 belongs to /dc-moh/vm/k3s/agent-4 and /dc-moh/vm/k3s/agent-5" in error
+    error = inventory(vcenter, **FOLDER, hostnames=["vsphere_cluster"]).error
+    assert "the host name cluster-cht stands for" in error and "agent-1" in error
+
+
+def test_a_cached_inventory_asks_vcenter_once_and_a_changed_selection_asks_again(inventory, vcenter, tmp_path):
+    cache = {"cache": True, "cache_plugin": "ansible.builtin.jsonfile", "cache_connection": str(tmp_path / "cache"), "cache_timeout": 600}
+    first = inventory(vcenter, **FOLDER, **cache)
+    again = inventory(vcenter, **FOLDER, **cache)
+    assert again.host("agent-1") == first.host("agent-1")
+    assert vcenter.counts == (1, 0, 0)
+    assert inventory(vcenter, names=["agent-1"], **cache).hosts == ["agent-1"]
+    assert vcenter.counts == (2, 0, 0)
+    assert all(vcenter.options["password"] not in path.read_text() for path in (tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize("name", ["with space", "with%2fslash", "100%25", "ümlaut-日本", "a#b;c"])
+def test_unusual_names(inventory, own, module, name):
+    own.change("agent-1", name=name)
+    shown = name.replace("%2f", "/").replace("%25", "%")
+    found = inventory(own, **FOLDER, agent={"names": [shown]})
+    assert found.group("agent") == [shown]
+    host = found.host(shown)
+    assert host["vsphere_path"] == f"/dc-moh/vm/k3s/{name}"
+    assert module("vsphere_vm_uuid", vms=[shown], **own.options)["vms"][0]["bios_uuid"] == host["vsphere_bios_uuid"]
+
+
+def test_vms_that_are_off_or_report_nothing_are_still_hosts(inventory, faulty):
+    found = inventory(faulty, names=["agent-7", "agent-8"])
+    assert found.host("agent-7")["vsphere_power_state"] == "off"
+    assert found.host("agent-8")["vsphere_tools_status"] in ("not_running", "not_installed")
+    assert "ansible_host" not in found.host("agent-8")
+
+
+def set_address(vcenter, name, address):
+    vcenter.change(name, extraConfig=[vim.option.OptionValue(key="SET.guest.ipAddress", value=address)])
+
+
+def test_ipv6_only(inventory, own):
+    set_address(own, "agent-1", "2001:db8::21")
+    assert inventory(own, names=["agent-1"], ansible_host_cidr=["2001:db8::/64"]).host("agent-1")["ansible_host"] == "2001:db8::21"
+    assert inventory(own, names=["agent-1"]).host("agent-1")["ansible_host"] == "2001:db8::21"
+
+
+def test_the_others_cost_at_most_their_names(inventory, vcenter):
+    inventory(vcenter, names=["agent-1"])
+    methods = vcenter.ledger.report()["methods"]
+    assert methods["RetrievePropertiesEx"] == 3  # containers, names, the one VM
+    assert methods["Login"] == methods["Logout"] == 1
+    vcenter.ledger.reset()
+    inventory(vcenter)
+    assert vcenter.ledger.report()["methods"]["RetrievePropertiesEx"] == 1
+
+
+def test_ansible_playbook_stops_before_any_task(vcenter, tmp_path):
+    source = tmp_path / "lab.vsphere.yml"
+    source.write_text(yaml.safe_dump({"plugin": "cht.k3s.vsphere", **vcenter.options, "password": "wrong"}))
+    env = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["ansible-playbook", "-i", str(source), str(ROOT / "playbooks" / "preflight.yml")],
+        capture_output=True, text=True, env=env, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "refused the login of 'k3s@vsphere.local'" in done.stdout + done.stderr
+    assert "Read the machines" not in done.stdout
+    assert vcenter.counts == (0, 1, 0)

@@ -1,0 +1,121 @@
+"""The modules against the real vcsim: missing input, check mode, change, no change."""
+from __future__ import annotations
+
+import pytest
+from pyVmomi import vim
+
+NODES = [*(f"control-plane-{n}" for n in (1, 2, 3)), *(f"agent-{n}" for n in range(1, 10))]
+BIOS = "420e3f23-8a5c-4d13-9b77-c0de00000023"
+INSTANCE = "500e7a23-1d2c-4b43-8e13-aa0000000023"
+
+
+def test_twelve_vms_are_one_session(module, vcenter):
+    result = module("vsphere_vm_uuid", vms=NODES, **vcenter.options)
+    assert [vm["name"] for vm in result["vms"]] == NODES
+    assert result["changed"] is False
+    assert result["by_query"]["agent-3"]["provider_id"] == f"vsphere://{BIOS}"
+    assert vcenter.counts == (1, 0, 0)
+
+
+def test_the_instance_uuid_only_when_asked_for(module, vcenter):
+    vm = module("vsphere_vm_uuid", vms=["agent-3"], source="instance", **vcenter.options)["vms"][0]
+    assert (vm["uuid"], vm["provider_id"]) == (INSTANCE, f"vsphere://{INSTANCE}")
+
+
+@pytest.mark.parametrize(
+    ("search_by", "query"),
+    [
+        ("path", "/dc-moh/vm/k3s/agent-3"),
+        ("ip", "198.18.0.23"),
+        ("guest_hostname", "agent-3"),
+        ("bios_uuid", BIOS.upper()),
+        ("instance_uuid", INSTANCE),
+    ],
+)
+def test_every_way_to_look_a_vm_up(module, vcenter, search_by, query):
+    vm = module("vsphere_vm_uuid", vms=[query], search_by=search_by, **vcenter.options)["vms"][0]
+    assert (vm["name"], vm["bios_uuid"], vm["datacenter"], vm["cluster"]) == ("agent-3", BIOS, "dc-moh", "cluster-cht")
+    again = module("vsphere_vm_uuid", vms=[vm["moid"]], search_by="moid", **vcenter.options)["vms"][0]
+    assert again["bios_uuid"] == BIOS
+
+
+def test_missing_vms_are_all_named_with_similar_names(module, vcenter):
+    message = module("vsphere_vm_uuid", vms=["agent-3", "agnet-4", "nothing"], **vcenter.options)["msg"]
+    assert "'agnet-4' (similar: agent-" in message and "'nothing'" in message and "'agent-3'" not in message
+
+
+def test_a_vm_in_an_unlisted_datacenter_is_not_found(module, vcenter):
+    message = module("vsphere_vm_uuid", vms=["agent-3"], datacenters=["elsewhere"], **vcenter.options)["msg"]
+    assert "no datacenter 'elsewhere'" in message and "dc-moh" in message
+
+
+def test_two_vms_of_one_name_are_listed_with_their_paths(module, own):
+    service = own.connect()
+    folder = own.vms(service)["dhis2-db"].parent
+    machine = own.vms(service)["agent-3"]
+    from cht_lab.vcenter import _wait
+
+    _wait(machine.CloneVM_Task(folder, "agent-3", vim.vm.CloneSpec(location=vim.vm.RelocateSpec(), powerOn=False, template=False)))
+    message = module("vsphere_vm_uuid", vms=["agent-3"], **own.options)["msg"]
+    assert "/dc-moh/vm/k3s/agent-3 and /dc-moh/vm/other/agent-3" in message
+    found = module("vsphere_vm_uuid", vms=["/dc-moh/vm/k3s/agent-3"], search_by="path", **own.options)
+    assert found["vms"][0]["bios_uuid"] == BIOS
+
+
+def disk_uuid(vcenter, name):
+    service = vcenter.connect()
+    config = vcenter.vms(service)[name].config.extraConfig
+    return {option.key: option.value for option in config if option.key.lower() == "disk.enableuuid"}
+
+
+def test_disk_uuid_predicts_sets_and_then_leaves_alone(module, own):
+    own.change("agent-1", extraConfig=[vim.option.OptionValue(key="disk.EnableUUID", value="")])
+    own.change("agent-2", extraConfig=[vim.option.OptionValue(key="disk.EnableUUID", value="1")])
+    vms = ["agent-1", "agent-2", "agent-3"]
+    predicted = module("vsphere_disk_uuid", check=True, vms=vms, **own.options)
+    assert disk_uuid(own, "agent-1").get("disk.EnableUUID", "") in ("", None)
+    real = module("vsphere_disk_uuid", vms=vms, **own.options)
+    assert (predicted["changed"], predicted["vms"], predicted["diff"]) == (real["changed"], real["vms"], real["diff"])
+    assert [vm["changed"] for vm in real["vms"]] == [True, False, False]
+    assert [vm["restart_required"] for vm in real["vms"]] == [True, False, False]
+    assert disk_uuid(own, "agent-1") == {"disk.EnableUUID": "TRUE"}
+    assert disk_uuid(own, "agent-2") == {"disk.EnableUUID": "1"}
+    again = module("vsphere_disk_uuid", vms=vms, **own.options)
+    assert again["changed"] is False and again["restart_required"] is False
+    assert own.counts[1:] == (0, 0)
+
+
+def test_disk_uuid_turns_vms_off_and_on_one_after_the_other(module, own):
+    for name in ("control-plane-1", "control-plane-2"):
+        own.change(name, extraConfig=[vim.option.OptionValue(key="disk.EnableUUID", value="FALSE")])
+    own.ledger.reset()
+    vms = ["control-plane-1", "control-plane-2", "agent-1"]
+    result = module("vsphere_disk_uuid", vms=vms, power_cycle="hard", power_timeout=20, **own.options)
+    assert [vm["power_cycled"] for vm in result["vms"]] == [True, True, False]
+    assert result["restart_required"] is False
+    service = own.connect()
+    assert all(own.vms(service)[name].runtime.powerState == "poweredOn" for name in vms)
+    # Events tell the order: the second only goes off when the first is on again.
+    events = service.content.eventManager.QueryEvents(vim.event.EventFilterSpec())
+    power = [
+        (event.vm.name, type(event).__name__.rpartition(".")[2])
+        for event in sorted(events, key=lambda item: item.key)
+        if isinstance(event, (vim.event.VmPoweredOffEvent, vim.event.VmPoweredOnEvent)) and event.vm.name in vms[:2]
+    ][-4:]
+    assert [name for name, _kind in power] in (
+        ["control-plane-1"] * 2 + ["control-plane-2"] * 2,
+        ["control-plane-2"] * 2 + ["control-plane-1"] * 2,
+    )
+
+
+def test_a_graceful_shutdown_without_tools_is_refused_before_anything_changes(module, own):
+    own.change(
+        "agent-1",
+        extraConfig=[
+            vim.option.OptionValue(key="disk.EnableUUID", value="FALSE"),
+            vim.option.OptionValue(key="SET.guest.toolsRunningStatus", value="guestToolsNotRunning"),
+        ],
+    )
+    message = module("vsphere_disk_uuid", vms=["agent-1"], power_cycle="graceful", **own.options)["msg"]
+    assert "/dc-moh/vm/k3s/agent-1 (not running)" in message and "Nothing was changed" in message
+    assert disk_uuid(own, "agent-1") == {"disk.EnableUUID": "FALSE"}

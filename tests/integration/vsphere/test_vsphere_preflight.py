@@ -1,0 +1,112 @@
+"""The preflight against the real vcsim: every faulty VM of the lab's description, every privilege."""
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.findings import CHECKS
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.privileges import ROLES
+
+MINIMUM = {"control_plane": {"cpu": 4, "memory_mb": 8192}, "agent": {"cpu": 48, "memory_mb": 196608}}
+
+
+def nodes(vcenter, **more):
+    """The inventory's view of the cluster; the machines themselves are not examined here."""
+    return [
+        {"name": vm.name, "role": vm.role, "address": vm.ip, **more} for vm in vcenter.description.vms if vm.role
+    ]
+
+
+def run(module, vcenter, **more):
+    result = module(
+        "vsphere_preflight",
+        **{"nodes": nodes(vcenter), "minimum": MINIMUM, "accept": ["host-unreachable"], **vcenter.options, **more},
+    )
+    assert not result.get("failed"), result
+    return result
+
+
+def found(result):
+    return sorted((item["object"], item["id"]) for item in result["findings"] if not item["accepted"])
+
+
+def test_a_good_cluster_has_no_findings_and_costs_one_session(module, vcenter):
+    result = run(module, vcenter, versions={"k3s": "v1.31.14+k3s1"})
+    assert found(result) == []
+    assert result["counts"] == {"error": 0, "warning": 0, "accepted": 12}
+    assert result["changed"] is False and result["vcenter_api_version"] == "7.0.3.0"
+    assert vcenter.counts == (1, 0, 0)
+    assert sum(vcenter.ledger.report()["methods"].values()) < 20
+
+
+def test_every_faulty_vm_is_found_by_name(module, faulty):
+    result = run(module, faulty)
+    assert found(result) == sorted(
+        [
+            ("agent-1", "vm-hardware-version"),
+            ("agent-2", "vm-disk-uuid"),
+            ("agent-3", "vm-pvscsi"),
+            ("agent-4", "vm-bios-uuid-duplicate"),
+            ("agent-5", "vm-bios-uuid-duplicate"),
+            ("agent-6", "vm-guest-name"),
+            ("agent-7", "vm-power"),
+            ("agent-8", "vm-tools"),
+            ("agent-9", "vm-ip"),
+            ("agent-9", "vm-snapshots"),
+            ("control-plane-2", "vm-disk-uuid"),
+        ]
+    )
+    for item in result["findings"]:
+        assert item["message"] and item["remedy"] and item["id"] in CHECKS
+
+
+def test_check_mode_says_the_same(module, faulty):
+    assert found(module("vsphere_preflight", check=True, nodes=nodes(faulty), accept=["host-unreachable"], **faulty.options)) == found(
+        module("vsphere_preflight", nodes=nodes(faulty), accept=["host-unreachable"], **faulty.options)
+    )
+
+
+@pytest.mark.parametrize("privilege", [name for privileges, _where in ROLES.values() for name in privileges])
+def test_each_missing_privilege_is_named_with_its_object(module, vcenter, privilege):
+    vcenter.ledger.denied = {privilege}
+    try:
+        result = run(module, vcenter)
+    finally:
+        vcenter.ledger.denied = set()
+    missing = [item for item in result["findings"] if item["id"] == "privilege"]
+    assert missing and all(privilege in item["message"] for item in missing)
+    assert all(item["playbook"] == "cht.k3s.vcenter_roles" for item in missing)
+    role = next(name for name, (privileges, _where) in ROLES.items() if privilege in privileges)
+    objects = {item["object"] for item in missing}
+    expected = {
+        "CNS-DATASTORE": {"datastore datastore-cht"},
+        "CNS-VM": {f"/dc-moh/vm/k3s/{vm.name}" for vm in vcenter.description.vms if vm.role},
+        "CNS-SEARCH-AND-SPBM": {"the root of vCenter"},
+    }
+    assert objects == expected[role] if role in expected else "/dc-moh" in objects
+
+
+def test_a_template_and_a_vm_that_does_not_exist(module, vcenter):
+    result = run(module, vcenter, nodes=[{"name": "debian-12-template"}, {"name": "agent-99"}, {"name": "agent-1", "address": "198.18.0.21"}])
+    ids = dict((name, check) for name, check in found(result))
+    assert ids["debian-12-template"] == "vm-template"
+    assert ids["agent-99"] == "vm-missing"
+    assert "agent-9" in next(item["message"] for item in result["findings"] if item["id"] == "vm-missing")
+
+
+def test_a_wrong_password_is_a_finding_after_one_attempt(module, vcenter):
+    result = run(module, vcenter, password="wrong", versions={"k3s": "v1.34.4+k3s1", "cpi": "1.31.0"})
+    assert sorted(item["id"] for item in result["findings"] if not item["accepted"]) == ["vcenter-connection", "version-set"]
+    assert vcenter.counts == (0, 1, 0)
+
+
+def test_two_hundred_findings_at_once(module, vcenter):
+    many = [{"name": f"missing-{number}"} for number in range(200)]
+    result = run(module, vcenter, nodes=many)
+    assert result["counts"]["error"] == 200
+    assert vcenter.counts == (1, 0, 0)
+
+
+def test_a_misspelt_finding_to_accept_is_refused(module, vcenter):
+    result = module("vsphere_preflight", nodes=nodes(vcenter), accept=["vm-snapshot"], **vcenter.options)
+    assert result["failed"] and "did you mean 'vm-snapshots'?" in result["msg"]
+    assert vcenter.counts == (0, 0, 0)
