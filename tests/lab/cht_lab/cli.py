@@ -290,7 +290,7 @@ def parser() -> argparse.ArgumentParser:
     item.add_argument("peer", nargs="?")
     item = verb("vcenter", vcenter, "change or ask vCenter")
     item.add_argument("action", choices=["password", "delay", "deny", "allow", "logins", "sessions", "drop", "reset", "stop", "start", "restart"])
-    item.add_argument("value", nargs="?", help="the new password, milliseconds of delay, or a privilege to deny")
+    item.add_argument("value", nargs="?", help="the new password, milliseconds of delay, or the privileges to deny, separated by commas")
     item.add_argument("--user", help="whose password; default: the first user of the description")
     item = verb("logs", logs, "a machine's journal, or the lab's own logs")
     item.add_argument("name", nargs="?")

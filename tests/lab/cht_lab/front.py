@@ -26,10 +26,9 @@ from xml.sax.saxutils import escape
 METHOD = re.compile(rb"<(?:\w+:)?Body[^>]*>\s*<(?:\w+:)?(\w+)")
 USER = re.compile(rb"(<(?:\w+:)?userName[^>]*>)(.*?)(</(?:\w+:)?userName>)", re.S)
 PASSWORD = re.compile(rb"(<(?:\w+:)?password[^>]*>)(.*?)(</(?:\w+:)?password>)", re.S)
-GRANTED = re.compile(rb"(<privId[^>]*>([^<]+)</privId>\s*<isGranted[^>]*>)true(</isGranted>)")
 SESSION = re.compile(r'vmware_soap_session="?([^";]+)"?')
 HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-authorization", "proxy-authenticate", "content-length"}
-GRANTED = re.compile(rb"(<(?:\w+:)?privId>([^<]+)</(?:\w+:)?privId>\s*<(?:\w+:)?isGranted>)true")
+GRANTED = re.compile(rb"(<(?:\w+:)?privId[^>]*>([^<]+)</(?:\w+:)?privId>\s*<(?:\w+:)?isGranted[^>]*>)true")
 LISTED = re.compile(rb"<(?:\w+:)?privileges>([^<]+)</(?:\w+:)?privileges>")
 REST_SESSION = "/rest/com/vmware/cis/session"
 
@@ -51,7 +50,6 @@ class Ledger:
     users: dict[str, str]
     upstream: tuple[str, str]
     delay_ms: int = 0
-    denied: set[str] = field(default_factory=set)
     ok: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     logouts: dict[str, int] = field(default_factory=dict)
@@ -139,11 +137,6 @@ def translate(body: bytes, ledger: Ledger) -> tuple[bytes, str]:
     return PASSWORD.sub(lambda m: m.group(1) + secret + m.group(3), body), user
 
 
-def deny(answer: bytes, denied: set[str]) -> bytes:
-    """The answer to a question about privileges, which vcsim grants all, without those that are denied here."""
-    return GRANTED.sub(lambda m: m.group(1) + (b"false" if m.group(2).decode() in denied else b"true") + m.group(3), answer)
-
-
 def deny(data: bytes, privileges: set[str]) -> bytes:
     """An answer about privileges, as it would be for an account without these. vcsim itself grants everything."""
     names = {name.encode() for name in privileges}
@@ -225,8 +218,6 @@ class Handler(BaseHTTPRequestHandler):
         except (http.client.HTTPException, OSError) as error:
             self.send_error(502, f"vcsim does not answer: {error}")
             return
-        if method == "HasUserPrivilegeOnEntities":
-            data = deny(data, ledger.denied)
         good = answer.status == 200
         if ledger.denied and "Privilege" in method:
             data = deny(data, ledger.denied)
@@ -306,13 +297,6 @@ class Control(socketserver.StreamRequestHandler):
             answer = {}
         elif request["do"] == "deny":
             ledger.denied = set(request["privileges"])
-            answer = {}
-        elif request["do"] == "deny":
-            ledger.denied.add(request["privilege"])
-            answer = {}
-        elif request["do"] == "allow":
-            # Without a name: all of them again.
-            ledger.denied.intersection_update(ledger.denied - {request["privilege"]} if request["privilege"] else set())
             answer = {}
         elif request["do"] == "password":
             ledger.users[request["user"]] = request["password"]

@@ -149,19 +149,18 @@ def layer(name: str, files: Mapping[str, Path | bytes | str], folders: Sequence[
 
 
 def libraries(program: Path) -> dict[str, Path]:
-    """What a dynamically linked program needs, from the nodes' image; nothing for a static one."""
-    listing = run(["ldd", program], check=False)
+    """What a dynamically linked program needs, from the nodes' image and not from this machine; nothing for a static one."""
+    root = image.ensure()
+    folders = [root / "lib/x86_64-linux-gnu", root / "usr/lib/x86_64-linux-gnu"]
+    loader = folders[0] / "ld-linux-x86-64.so.2"
+    listing = run([loader, "--library-path", ":".join(str(folder) for folder in folders), "--list", program], check=False)
     if listing.returncode:
         return {}
-    found: dict[str, Path] = {}
-    root = image.ensure()
+    found = {"/lib64/ld-linux-x86-64.so.2": loader.resolve()}
     for line in listing.stdout.splitlines():
-        words = line.split()
-        path = words[2] if "=>" in words and len(words) > 2 else words[0]
-        if path.startswith("/"):
-            # The same file of the nodes' Debian, so that program and libraries fit whatever this machine runs.
-            inside = root / path.lstrip("/")
-            found[path] = (inside if inside.exists() else Path(path)).resolve()
+        name, arrow, rest = line.strip().partition(" => ")
+        if arrow and rest.startswith(str(root)) and not name.startswith("/"):
+            found[f"/lib/x86_64-linux-gnu/{name}"] = Path(rest.split(" (")[0]).resolve()
     return found
 
 
@@ -188,6 +187,13 @@ def _stub_files() -> dict[str, Path | bytes | str]:
     files["www/api/info"] = b'{"version": "unknown"}\n'
     files["etc/passwd"] = b"root:x:0:0:root:/:/bin/sh\n"
     return files
+
+
+def client_layer() -> str:
+    """busybox and curl, for pods that ask others. busybox' own wget and nc can't look a name up without the system's libraries."""
+    curl = image.ensure() / "usr/bin/curl"
+    mark = hashlib.sha256((image.recipe() + PAUSE_SCRIPT).encode()).hexdigest()[:12]
+    return layer(f"client-{mark}", {**_stub_files(), "bin/curl": curl, **libraries(curl)})
 
 
 def stub_layer() -> str:
@@ -228,6 +234,7 @@ def catalogue() -> dict[str, Image]:
     base = Image(stub, ("/pause",))
     ccm = tools.program("vsphere-cloud-controller-manager")
     cpi = Image(program_layer("cpi", ccm, "bin/vsphere-cloud-controller-manager"), ("/bin/vsphere-cloud-controller-manager",))
+    client = Image(client_layer(), ("/bin/sh",))
     dns = Image(program_layer("coredns", tools.program("coredns"), "coredns"), ("/coredns",))
     result = {
         "rancher/mirrored-pause:3.6": base,
@@ -237,9 +244,10 @@ def catalogue() -> dict[str, Image]:
         "rancher/mirrored-coredns-coredns:1.14.3": dns,
         "coredns/coredns:v1.14.3": dns,
         "lab/empty:1": Image(layer("empty-1", {"empty": b""}), ("/empty",)),
-        "lab/busybox:1": Image(stub, ("/bin/sh",)),
-        "library/busybox:latest": Image(stub, ("/bin/sh",)),
-        "rancher/mirrored-library-busybox:1.37.0": Image(stub, ("/bin/sh",)),
+        "lab/client:1": client,
+        "lab/busybox:1": client,
+        "library/busybox:latest": client,
+        "rancher/mirrored-library-busybox:1.37.0": client,
     }
     traefik = tools.TOOLS["traefik"]
     if (traefik.folder / "traefik").exists():

@@ -48,7 +48,7 @@ def vcenter(description: Description, action: str, value: str | None, user: str 
     elif action == "delay":
         center.tell(do="delay", ms=int(value or 0))
     elif action in {"deny", "allow"}:
-        center.tell(do=action, privilege=value)
+        center.tell(do="deny", privileges=value.split(",") if action == "deny" and value else [])
     elif action == "logins":
         report = center.tell(do="report")
         report.pop("sessions")

@@ -151,10 +151,7 @@ def test_a_denied_privilege_is_missing_in_every_kind_of_answer() -> None:
 
 def test_privileges_are_denied_and_allowed_by_command(served: tuple[front.Front, Path]) -> None:
     server, folder = served
-    front.command(folder / "control.sock", do="deny", privilege="A")
-    front.command(folder / "control.sock", do="deny", privilege="B")
+    front.command(folder / "control.sock", do="deny", privileges=["A", "B"])
     assert server.ledger.denied == {"A", "B"}
-    front.command(folder / "control.sock", do="allow", privilege="A")
-    assert server.ledger.denied == {"B"}
-    front.command(folder / "control.sock", do="allow", privilege=None)
+    front.command(folder / "control.sock", do="deny", privileges=[])
     assert server.ledger.denied == set()
