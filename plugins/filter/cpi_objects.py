@@ -19,7 +19,8 @@ short_description: The manifest of the vSphere cloud provider (CPI) with our set
 version_added: 1.0.0
 author: CHT k3s maintainers (@cht-k3s)
 description:
-  - Patches the objects of the official manifest by their structure (Secret, ConfigMap, image and placement), and refuses a manifest that is not built as expected.
+  - Patches the objects of the official manifest by their structure
+    (Secret, ConfigMap, image and placement), and refuses a manifest that is not built as expected.
 positional: _input, settings
 options:
   _input:

@@ -72,7 +72,9 @@ class Item:
         self.error = f"{self.describe()}: {message}"
 
     def report(self) -> dict[str, Any]:
-        entry: dict[str, Any] = {"kind": self.kind, "namespace": self.namespace, "name": self.name, "group": self.group, "result": self.result}
+        entry: dict[str, Any] = {
+            "kind": self.kind, "namespace": self.namespace, "name": self.name, "group": self.group, "result": self.result,
+        }
         if self.error:
             entry["error"] = self.error
         if self.taken_from:
@@ -269,12 +271,12 @@ class _Run:
 
     def run(self, groups: list[dict[str, Any]]) -> Outcome:
         items = self._prepare(groups)
-        if self.client is None:
+        if self.client is None or self.live is None:
             for item in items:
                 if item.result == "pending":
                     item.result = "created"
             return self._outcome(items, 0)
-        self._compare(items)
+        self._compare(items, self.live)
         numbers = sorted({item.wave for item in items if item.result == "pending"})
         with ThreadPoolExecutor(max_workers=self.parallel) as pool:
             for number in numbers:
@@ -287,8 +289,9 @@ class _Run:
                         item.result = "skipped"
                     else:
                         ready.append(item)
-                list(pool.map(self._send, ready))
-                self._await_crds([item for item in ready if item.kind == "CustomResourceDefinition" and item.result == "created"])
+                client = self.client
+                list(pool.map(lambda item: self._send(client, item), ready))
+                self._await_crds(client, [item for item in ready if item.kind == "CustomResourceDefinition" and item.result == "created"])
                 if self.progress and ready:
                     self.progress(f"{ready[0].kind}: {len(ready)} sent")
         return self._outcome(items, self.client.requests)
@@ -348,15 +351,14 @@ class _Run:
             # kubectl ignores it as well; keeping it would make the path and the body differ.
             item.body["metadata"].pop("namespace", None)
 
-    def _compare(self, items: list[Item]) -> None:
-        assert self.live is not None
+    def _compare(self, items: list[Item], live: Live) -> None:
         pending = [item for item in items if item.result == "pending" and item.resource is not None]
         wanted: dict[Resource, set[tuple[str, str]]] = {}
         for item in pending:
             wanted.setdefault(item.resource, set()).add((item.namespace, item.name))  # type: ignore[arg-type]
-        self.live.load(wanted)
+        live.load(wanted)
         for item in pending:
-            item.live = self.live.get(item.resource, item.namespace, item.name)  # type: ignore[arg-type]
+            item.live = live.get(item.resource, item.namespace, item.name)  # type: ignore[arg-type]
             if item.live is None:
                 if item.kind == "Namespace":
                     self.new_namespaces.add(item.name)
@@ -365,12 +367,12 @@ class _Run:
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
-    def _send(self, item: Item) -> None:
+    def _send(self, client: Client, item: Item) -> None:
         try:
             if self.check_mode and item.live is None and self._only_predictable(item):
                 item.result = "created"
                 return
-            self._apply(item)
+            self._apply(client, item)
         except Unreachable as error:
             item.fail(error.message)
         except ApiError as error:
@@ -381,13 +383,17 @@ class _Run:
         known = self.resources.of(item.api_version, item.kind)
         return item.namespace in self.new_namespaces or known is None
 
-    def _apply(self, item: Item) -> None:
-        assert self.client is not None and item.resource is not None
+    def _apply(self, client: Client, item: Item) -> None:
+        if item.resource is None:
+            item.resource = self.resources.of(item.api_version, item.kind)
+        if item.resource is None:
+            item.fail(f"the API server does not serve {item.kind} in {item.api_version} yet")
+            return
         path = item.resource.path(item.name, item.namespace or None)
         force = self.force
         for attempt in range(_CONFLICT_TRIES):
             try:
-                created, answer = self.client.apply(path, item.body, self.manager, force, self.check_mode)
+                created, answer = client.apply(path, item.body, self.manager, force, self.check_mode)
                 break
             except ApiError as error:
                 managers = conflicting_managers(error)
@@ -427,14 +433,13 @@ class _Run:
 
     # --- custom resources --------------------------------------------------------------------------------------------
 
-    def _await_crds(self, items: list[Item]) -> None:
+    def _await_crds(self, client: Client, items: list[Item]) -> None:
         """A CRD is served only some moments after it was created; its objects come later in the same run."""
         if self.check_mode or not items:
             return
-        assert self.client is not None
         deadline = time.monotonic() + self.crd_timeout
         for item in items:
-            while not _established(self.client.find(item.resource.path(item.name)) or {}):  # type: ignore[union-attr]
+            while not _established(client.find(item.resource.path(item.name)) or {}):  # type: ignore[union-attr]
                 if time.monotonic() > deadline:
                     item.fail(f"is not served {self.crd_timeout:.0f} s after it was created; look at its status.conditions")
                     break
@@ -455,7 +460,9 @@ def _written(state: dict[str, Any]) -> dict[str, Any]:
         metadata.pop(key, None)
     for entry in metadata.get("managedFields") or []:
         entry.pop("time", None)
-    metadata["managedFields"] = sorted(metadata.get("managedFields") or [], key=lambda entry: (entry.get("manager", ""), entry.get("operation", ""), entry.get("subresource", "")))
+    metadata["managedFields"] = sorted(
+        metadata.get("managedFields") or [], key=lambda entry: (entry.get("manager", ""), entry.get("operation", ""), entry.get("subresource", ""))
+    )
     return result
 
 

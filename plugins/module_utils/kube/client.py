@@ -124,6 +124,7 @@ class Client:
         attempt = 0
         while True:
             attempt += 1
+            fresh = True
             wait = min(0.2 * 2**attempt, 5.0) * (0.5 + random.random() / 2)
             try:
                 connection = self._connection()

@@ -119,13 +119,14 @@ def rollouts(client: Client, workloads: list[dict[str, str]]) -> dict[str, str]:
 def node_facts(node: dict[str, Any]) -> dict[str, Any]:
     """What is worth knowing of a node for the cloud provider's work."""
     spec, status = node.get("spec") or {}, node.get("status") or {}
+    labels = node["metadata"].get("labels") or {}
     return {
         "name": node["metadata"]["name"],
         "provider_id": spec.get("providerID") or "",
         "initialized": not any(taint.get("key") == UNINITIALIZED for taint in spec.get("taints") or []),
         "ready": any(entry.get("type") == "Ready" and entry.get("status") == "True" for entry in status.get("conditions") or []),
         "internal_ips": [entry["address"] for entry in status.get("addresses") or [] if entry.get("type") == "InternalIP"],
-        "control_plane": any(key in (node["metadata"].get("labels") or {}) for key in ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")),
+        "control_plane": any(f"node-role.kubernetes.io/{role}" in labels for role in ("control-plane", "master")),
     }
 
 
@@ -161,7 +162,8 @@ def node_obstacle(facts: dict[str, Any] | None, wanted_id: str, wanted_ip: str) 
     if not facts["internal_ips"]:
         return "has no InternalIP. VMware Tools report no address in the networks given"
     if wanted_ip and wanted_ip not in facts["internal_ips"]:
-        return f"has the InternalIP {', '.join(facts['internal_ips'])}, wanted {wanted_ip}. VMware Tools list another address first; set cpi_nodes.internal_network_subnet_cidr"
+        found = ", ".join(facts["internal_ips"])
+        return f"has the InternalIP {found}, wanted {wanted_ip}. VMware Tools list another address first; set cpi_nodes.internal_network_subnet_cidr"
     return ""
 
 

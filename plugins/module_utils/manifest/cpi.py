@@ -144,9 +144,8 @@ def objects(documents: list[dict[str, Any]], settings: dict[str, Any]) -> list[d
     if settings.get("log_level") is not None:
         container["args"] = [f"--v={settings['log_level']}" if str(text).startswith("--v=") else text for text in container["args"]]
     _place(pod)
-    shape.annotate(
-        workload, shape.config_hash(f"{NAMESPACE}/{DAEMON_SET}", *(f"{key}={value}".encode() for part in (secret["stringData"], config["data"]) for key, value in sorted(part.items()))), "CPI"
-    )
+    read = [f"{key}={value}".encode() for part in (secret["stringData"], config["data"]) for key, value in sorted(part.items())]
+    shape.annotate(workload, shape.config_hash(f"{NAMESPACE}/{DAEMON_SET}", *read), "CPI")
     shape.refuse_leftovers(manifest.documents, "CPI")
     return manifest.documents
 

@@ -243,7 +243,8 @@ def objects(documents: list[dict[str, Any]], settings: dict[str, Any]) -> list[d
     if settings.get("max_volumes"):
         _environment(node, "vsphere-csi-node", "MAX_VOLUMES_PER_NODE", str(settings["max_volumes"]))
     feature_text = [f"{key}={value}".encode() for key, value in sorted(features["data"].items())]
-    shape.annotate(controller, shape.config_hash(f"{NAMESPACE}/{CONTROLLER}", *(f"{key}={value}".encode() for key, value in sorted(data.items())), *feature_text), "CSI")
+    read = [f"{key}={value}".encode() for key, value in sorted(data.items())]
+    shape.annotate(controller, shape.config_hash(f"{NAMESPACE}/{CONTROLLER}", *read, *feature_text), "CSI")
     shape.annotate(node, shape.config_hash(f"{NAMESPACE}/{NODE}", *feature_text), "CSI")
     manifest.documents.append(secret)
     shape.refuse_leftovers(manifest.documents, "CSI")
@@ -273,9 +274,8 @@ def _place(pod: dict[str, Any]) -> None:
         if not selector:
             del pod["nodeSelector"]
         affinity = pod.setdefault("affinity", {}).setdefault("nodeAffinity", {})
-        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {
-            "nodeSelectorTerms": [{"matchExpressions": [{"key": f"node-role.kubernetes.io/{role}", "operator": "Exists"}]} for role in ("control-plane", "master")]
-        }
+        terms = [{"matchExpressions": [{"key": f"node-role.kubernetes.io/{role}", "operator": "Exists"}]} for role in ("control-plane", "master")]
+        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": terms}
     tolerations = pod.setdefault("tolerations", [])
     for key in ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/etcd"):
         tolerations[:] = [entry for entry in tolerations if entry.get("key") != key]

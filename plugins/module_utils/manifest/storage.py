@@ -67,7 +67,9 @@ def _one(entry: dict[str, Any], number: int) -> dict[str, Any]:
         parameters["storagepolicyname"] = str(entry["storage_policy"])
     if entry.get("datastore_url"):
         if not str(entry["datastore_url"]).startswith("ds:///"):
-            raise SettingsError(f"{where}.datastore_url {entry['datastore_url']!r} has to look like ds:///vmfs/volumes/.../ (vCenter shows it as the datastore's URL).")
+            raise SettingsError(
+                f"{where}.datastore_url {entry['datastore_url']!r} has to look like ds:///vmfs/volumes/.../ (vCenter shows it as the datastore's URL)."
+            )
         parameters["datastoreurl"] = str(entry["datastore_url"])
     parameters.update({str(key): str(value) for key, value in (entry.get("parameters") or {}).items()})
     document: dict[str, Any] = {
@@ -116,7 +118,8 @@ def _demoted(document: dict[str, Any]) -> dict[str, Any]:
 def csi_node_problems(csi_nodes: list[dict[str, Any]], nodes: list[dict[str, Any]], topologies: list[dict[str, Any]] | None) -> list[str]:
     """Why the storage driver is not usable on every node; empty when it is."""
     registered = {
-        node["metadata"]["name"]: next((driver for driver in (node.get("spec") or {}).get("drivers") or [] if driver.get("name") == DRIVER), None) for node in csi_nodes
+        node["metadata"]["name"]: next((driver for driver in (node.get("spec") or {}).get("drivers") or [] if driver.get("name") == DRIVER), None)
+        for node in csi_nodes
     }
     states = {entry["metadata"]["name"]: (entry.get("status") or {}) for entry in topologies or []}
     problems = []

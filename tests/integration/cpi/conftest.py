@@ -1,0 +1,7 @@
+"""The API server of the sister folder."""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "kube"))
