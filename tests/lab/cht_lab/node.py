@@ -20,6 +20,18 @@ def folder(vm: Vm) -> Path:
     return paths.NODES / vm.name
 
 
+# nspawn ends with 133 when the machine wants a reboot, and leaves the new start to whoever started it.
+SUPERVISE = """
+while :; do
+    "$@" & child=$!
+    trap 'kill -TERM $child' TERM
+    wait $child; code=$?
+    while kill -0 $child 2>/dev/null; do wait $child; code=$?; done
+    [ $code -eq 133 ] || exit $code
+done
+"""
+
+
 def _name(vm: Vm) -> str:
     return f"node-{vm.name}"
 
@@ -119,7 +131,7 @@ def start(vm: Vm, description: Description) -> bool:
     _write(env_file, f"LAB_SERIAL='{serial(vm.bios_uuid)}'\nLAB_UUID='{vm.bios_uuid}'\n")
     groups = cgroups.make(vm.name)
     command: list[str | Path] = [
-        "systemd-nspawn", "--quiet", f"--directory={root}", "--boot", "--register=no", "--keep-unit",
+        "sh", "-c", SUPERVISE, vm.name, "systemd-nspawn", "--quiet", f"--directory={root}", "--boot", "--register=no", "--keep-unit",
         f"--machine={vm.name}", f"--hostname={vm.own_hostname}", f"--uuid={vm.instance_uuid}",
         f"--network-namespace-path={network.RUN_NETNS / vm.netns}", "--console=passive", "--resolv-conf=off", "--timezone=off",
         "--link-journal=no", "--capability=all", "--system-call-filter=add_key", "--system-call-filter=keyctl",
@@ -191,16 +203,6 @@ def wait(vms: Iterable[Vm], seconds: float = 90.0) -> None:
         time.sleep(0.2)
 
 
-def leader(vm: Vm) -> int:
-    """The id of the machine's systemd, to enter it without its network."""
-    pid = process.running(_name(vm))
-    if pid is not None:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-        if children:
-            return int(children[0])
-    raise LabError(f"{vm.name} is off")
-
-
 def leftovers(known: set[str]) -> None:
     """End machines that an older description had."""
     names = {item.name for item in paths.NODES.iterdir()} if paths.NODES.is_dir() else set()
@@ -212,17 +214,19 @@ def leftovers(known: set[str]) -> None:
 
 
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+INOTIFY_BEFORE = Path("/run/cht-k3s-lab.max_user_instances")
 
 
 def host_limits(wanted: bool) -> None:
-    """Raise the one limit of this machine that a dozen kubelets exceed, and put the old value back in the end."""
-    note = paths.RUN / "max_user_instances"
+    """Raise the one limit of this machine that a dozen kubelets exceed, and put the old value back with the last lab."""
+    others = [folder for folder in paths.STATE.parent.glob("cht-k3s-lab*") if folder != paths.STATE]
     try:
-        if wanted and int(INOTIFY.read_text(encoding="ascii")) < 8192:
-            note.write_text(INOTIFY.read_text(encoding="ascii"), encoding="ascii")
+        before = INOTIFY.read_text(encoding="ascii")
+        if wanted and int(before) < 8192:
+            INOTIFY_BEFORE.write_text(before, encoding="ascii")
             INOTIFY.write_text("8192", encoding="ascii")
-        elif not wanted and note.exists():
-            INOTIFY.write_text(note.read_text(encoding="ascii"), encoding="ascii")
-            note.unlink()
+        elif not wanted and not others and INOTIFY_BEFORE.exists():
+            INOTIFY.write_text(INOTIFY_BEFORE.read_text(encoding="ascii"), encoding="ascii")
+            INOTIFY_BEFORE.unlink()
     except OSError as error:
         say(f"lab: {INOTIFY} stays as it is ({error}); with many machines kubelet may report 'too many open files'")

@@ -92,6 +92,20 @@ def test_a_stopped_machine_keeps_its_disk_and_a_wiped_one_does_not(up: Lab) -> N
     assert ssh(up, "agent-1", "ls ~ /var/lib/rancher") == "/home/ops:\n\n/var/lib/rancher:"
 
 
+def test_a_reboot_comes_back(up: Lab) -> None:
+    before = ssh(up, "agent-1", "cat /proc/sys/kernel/random/boot_id")
+    up("ssh", "agent-1", "sudo systemctl reboot", check=False)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        result = up("ssh", "agent-1", "cat /proc/sys/kernel/random/boot_id", check=False)
+        if result.returncode == 0 and result.stdout.strip() != before:
+            break
+        time.sleep(0.5)
+    else:
+        pytest.fail("the machine did not come back")
+    assert ssh(up, "agent-1", "systemctl is-system-running --wait; cat /sys/class/dmi/id/sys_vendor") == "running\nVMware, Inc."
+
+
 def test_pause_and_cut(up: Lab) -> None:
     up("vm", "pause", "agent-1")
     with pytest.raises(subprocess.TimeoutExpired):
