@@ -243,7 +243,7 @@ class Handler(BaseHTTPRequestHandler):
         if name is None:
             return ""
         try:
-            user, _, password = base64.b64decode(headers[name].split()[-1]).decode().partition(":")
+            user, password = base64.b64decode(headers[name].split()[-1]).decode().split(":", 1)
         except ValueError:
             return ""
         pair = self.server.ledger.upstream if self.server.ledger.known(user, password) else (user, "refused")

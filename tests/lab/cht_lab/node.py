@@ -136,7 +136,7 @@ def start(vm: Vm, description: Description) -> bool:
         f"--network-namespace-path={network.RUN_NETNS / vm.netns}", "--console=passive", "--resolv-conf=off", "--timezone=off",
         "--link-journal=no", "--capability=all", "--system-call-filter=add_key", "--system-call-filter=keyctl",
         f"--bind={folder(vm) / 'rancher'}:/var/lib/rancher", f"--bind={folder(vm) / 'containerd'}:/var/lib/containerd",
-        f"--bind-ro={env_file}:/etc/cht-lab/node.env",
+        f"--bind={paths.VOLUMES}:/var/lib/lab-volumes", f"--bind-ro={env_file}:/etc/cht-lab/node.env",
     ]  # fmt: skip
     for version, binaries in tools.kubernetes_versions().items():
         if binaries.is_dir():

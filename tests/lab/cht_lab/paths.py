@@ -19,6 +19,8 @@ NODES = STATE / "nodes"
 SECRETS = STATE / "secrets"
 VCENTER = STATE / "vcenter"
 MIRROR = STATE / "mirror"
+# Shared by all machines, as a datastore is.
+VOLUMES = STATE / "volumes"
 
 SSH_KEY = SECRETS / "id_ed25519"
 KNOWN_HOSTS = STATE / "known_hosts"
@@ -30,6 +32,6 @@ DESCRIPTION = STATE / "description.yml"
 
 def ensure() -> None:
     """Make the state folders; keys and passwords get a folder that only root can read."""
-    for folder in (STATE, RUN, LOGS, NODES, VCENTER, MIRROR):
+    for folder in (STATE, RUN, LOGS, NODES, VCENTER, MIRROR, VOLUMES):
         folder.mkdir(parents=True, exist_ok=True)
     SECRETS.mkdir(mode=0o700, exist_ok=True)

@@ -15,17 +15,24 @@ def up(description: Description) -> None:
     """Start what does not run."""
     center.up(description)
     mirror.prepare()
+    address = description.vcenter.address
     if process.running("mirror") is None:
-        address = description.vcenter.address
-        environment = {**os.environ, "PYTHONPATH": str(paths.LAB_DIR), "PYTHONDONTWRITEBYTECODE": "1"}
-        process.start("mirror", [sys.executable, "-m", "cht_lab.mirror", address], env=environment)
+        _start("mirror", address)
         for port in (mirror.HTTP_PORT, mirror.REGISTRY_PORT):
             process.listening("mirror", (address, port), 20)
+    if process.running("volumes") is None:
+        _start("volumes")
+
+
+def _start(name: str, *arguments: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(paths.LAB_DIR), "PYTHONDONTWRITEBYTECODE": "1"}
+    process.start(name, [sys.executable, "-m", f"cht_lab.{name}", *arguments], env=environment)
 
 
 def down() -> None:
     """End all of it."""
-    process.stop("mirror", grace=2)
+    for name in ("volumes", "mirror"):
+        process.stop(name, grace=2)
     center.down()
 
 
@@ -36,7 +43,7 @@ def power(description: Description, vms: list[Vm] | None = None) -> None:
 
 def status() -> list[str]:
     """A line for each service."""
-    return [f"{name:20} {'on' if process.running(name) else 'off'}" for name in ("vcsim", "front", "mirror")]
+    return [f"{name:20} {'on' if process.running(name) else 'off'}" for name in ("vcsim", "front", "mirror", "volumes")]
 
 
 def vcenter(description: Description, action: str, value: str | None, user: str | None = None) -> list[str]:

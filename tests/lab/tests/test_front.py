@@ -21,7 +21,8 @@ def login(user: str, password: str) -> str:
     from xml.sax.saxutils import escape
 
     return ENVELOPE.format(
-        f'<Login xmlns="urn:vim25"><_this type="SessionManager">SessionManager</_this><userName>{escape(user)}</userName><password>{escape(password)}</password></Login>'
+        '<Login xmlns="urn:vim25"><_this type="SessionManager">SessionManager</_this>'
+        f"<userName>{escape(user)}</userName><password>{escape(password)}</password></Login>"
     )
 
 
