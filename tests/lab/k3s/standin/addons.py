@@ -24,7 +24,8 @@ POLL_SECONDS = 15
 
 
 def template(name: str) -> str:
-    return importlib.resources.files(__package__).joinpath("manifests", name).read_text(encoding="utf-8")
+    """Templates, with several documents and %{NAME}% to fill in: not YAML files as linters know them, hence the suffix."""
+    return importlib.resources.files(__package__).joinpath("manifests", f"{name}.tmpl").read_text(encoding="utf-8")
 
 
 def render(server: Any, name: str) -> str:

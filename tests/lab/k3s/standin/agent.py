@@ -120,7 +120,7 @@ class Agent:
                 return
             except (RemoteError, ValueError) as err:
                 detail = str(err)
-                if getattr(err, "code", 0) == 401:
+                if getattr(err, "code", 0) == 401 and not self.config:
                     detail = f"failed to retrieve configuration from server: {err}"
                 log.info(f"Waiting to retrieve agent configuration; server is not ready: {detail}")
                 time.sleep(2 if self.server is not None else 5)
@@ -132,7 +132,10 @@ class Agent:
         for stem in ("serving-kubelet", "client-kubelet", "client-kube-proxy", "client-k3s-controller"):
             key = self.dir / f"{stem}.key"
             pki.make_key(key)
-            crt = self.remote.request("POST", f"/v1-k3s/{stem}.crt", pki.make_csr(key, "/CN=k3s"), headers)
+            try:
+                crt = self.remote.request("POST", f"/v1-k3s/{stem}.crt", pki.make_csr(key, "/CN=k3s"), headers)
+            except RemoteError as err:
+                raise RemoteError(f"{self.dir}/{stem}.crt: {err}", err.code) from None
             pki.write_private(self.dir / f"{stem}.crt", crt, 0o644)
         url = self.api_url()
         for name, stem in (("kubelet", "client-kubelet"), ("kubeproxy", "client-kube-proxy"), ("k3scontroller", "client-k3s-controller")):

@@ -20,8 +20,9 @@ def start(server: Any) -> None:
     if not server.options["disable-cloud-controller"]:
         workers.append(Debounce("cloud-controller", lambda: initialise(server), settle=0.2, every=10))
     if "servicelb" not in server.disabled:
-        services = Cache(server.client, "/api/v1/services", changed=lambda: worker.poke())
+        services = Cache(server.client, "/api/v1/services")
         worker = Debounce("servicelb", lambda: balance(server, services), settle=1, every=20)
+        services.changed = worker.poke
         workers.append(worker)
 
     def changed() -> None:

@@ -45,7 +45,7 @@ def serve(kind: str, arguments: list[str]) -> int:
     from . import config, flags, log, proc
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *unused: stop.set())
     failed: list[str] = []
 
     def body() -> None:

@@ -138,8 +138,9 @@ def pod_rules(pod: dict, policies: list[dict], direction: str, pods: list[dict],
             else:
                 targets = pods
             ports = port_matches(rule.get("ports"), targets)
-            sources = [""] if not peers else [f"{side} {address}" for peer in peers
-                                             for address in peer_addresses(peer, meta["namespace"], pods, spaces)]
+            sources = [""]
+            if peers:
+                sources = [f"{side} {address}" for peer in peers for address in peer_addresses(peer, meta["namespace"], pods, spaces)]
             for source in sources:
                 for port in ports:
                     rules.append(" ".join(part for part in (source, port, "-j RETURN") if part))

@@ -89,7 +89,7 @@ class Remote:
     def validate(self, token: Token) -> None:
         """Fetch the cluster's CA, without trust yet, and hold it against the token's hash."""
         try:
-            ca = self.request("GET", "/cacerts")
+            ca = self.request("GET", "/cacerts", timeout=6)
         except RemoteError as err:
             raise RemoteError(f"failed to get CA certs: {err}") from None
         check_hash(token, ca)

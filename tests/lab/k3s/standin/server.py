@@ -109,8 +109,8 @@ class Server:
             given = kept.read_text(encoding="utf-8").strip()
         self.password = token.password_of(given) if given else token.random_password()
         if given.startswith("K10") and not (self.tls / "server-ca.crt").exists():
-            raise Fatal("Error: preparing server: failed to normalize server token; must be in format K10<CA-HASH>::<USERNAME>:<PASSWORD> or <PASSWORD>, "
-                        "and a new cluster has no CA certificate to match yet")
+            # a new cluster has no CA yet whose hash the token could name
+            raise Fatal("Error: preparing server: failed to normalize server token; must be in format K10<CA-HASH>::<USERNAME>:<PASSWORD> or <PASSWORD>")
         agent = self.options["agent-token"]
         if not agent and self.options["agent-token-file"]:
             agent = pathlib.Path(self.options["agent-token-file"]).read_text(encoding="utf-8").strip()
@@ -321,4 +321,3 @@ def link(place: pathlib.Path, target: pathlib.Path) -> None:
         return
     place.unlink(missing_ok=True)
     place.symlink_to(target)
-

@@ -61,10 +61,14 @@ def parse(text: str, user: str) -> Token:
 
 
 def password_of(text: str) -> str:
+    """The server's own password; bootstrap tokens are for agents only."""
     try:
-        return parse(text, "server").password
-    except TokenError as err:
-        raise Fatal(f"Error: preparing server: {err}") from None
+        found = parse(text, "server")
+    except TokenError:
+        found = Token("", "")
+    if found.user in ("", "bootstrap"):
+        raise Fatal("Error: preparing server: failed to normalize server token; must be in format K10<CA-HASH>::<USERNAME>:<PASSWORD> or <PASSWORD>")
+    return found.password
 
 
 def secure(pem: bytes, user: str, password: str) -> str:

@@ -126,7 +126,7 @@ def tokens(arguments: list[str]) -> int:
     action, rest = split(arguments, ("create", "list", "delete", "generate", "rotate"))
     options = config.load(flags.TOKEN, rest, quiet=True)
     letters = string.ascii_lowercase + string.digits
-    fresh = "".join(secrets.choice(letters) for _ in range(6)) + "." + "".join(secrets.choice(letters) for _ in range(16))
+    fresh = "".join(secrets.choice(letters) for position in range(6)) + "." + "".join(secrets.choice(letters) for position in range(16))
     if action == "generate":
         print(fresh)
     elif action == "create":

@@ -180,14 +180,16 @@ class Host:
         self.daemons = [daemon for daemon in self.daemons if daemon.process.poll() is None]
 
     def stop(self) -> None:
-        for daemon in self.daemons:
-            if daemon.process.poll() is None:
-                daemon.process.terminate()
-                self.kill("TERM")
-                try:
-                    daemon.process.wait(15)
-                except subprocess.TimeoutExpired:
-                    daemon.process.kill()
+        """Signal the launcher itself: nsenter, its parent here, only waits for it."""
+        running = [daemon for daemon in self.daemons if daemon.process.poll() is None]
+        if running:
+            self.kill("TERM")
+        for daemon in running:
+            try:
+                daemon.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill("KILL")
+                daemon.process.wait(10)
 
     def remove(self) -> None:
         for daemon in self.daemons:

@@ -1,0 +1,193 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The stand-in's parts that need neither root nor programs."""
+from __future__ import annotations
+
+import hashlib
+import time
+
+import pytest
+from standin import config, control, flags, loadbalancer, log, miniyaml, nodepassword, runtime, snapshot, token
+from standin.log import Fatal
+
+
+# -- configuration
+
+def test_yaml_as_the_product_writes_it():
+    text = """---
+# managed
+cluster-init: true
+write-kubeconfig-mode: "0600"
+bare: 0600
+token: 'it''s'
+tls-san:
+  - a.b
+  - "c: d"
+kubelet-arg:
+- cloud-provider=external
+- "node-labels=a=b,c=d"
+disable: [local-storage, "x"]
+empty: []
+nested:
+  docker.io:
+    endpoint:
+      - "http://198.18.0.2:5000"
+  "*": {endpoint: [https://x:1]}
+text: |
+  a
+   b
+url: https://1.2.3.4:6443   # comment
+"""
+    assert miniyaml.load(text) == {
+        "cluster-init": True, "write-kubeconfig-mode": "0600", "bare": 384, "token": "it's", "tls-san": ["a.b", "c: d"],
+        "kubelet-arg": ["cloud-provider=external", "node-labels=a=b,c=d"], "disable": ["local-storage", "x"], "empty": [],
+        "nested": {"docker.io": {"endpoint": ["http://198.18.0.2:5000"]}, "*": {"endpoint": ["https://x:1"]}}, "text": "a\n b\n",
+        "url": "https://1.2.3.4:6443"}
+
+
+@pytest.mark.parametrize("text", ["a: [b", "a: 'b", "a: b\na: c", "a: b: c", "\tx: y", "a: b\n  c: d"])
+def test_broken_yaml_is_refused(text):
+    with pytest.raises(miniyaml.YamlError):
+        miniyaml.load(text)
+
+
+def options(tmp_path, arguments=(), table=flags.SERVER, **files):
+    for name, text in files.items():
+        place = tmp_path / ("config.yaml" if name == "main" else f"config.yaml.d/{name}.yaml")
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+    return config.load(table, [f"--config={tmp_path}/config.yaml", *arguments])
+
+
+def test_no_file_is_no_error(tmp_path):
+    assert options(tmp_path)["https-listen-port"] == 6443
+
+
+def test_drop_ins_in_name_order_last_wins_and_plus_appends(tmp_path):
+    found = options(tmp_path, main="tls-san: [a]\nnode-name: x\nlog: y\n", **{"10-b": "tls-san+: [b]\nnode-name: z\n", "20-c": "tls-san+: [c]\n"})
+    assert found["tls-san"] == ["a", "b", "c"]
+    assert found["node-name"] == "z"
+
+
+def test_later_file_without_plus_replaces(tmp_path):
+    assert options(tmp_path, main="tls-san: [a]\n", **{"10-b": "tls-san: [b]\n"})["tls-san"] == ["b"]
+
+
+def test_command_line_beats_file_beats_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("K3S_TOKEN", "env")
+    monkeypatch.setenv("K3S_NODE_NAME", "env")
+    monkeypatch.setenv("K3S_URL", "https://env:6443")
+    found = options(tmp_path, ["--node-name", "line"], main="token: file\nnode-name: file\n")
+    assert (found["node-name"], found["token"], found["server"]) == ("line", "file", "https://env:6443")
+
+
+def test_unknown_key_is_warned_about(tmp_path, capsys):
+    options(tmp_path, main="tls-sans: [a]\n")
+    assert 'level=warning msg="Unknown flag --tls-sans found in config.yaml, skipping"' in capsys.readouterr().err
+
+
+def test_server_keys_are_unknown_to_an_agent(tmp_path, capsys):
+    options(tmp_path, table=flags.AGENT, main="cluster-init: true\n")
+    assert "Unknown flag --cluster-init found" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "text"), [
+    (["--nope"], "flag provided but not defined: -nope"), (["--node-name"], "flag needs an argument: -node-name"),
+    (["--debug=maybe"], "invalid boolean value"), (["--https-listen-port=x"], "invalid value"),
+])
+def test_bad_arguments(tmp_path, arguments, text):
+    with pytest.raises(Fatal, match=text):
+        options(tmp_path, arguments)
+
+
+def test_every_flag_of_the_facts_is_known():
+    names = """config debug v vmodule log alsologtostderr data-dir bind-address https-listen-port advertise-address advertise-port tls-san cluster-cidr
+        service-cidr service-node-port-range cluster-dns cluster-domain flannel-backend flannel-ipv6-masq flannel-external-ip egress-selector-mode
+        servicelb-namespace write-kubeconfig write-kubeconfig-mode token token-file agent-token agent-token-file server cluster-init cluster-reset
+        cluster-reset-restore-path kube-apiserver-arg etcd-arg kube-controller-manager-arg kube-scheduler-arg kube-cloud-controller-manager-arg
+        datastore-endpoint etcd-expose-metrics etcd-disable-snapshots etcd-snapshot-name etcd-snapshot-schedule-cron etcd-snapshot-retention
+        etcd-snapshot-dir etcd-snapshot-compress etcd-s3 etcd-s3-endpoint etcd-s3-bucket disable disable-scheduler disable-cloud-controller
+        disable-kube-proxy disable-network-policy disable-helm-controller secrets-encryption system-default-registry node-name with-node-id node-label
+        node-taint selinux lb-server-port protect-kernel-defaults pause-image snapshotter private-registry node-ip node-external-ip resolv-conf
+        flannel-iface kubelet-arg kube-proxy-arg docker prefer-bundled-bin embedded-registry supervisor-metrics tls-san-security""".split()
+    assert [name for name in names if name not in flags.SERVER] == []
+
+
+# -- tokens
+
+PEM = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+
+def test_token_forms():
+    digest = hashlib.sha256(PEM).hexdigest()
+    assert token.secure(PEM, "server", "pw") == f"K10{digest}::server:pw"
+    assert token.parse(f"K10{digest}::server:pw", "node") == token.Token("server", "pw", digest)
+    assert token.parse("pw", "node") == token.Token("node", "pw")
+    assert token.parse("abcdef.0123456789abcdef", "node").user == "bootstrap"
+    token.check_hash(token.parse(f"K10{digest}::server:pw", "node"), PEM)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("", "token must not be empty"), ("K10abc::server:x", "invalid token CA hash length"), ("K10" + "a" * 64, "invalid token format"),
+    ("K10" + "a" * 64 + "::nothing", "invalid token format"),
+])
+def test_bad_tokens(text, message):
+    with pytest.raises(token.TokenError, match=message):
+        token.parse(text, "server")
+
+
+def test_hash_mismatch():
+    with pytest.raises(token.TokenError, match="token CA hash does not match the Cluster CA certificate hash: a{64} != "):
+        token.check_hash(token.Token("server", "x", "a" * 64), PEM)
+
+
+def test_node_password_hash():
+    stored = nodepassword.make_hash("secret")
+    assert nodepassword.matches("secret", stored)
+    assert not nodepassword.matches("other", stored)
+    assert not nodepassword.matches("secret", "nonsense")
+
+
+# -- component arguments, log lines
+
+def test_component_arguments():
+    merged = control.merge({"a": "1", "b": "x"}, ["a=2", "b+=y", "b-=w", "c=3", "c=4", "--d=5"])
+    assert sorted(merged) == ["--a=2", "--b=w,x,y", "--c=3", "--c=4", "--d=5"]
+
+
+def test_log_line_form():
+    assert log.line("info", "k3s is up", 0) == 'time="1970-01-01T00:00:00Z" level=info msg="k3s is up"'
+    assert log.line("fatal", 'Get "x"\n', 0).endswith('msg="Get \\"x\\"\\n"')
+    assert log.line("info", "word", 0).endswith("msg=word")
+
+
+# -- registries, snapshots, balancer
+
+def test_hosts_toml():
+    config_data = {"configs": {"r.example:5000": {"tls": {"ca_file": "/ca.pem", "insecure_skip_verify": True}}}}
+    text = runtime.hosts_toml("docker.io", ["https://r.example:5000", "http://m.example/v2/proxy"], {"^rancher/(.*)": "x/$1"}, config_data)
+    assert text.startswith('server = "https://registry-1.docker.io/v2"\n')
+    assert '[host."https://r.example:5000/v2"]' in text and '[host."http://m.example/v2/proxy"]' in text
+    assert 'ca = "/ca.pem"' in text and "skip_verify = true" in text and '"^rancher/(.*)" = "x/$1"' in text
+
+
+def test_registries_of_an_earlier_start_go(tmp_path):
+    runtime.write_hosts(tmp_path, {"mirrors": {"docker.io": {"endpoint": ["http://a"]}, "*": {"endpoint": ["http://b"]}}})
+    root = tmp_path / "etc/containerd/certs.d"
+    assert sorted(item.name for item in root.iterdir()) == ["_default", "docker.io"]
+    runtime.write_hosts(tmp_path, {"mirrors": {"docker.io": {"endpoint": ["http://a"]}}})
+    assert [item.name for item in root.iterdir()] == ["docker.io"]
+
+
+@pytest.mark.parametrize(("cron", "when", "due"), [
+    ("0 */12 * * *", "2026-11-22 12:00", True), ("0 */12 * * *", "2026-11-22 13:00", False), ("*/5 * * * *", "2026-11-22 13:10", True),
+    ("30 2 * * 0", "2026-11-22 02:30", True), ("30 2 * * 1-5", "2026-11-22 02:30", False), ("nonsense", "2026-11-22 02:30", False),
+])
+def test_cron(cron, when, due):
+    assert snapshot.cron_due(cron, time.strptime(when, "%Y-%m-%d %H:%M")) is due
+
+
+def test_balancer_reads_endpoints():
+    endpoints = [{"subsets": [{"addresses": [{"ip": "1.1.1.1"}, {"ip": "1.1.1.2"}], "ports": [{"port": 6443}]}]}]
+    assert loadbalancer.addresses(endpoints) == ["1.1.1.1:6443", "1.1.1.2:6443"]
