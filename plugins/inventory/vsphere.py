@@ -107,6 +107,15 @@ options:
     type: list
     elements: str
     default: []
+  variables:
+    description:
+      - Host variables to read and set, from the list above. Empty means all.
+      - C(vsphere_name), C(vsphere_moid), C(vsphere_path) and C(vsphere_bios_uuid) are always there. The roles of this
+        collection want all; a large inventory for other purposes is read faster with few, as the devices of a VM are
+        by far the largest part of what vCenter sends.
+    type: list
+    elements: str
+    default: []
   with_tags:
     description: Whether to read the VMs' tags into C(vsphere_tags), a dictionary of category to list of tags.
     type: bool
@@ -167,6 +176,7 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructa
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import SOURCES
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.inventory import (
     networks,
     pick_address,
@@ -180,6 +190,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.vsphere.vms import Accept,
 
 ERROR_VARIABLE = "vsphere_inventory_error"
 GROUPS = ("control_plane", "agent")
+ALWAYS = ("vsphere_name", "vsphere_moid", "vsphere_path", "vsphere_bios_uuid")
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
@@ -239,12 +250,13 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _cache_key(self, path: str) -> str:
         """A changed selection must not be answered from what an earlier one left in the cache."""
-        relevant = {name: self.get_option(name) for name in (*self._selection_options(), "hostname", "filters")}
+        relevant = {name: self.get_option(name) for name in (*self._selection_options(), "hostname", "filters", "variables")}
         digest = hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:16]
         return f"{self.get_cache_key(path)}_{digest}"
 
     @staticmethod
     def _selection_options() -> tuple[str, ...]:
+        """Options that are fields of Selection."""
         return ("names", "folders", "datacenters", "clusters", "pools", "tags", "attributes")
 
     def _needs(self, part: str, option: str) -> bool:
@@ -273,12 +285,32 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         result = session.run(
             lambda: reader.read(
                 selection,
+                variables=self._variables(),
                 tags=tags,
                 with_attributes=self._needs("attributes", "with_custom_attributes"),
                 accept=self._filter(),
             )
         )
-        return [record for record in result.records if self.get_option("with_templates") or not record["vsphere_template"]]
+        keep_templates = self.get_option("with_templates")
+        records = [record for record in result.records if keep_templates or not record["vsphere_template"]]
+        return [self._wanted(record) for record in records] if self.get_option("variables") else records
+
+    def _variables(self) -> list[str]:
+        """What to read: what is wanted, and what the plugin itself looks at."""
+        wanted = self.get_option("variables")
+        unknown = sorted(set(wanted) - set(SOURCES))
+        if unknown:
+            raise VsphereError(
+                "options",
+                f"The host variables {', '.join(unknown)} in variables are unknown.",
+                f"Choose from {', '.join(SOURCES)}.",
+            )
+        return [*dict.fromkeys([*wanted, *ALWAYS, "vsphere_ips", "vsphere_template"])] if wanted else list(SOURCES)
+
+    def _wanted(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The wanted variables, and the addresses, of which ansible_host is made when the cache is read."""
+        keep = {*self.get_option("variables"), *ALWAYS, "vsphere_ips", "vsphere_tags", "vsphere_custom_attributes"}
+        return {name: value for name, value in record.items() if name in keep}
 
     def _filter(self) -> Accept | None:
         expressions = self.get_option("filters")

@@ -34,6 +34,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "vsphere_datastores": ("config.hardware.device",),
 }
 
+ALL_VARIABLES = tuple(SOURCES)
 # Everything the inventory may set; check_inputs must not take these for misspelt role variables.
 HOST_VARIABLES = (*SOURCES, "vsphere_tags", "vsphere_custom_attributes")
 

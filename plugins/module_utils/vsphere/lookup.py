@@ -10,7 +10,7 @@ from typing import Any, Callable, Iterable, Sequence
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import SOURCES
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import ALL_VARIABLES
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.tree import Tree, plain_name
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.vms import Accept, Selection, VmReader
 
@@ -96,7 +96,7 @@ def search_vms(
     queries: Sequence[str],
     search_by: str = "name",
     datacenters: Sequence[str] = (),
-    variables: Iterable[str] = SOURCES,
+    variables: Iterable[str] = ALL_VARIABLES,
 ) -> SearchResult:
     """Read the VMs that were asked for."""
     seen: set[str] = set()
@@ -113,7 +113,7 @@ def find_vms(
     queries: Sequence[str],
     search_by: str = "name",
     datacenters: Sequence[str] = (),
-    variables: Iterable[str] = SOURCES,
+    variables: Iterable[str] = ALL_VARIABLES,
 ) -> dict[str, Record]:
     """Exactly one VM for each query, or an error that names all that are missing or ambiguous."""
     result = search_vms(session, queries, search_by, datacenters, variables)

@@ -55,7 +55,8 @@ class TagClient:
             self._connection.close()
 
     def _request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
-        assert self._connection is not None
+        if self._connection is None:
+            raise RuntimeError("TagClient is used outside its with block")
         sent = {"Content-Type": "application/json", "Accept": "application/json", **(headers or {})}
         if self._token:
             sent["vmware-api-session-id"] = self._token

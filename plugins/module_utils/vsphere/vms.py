@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterable, Sequence
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import (
-    SOURCES,
+    ALL_VARIABLES,
     host_vars,
     properties_for,
 )
@@ -150,7 +150,7 @@ class VmReader:
     def read(
         self,
         selection: Selection | None = None,
-        variables: Iterable[str] = SOURCES,
+        variables: Iterable[str] = ALL_VARIABLES,
         tags: TagClient | None = None,
         with_attributes: bool = False,
         accept: Accept | None = None,

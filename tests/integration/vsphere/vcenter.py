@@ -100,7 +100,7 @@ class Vcenter:
         self.process.wait(10)
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 600
         while True:
             assert self.process and self.process.poll() is None, (self.folder / "vcsim.log").read_text()
             try:

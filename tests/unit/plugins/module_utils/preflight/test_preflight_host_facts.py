@@ -70,7 +70,7 @@ def test_a_unit_tells_that_k3s_is_installed(root):
 @pytest.fixture
 def listener():
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=lambda: server.accept(), daemon=True)
+        thread = threading.Thread(target=server.accept, daemon=True)
         thread.start()
         yield server.getsockname()[1]
 

@@ -29,8 +29,8 @@ def host(**more):
     }
 
 
-def check(record=RECORD, **more):
-    return hosts.check_host(Node("agent-1", "agent-1", host=host(**more)), record, HostRequirements())
+def check(**more):
+    return hosts.check_host(Node("agent-1", "agent-1", host=host(**more)), RECORD, HostRequirements())
 
 
 def ids(findings):
@@ -88,7 +88,8 @@ def test_a_machine_that_cannot_be_read_gives_the_reason():
 
 
 def test_without_vcenter_only_the_uuid_cannot_be_judged():
-    assert ids(check(record=None, hostname="x")) == ["host-name"]
+    node = Node("agent-1", "agent-1", host=host(hostname="x"))
+    assert ids(hosts.check_host(node, None, HostRequirements())) == ["host-name"]
 
 
 @pytest.mark.parametrize(
