@@ -76,7 +76,11 @@ def volume(claim: dict[str, Any], storage_class: dict[str, Any]) -> dict[str, An
             "storageClassName": spec["storageClassName"],
             "persistentVolumeReclaimPolicy": storage_class.get("reclaimPolicy", "Delete"),
             "hostPath": {"path": f"{INSIDE}/{name}", "type": "Directory"},
-            "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": metadata["namespace"], "name": metadata["name"], "uid": metadata["uid"]},
+            "claimRef": {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                **{key: metadata[key] for key in ("namespace", "name", "uid")},
+            },
         },
     }
 
