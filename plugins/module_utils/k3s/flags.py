@@ -43,6 +43,11 @@ LATER_SERVER = {
     "etcd-s3-bucket-lookup-type": 33, "etcd-s3-session-token": 34, "etcd-s3-retention": 34, "flannel-ip-masq-disable-random-fully": 34,
     "helm-controller-arg": 33, "write-kubeconfig-name": 37,
 }
+# Arguments of components and the minor release that no longer takes them; with one of these the component exits at once.
+REMOVED_ARGUMENTS = {
+    ("kubelet-arg", "container-runtime"): 27, ("kubelet-arg", "cloud-config"): 34, ("kubelet-arg", "pod-infra-container-image"): 35,
+    ("kube-apiserver-arg", "cloud-provider"): 33, ("kube-apiserver-arg", "cloud-config"): 33,
+}
 # Values that must not be seen.
 SECRET = frozenset(
     """token agent-token datastore-endpoint etcd-s3-access-key etcd-s3-secret-key etcd-s3-session-token vpn-auth""".split()
@@ -92,4 +97,10 @@ def check(config: dict, role: str, version: str) -> list:
             for item in value if isinstance(value, list) else [value]:
                 if not isinstance(item, str) or item.startswith("-") or "=" not in item:
                     problems.append(f"'{key}' has the item {item!r}; items are name=value without leading dashes")
+                    continue
+                gone = REMOVED_ARGUMENTS.get((name, item.split("=", 1)[0].rstrip("+-")), 999)
+                if minor(version) >= gone:
+                    problems.append(f"'{key}' has the item {item!r}, which Kubernetes 1.{gone} no longer takes; remove it before {version}")
+                elif name == "kube-apiserver-arg" and "PodSecurityPolicy" in item and minor(version) >= 25:
+                    problems.append(f"'{key}' names PodSecurityPolicy, which is gone since Kubernetes 1.25; remove it before {version}")
     return problems

@@ -8,7 +8,7 @@ from __future__ import annotations
 import urllib.parse
 
 from . import state
-from .api import ApiError, is_true
+from .api import ApiError, is_etcd, is_true
 from .system import NodeError, System
 
 # The controller manager calls a silent node NotReady after 40 to 50 seconds.
@@ -55,6 +55,10 @@ class Forgetter:
                     )
                 self.system.sleep(2)
                 node = api.node(name)
+        if is_etcd(node):
+            problem = removal_problem(state.etcd_members(api.nodes()), name)
+            if problem:
+                raise NodeError(f"Node {name} is not removed: {problem}.")
         if not self.check_mode:
             api.delete("/api/v1/nodes/" + urllib.parse.quote(name))
             deadline = self.system.now() + timeout
@@ -77,3 +81,16 @@ class Forgetter:
                 return False
             raise
         return True
+
+
+def removal_problem(members: list, name: str) -> str:
+    """Why etcd would not outlive the removal of this member; '' when it would."""
+    others = [member for member in members if member["name"] != name]
+    if not others:
+        return "it is the last server, and the cluster's data is on it (playbooks/reset.yml takes the whole cluster away)"
+    healthy = [member["name"] for member in members if member["voter"] and member["ready"]]
+    left = [member for member in healthy if member != name]
+    if len(healthy) < len(members) // 2 + 1 or len(left) < len(others) // 2 + 1:
+        sick = sorted({member["name"] for member in others} - set(left))
+        return f"{', '.join(sick)} {'is' if len(sick) == 1 else 'are'} not healthy, so etcd would lose its quorum. Heal or remove that first"
+    return ""

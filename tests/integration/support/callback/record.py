@@ -34,6 +34,8 @@ class CallbackModule(CallbackBase):
     def _task(self, status: str, result: Any) -> None:
         task = result._task
         shown = json.loads(self._dump_results(result._result, keep_invocation=True))
+        if "diff" in result._result:
+            shown["diff"] = result._result["diff"]
         self._write(event="task", status=status, host=result._host.get_name(), task=task.get_name(), action=task.action,
                     role=task._role.get_name() if task._role else "", changed=bool(result._result.get("changed")),
                     no_log=bool(task.no_log), result=shown)

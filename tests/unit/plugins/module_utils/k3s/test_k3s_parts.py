@@ -13,16 +13,17 @@ import urllib.request
 
 import pytest
 import yaml
-from ansible_collections.cht.k3s.plugins.module_utils.k3s import files, flags, journal, release, settings, unit, yamltext
+from ansible_collections.cht.k3s.plugins.module_utils.k3s import files, flags, journal, release, settings, state, unit, yamltext
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.api import ApiError, condition, parse_kubeconfig
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.forget import Forgetter
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.drain import Drainer
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.forget import Forgetter, removal_problem
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.node import FSTAB_PATH, SYSCTL_PATH, Preparer
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.state import quorum_problem
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError, parse_timestamp, parse_unit
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.uninstall import Remover
-from k3s_fakes import make_node
 from hypothesis import given
 from hypothesis import strategies as st
+from k3s_fakes import FakeApi, make_node
 
 VALUES = st.recursive(
     st.one_of(st.booleans(), st.integers(), st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")))),
@@ -188,11 +189,11 @@ def test_versions_compare_by_number():
 
 
 def test_unit_states_are_read():
-    state = parse_unit(
+    shown = parse_unit(
         "LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nMainPID=0\nNRestarts=4\n"
         "ExecMainStartTimestamp=Sun 2026-11-22 21:10:44 UTC\nNeedDaemonReload=no\n"
     )
-    assert state.running and state.restarts == 4 and time.gmtime(state.started_at)[:6] == (2026, 11, 22, 21, 10, 44)
+    assert shown.running and shown.restarts == 4 and time.gmtime(shown.started_at)[:6] == (2026, 11, 22, 21, 10, 44)
     assert parse_timestamp("") == 0.0 and parse_timestamp("n/a") == 0.0
 
 
@@ -225,7 +226,7 @@ def test_quorum():
 
 
 def test_a_dead_node_is_forgotten(system, api):
-    api.objects["old"] = make_node("old", ready=False)
+    api.objects.update({"old": make_node("old", ready=False), "control-plane-2": make_node("control-plane-2"), "control-plane-3": make_node("control-plane-3")})
     api.delete = lambda path: api.objects.pop(path.rsplit("/", 1)[1], None) is not None
 
     def get(path):
@@ -288,3 +289,79 @@ def test_registries_are_split():
     configs = {"r": {"auth": {"password": "p"}, "tls": {"ca_file": "/x"}}, "q": {"auth": {"auth": "z"}}}
     public, auth = settings.split_registries({"mirrors": {"a": 1}, "configs": configs})
     assert public == {"mirrors": {"a": 1}, "configs": {"r": {"tls": {"ca_file": "/x"}}}} and auth == {"r": {"password": "p"}, "q": {"auth": "z"}}
+
+
+# -- removing and draining ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("states", "name", "refused"),
+    [
+        ((True, True, True), "cp-1", ""), ((False, True, True), "cp-1", ""), ((True, False, True), "cp-1", "cp-2 is not healthy"),
+        ((True,), "cp-1", "the last server"), ((True, True), "cp-1", ""), ((False, True), "cp-1", "quorum"), ((True, False), "cp-1", "cp-2 is not"),
+    ],
+)
+def test_a_removal_that_costs_the_quorum_is_refused(states, name, refused):
+    members = [{"name": f"cp-{index}", "voter": good, "ready": good} for index, good in enumerate(states, 1)]
+    problem = removal_problem(members, name)
+    assert (refused in problem) if refused else problem == ""
+
+
+class DrainApi(FakeApi):
+    """Pods that go when they are evicted; a budget may hold one back for some time."""
+
+    def __init__(self, pods: dict[str, dict], held: int = 0) -> None:
+        super().__init__()
+        self.objects = {"n": make_node("n", voter=None)}
+        self.pods, self.held, self.patches = pods, held, []
+
+    def get(self, path):
+        if "volumeattachments" in path:
+            return {"items": []}
+        return {"items": [
+            {"metadata": dict({"name": name, "namespace": "x", "uid": name}, **pod), "status": {}} for name, pod in self.pods.items()
+        ]}
+
+    def request(self, method, path, body=None, content_type=""):
+        if method == "PATCH":
+            self.patches.append(body)
+            self.objects["n"]["spec"]["unschedulable"] = body["spec"]["unschedulable"]
+            self.objects["n"]["metadata"].setdefault("annotations", {}).update(body["metadata"]["annotations"])
+        elif self.held:
+            self.held -= 1
+            raise ApiError("Too Many Requests", 429)
+        else:
+            del self.pods[body["metadata"]["name"]]
+
+
+def drain(system, monkeypatch, api, wanted="drained", timeout=60):
+    monkeypatch.setattr(state, "server_api", lambda system, timeout=5.0: api)
+    return Drainer(system).run("n", wanted, timeout, -1, "upgrade")
+
+
+def test_a_node_is_drained_around_daemons_and_static_pods(system, monkeypatch):
+    api = DrainApi({
+        "app": {}, "daemon": {"ownerReferences": [{"kind": "DaemonSet", "controller": True}]}, "static": {"annotations": {"kubernetes.io/config.mirror": "x"}},
+    }, held=3)
+    assert drain(system, monkeypatch, api) == {"changed": True, "evicted": ["x/app"]}
+    assert sorted(api.pods) == ["daemon", "static"] and len(api.patches) == 1
+    assert drain(system, monkeypatch, api)["changed"] is False
+    assert drain(system, monkeypatch, api, "uncordoned")["changed"] and not api.objects["n"]["spec"]["unschedulable"]
+
+
+def test_a_budget_that_never_gives_way_is_named(system, monkeypatch):
+    with pytest.raises(NodeError, match=r"not empty after 60 s: x/app \(a disruption budget allows no eviction now\)"):
+        drain(system, monkeypatch, DrainApi({"app": {}}, held=10**6))
+
+
+def test_a_node_that_people_cordoned_stays_cordoned(system, monkeypatch):
+    api = DrainApi({})
+    api.objects["n"]["spec"]["unschedulable"] = True
+    assert not drain(system, monkeypatch, api)["changed"] and not drain(system, monkeypatch, api, "uncordoned")["changed"]
+    assert api.objects["n"]["spec"]["unschedulable"] is True and api.patches == []
+
+
+def test_arguments_that_a_release_dropped_are_found_before():
+    config = {"kubelet-arg": ["cloud-config=/x"], "kube-apiserver-arg": ["enable-admission-plugins=PodSecurityPolicy"]}
+    assert flags.check({"kubelet-arg": ["cloud-config=/x"]}, "server", "v1.33.1+k3s1") == []
+    assert len(flags.check(config, "server", "v1.34.4+k3s1")) == 2
