@@ -95,7 +95,7 @@ def render_config(found: list[VCenter], settings: dict[str, Any]) -> dict[str, s
     nodes = _nodes(settings.get("nodes") or {})
     if nodes:
         document["nodes"] = nodes
-    text = yaml.safe_dump(document, sort_keys=False, default_flow_style=False, allow_unicode=True)
+    text = yaml.safe_dump(document, sort_keys=False, default_flow_style=False)
     if yaml.safe_load(text) != document:
         raise SettingsError("vsphere.conf does not read back as it was written; please report this with the names of your vCenter and datacenters.")
     result[_KEY] = text
@@ -127,7 +127,11 @@ def objects(documents: list[dict[str, Any]], settings: dict[str, Any]) -> list[d
         raise SettingsError(f"cpi_objects has no setting {unknown[0]}; known are {', '.join(sorted(_SETTINGS))}.")
     found = vcenters.parse(settings.get("vcenters"), "cpi_vcenters")
     manifest = shape.Manifest("CPI", copy.deepcopy(documents), EXPECTED)
+    with shape.as_expected("CPI"):
+        return _patched(manifest, found, settings)
 
+
+def _patched(manifest: shape.Manifest, found: list[VCenter], settings: dict[str, Any]) -> list[dict[str, Any]]:
     secret = manifest.need("Secret", SECRET)
     secret.pop("data", None)
     secret["stringData"] = secret_data(found)
@@ -171,6 +175,9 @@ def _place(pod: dict[str, Any]) -> None:
             del pod["nodeSelector"]
         affinity = pod.setdefault("affinity", {}).setdefault("nodeAffinity", {})
         affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": copy.deepcopy(_CONTROL_PLANE)}
+    affinity = (pod.get("affinity") or {}).get("nodeAffinity") or {}
+    if not (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms"):
+        raise shape.ManifestError(f"The CPI manifest is not built as expected: DaemonSet {DAEMON_SET} is not bound to the control plane; it may be cut off.")
     tolerations = pod.setdefault("tolerations", [])
     for key in _TOLERATED:
         # Both effects: k3s' documentation taints servers with NoExecute.

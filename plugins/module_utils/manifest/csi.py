@@ -103,7 +103,7 @@ def render_config(found: list[VCenter], settings: dict[str, Any]) -> dict[str, s
     if len(found) > 1 and not categories:
         raise SettingsError("With several vCenters CSI needs csi_topology_categories.")
     text = _write(sections)
-    if parse_config(text) != [(name, label, values) for name, label, values in sections]:
+    if parse_config(text) != sections:
         raise SettingsError("csi-vsphere.conf does not read back as it was written: a value has a character that it can't hold.")
     result[CONFIG_KEY] = text
     return result
@@ -218,6 +218,11 @@ def objects(documents: list[dict[str, Any]], settings: dict[str, Any]) -> list[d
                 "with letters, digits, dots and hyphens (underscores before the @ or behind the backslash). Make such an account in vCenter."
             )
     manifest = shape.Manifest("CSI", copy.deepcopy(documents), EXPECTED)
+    with shape.as_expected("CSI"):
+        return _patched(manifest, found, settings)
+
+
+def _patched(manifest: shape.Manifest, found: list[VCenter], settings: dict[str, Any]) -> list[dict[str, Any]]:
     manifest.drop("DaemonSet", WINDOWS_NODE)
     if manifest.get("Namespace", NAMESPACE) is None:
         manifest.documents.insert(0, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ansible_collections.cht.k3s.plugins.module_utils.manifest.source import ManifestError
@@ -60,6 +62,15 @@ class Manifest:
             self.documents.remove(document)
 
 
+@contextmanager
+def as_expected(name: str) -> Iterator[None]:
+    """A key that is missing where every known version has it means another shape, or a file that was cut off."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ManifestError(f"The {name} manifest is not built as expected, or cut off: {type(error).__name__} {error}.") from error
+
+
 def dig(document: Document, path: str, name: str) -> Any:
     """The value at a dotted path; a manifest without it is refused."""
     value: Any = document
@@ -73,6 +84,9 @@ def dig(document: Document, path: str, name: str) -> Any:
 def containers(workload: Document, name: str) -> dict[str, Document]:
     """The containers of a workload by name."""
     found = dig(workload, "spec.template.spec.containers", name)
+    if not isinstance(found, list) or not all(isinstance(entry, dict) and entry.get("name") and entry.get("image") for entry in found):
+        identity = f"{workload['kind']} {workload['metadata']['name']}"
+        raise ManifestError(f"The {name} manifest is not built as expected: {identity} has a container without name or image.")
     return {str(container["name"]): container for container in found}
 
 

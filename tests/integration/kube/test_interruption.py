@@ -3,20 +3,23 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import apply_groups, connect
 
 from apiserver import ApiServer
 
 
-def test_a_restarting_server_is_waited_for() -> None:
-    groups = [
-        {"name": f"g{number}", "objects": [
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"g{number}"}},
-            *({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"c{item}", "namespace": f"g{number}"}, "data": {"a": "x" * 2000}} for item in range(40)),
-        ]}
-        for number in range(20)
+def namespace_with_maps(name: str, count: int) -> list[dict[str, Any]]:
+    maps = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"c{number}", "namespace": name}, "data": {"a": "x" * 2000}}
+        for number in range(count)
     ]
+    return [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, *maps]
+
+
+def test_a_restarting_server_is_waited_for() -> None:
+    groups = [{"name": f"g{number}", "objects": namespace_with_maps(f"g{number}", 40)} for number in range(20)]
     with ApiServer() as server:
         def restart() -> None:
             time.sleep(0.5)

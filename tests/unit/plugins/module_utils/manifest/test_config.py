@@ -1,0 +1,205 @@
+"""What is written for CPI and CSI reads back as it was meant, whatever characters a password has."""
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.cht.k3s.plugins.module_utils.manifest import cpi, csi, logins, vcenters
+from ansible_collections.cht.k3s.plugins.module_utils.manifest.vcenters import SettingsError
+from hypothesis import given
+from hypothesis import strategies as st
+
+BASE = {"hostname": "vcenter.example.org", "username": "k3s@vsphere.local", "password": "pw"}
+NASTY = ['"', "\\", "#", ";", "$", "%", "@", ":", "'", " ", " lead", "trail ", "\t", "ü€漢", "{{ x }}", "!tag", "*a", "&b", "- x", "null", "0x1", "1e3", "yes", "\\n", '\\"', "[Global]", "a=b", "%(x)s"]
+TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\n\r\0"), min_size=1, max_size=60)
+
+
+def entries(**more: Any) -> list[dict[str, Any]]:
+    return [{**BASE, **more}]
+
+
+def secret(data: dict[str, str]) -> dict[str, Any]:
+    return {"data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}}
+
+
+def check_csi(value: str) -> None:
+    found = vcenters.parse(entries(password=value, username=value, datacenters=["a"]), "csi_vcenters")
+    data = csi.render_config(found, {"cluster_id": "c"})
+    parsed = {(name, label): values for name, label, values in csi.parse_config(data[csi.CONFIG_KEY])}
+    assert parsed[("VirtualCenter", BASE["hostname"])]["password"] == value
+    assert parsed[("VirtualCenter", BASE["hostname"])]["user"] == value
+    assert (BASE["hostname"], value, value) in logins.in_use(None, secret(data))
+
+
+@pytest.mark.parametrize("value", NASTY)
+def test_csi_nasty_values(value: str) -> None:
+    check_csi(value)
+
+
+@given(TEXT)
+def test_csi_any_value(value: str) -> None:
+    check_csi(value)
+
+
+@given(TEXT)
+def test_cpi_any_datacenter(value: str) -> None:
+    found = vcenters.parse(entries(datacenters=[value]), "cpi_vcenters")
+    document = yaml.safe_load(cpi.render_config(found, {})["vsphere.conf"])
+    assert document["vcenter"][BASE["hostname"]]["datacenters"] == [value]
+
+
+@given(TEXT, TEXT)
+def test_cpi_any_credentials_are_recognised_again(user: str, password: str) -> None:
+    found = vcenters.parse(entries(username=user, password=password), "cpi_vcenters")
+    data = cpi.secret_data(found)
+    assert logins.untested(entries(username=user, password=password), secret(data), None) == []
+    assert logins.untested(entries(username=user, password=password + "x"), secret(data), None) == [0]
+
+
+@pytest.mark.parametrize(("hostname", "keys"), [
+    ("vcenter.example.org", {"vcenter.example.org.username", "vcenter.example.org.password"}),
+    ("192.0.2.1", {"192.0.2.1.username", "192.0.2.1.password"}),
+    ("fd00::1", {"server_1", "username_1", "password_1"}),
+    ("[fd00::1]", {"server_1", "username_1", "password_1"}),
+])
+def test_cpi_keys_fit_the_kind_of_address(hostname: str, keys: set[str]) -> None:
+    data = cpi.secret_data(vcenters.parse(entries(hostname=hostname), "cpi_vcenters"))
+    assert set(data) == keys
+    assert logins.untested(entries(hostname=hostname), secret(data), None) == []
+
+
+def test_cpi_config_of_several_vcenters() -> None:
+    found = vcenters.parse([
+        {**BASE, "ca": "-----BEGIN CERTIFICATE-----\nx", "datacenters": ["A", "B"]},
+        {**BASE, "hostname": "192.0.2.7", "port": 8443, "validate_certs": False},
+        {**BASE, "hostname": "c.example.org", "thumbprint": ":".join(["AB"] * 20)},
+    ], "cpi_vcenters")
+    data = cpi.render_config(found, {
+        "labels": {"region": "r", "zone": "z"}, "ip_family": ["ipv4"],
+        "nodes": {"internal_network_subnet_cidr": ["192.0.2.0/24", "198.51.100.0/24"], "external_vm_network_name": "net", "internal_vm_network_name": ""},
+    })
+    document = yaml.safe_load(data["vsphere.conf"])
+    assert set(document) == {"global", "vcenter", "labels", "nodes"}
+    assert "insecureFlag" not in document["global"], "a global true could not be taken back for one vCenter"
+    one, two, three = (document["vcenter"][name] for name in (BASE["hostname"], "192.0.2.7", "c.example.org"))
+    assert one == {"server": BASE["hostname"], "port": 443, "insecureFlag": False, "datacenters": ["A", "B"], "caFile": "/etc/cloud/vcenter-1-ca.pem"}
+    assert two == {"server": "192.0.2.7", "port": 8443, "insecureFlag": True}
+    assert three["thumbprint"].startswith("AB:")
+    assert document["nodes"] == {"internalNetworkSubnetCidr": "192.0.2.0/24,198.51.100.0/24", "externalVmNetworkName": "net"}
+    assert data["vcenter-1-ca.pem"].startswith("-----BEGIN")
+    assert BASE["password"] not in data["vsphere.conf"].split() and "user" not in data["vsphere.conf"]
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"hostname": ""}, r"vcenters\[0\].hostname is empty.*VMWARE_HOST"),
+    ({"password": ""}, r"vcenters\[0\].password is empty.*VMWARE_PASSWORD"),
+    ({"username": None}, r"vcenters\[0\].username is empty"),
+    ({"hostname": "https://vc.example.org/sdk"}, "neither a host name nor an address"),
+    ({"password": "a\nb"}, "line break"),
+    ({"port": "x"}, "is not a number"),
+    ({"port": 70000}, "not between 1 and 65535"),
+    ({"thumbprint": "AB"}, "hexadecimal pairs"),
+    ({"ca": "not a certificate"}, "PEM certificate"),
+    ({"datacenters": "DC"}, "list of names"),
+    ({"datacentre": ["DC"]}, "unknown key datacentre"),
+])
+def test_bad_vcenters_are_named(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words) as caught:
+        vcenters.parse(entries(**changes), "vcenters")
+    assert "a\nb" not in str(caught.value), "a password is never in a message"
+
+
+def test_no_or_double_vcenters() -> None:
+    for value in ([], None, "x"):
+        with pytest.raises(SettingsError, match="at least one vCenter"):
+            vcenters.parse(value, "cpi_vcenters")
+    with pytest.raises(SettingsError, match="twice"):
+        vcenters.parse(entries() + entries(hostname="VCENTER.example.org"), "cpi_vcenters")
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"labels": {"regoin": "x"}}, "unknown key regoin"),
+    ({"nodes": {"cidr": "x"}}, "unknown key cidr"),
+    ({"nodes": {"internal_network_subnet_cidr": "10.0.0"}}, "is not a network"),
+    ({"ip_family": ["ipv5"]}, "ipv4 and ipv6 only"),
+])
+def test_bad_cpi_settings_are_named(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        cpi.render_config(vcenters.parse(entries(), "cpi_vcenters"), settings)
+
+
+@pytest.mark.parametrize(("settings", "changes", "words"), [
+    ({}, {"datacenters": ["a,b"]}, "comma"),
+    ({"topology_categories": list("abcdef")}, {}, "more than 5"),
+])
+def test_bad_csi_settings_are_named(settings: dict[str, Any], changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        csi.render_config(vcenters.parse(entries(**changes), "csi_vcenters"), settings)
+
+
+def test_several_vcenters_need_topology() -> None:
+    found = vcenters.parse(entries() + entries(hostname="b.example.org"), "csi_vcenters")
+    with pytest.raises(SettingsError, match="csi_topology_categories"):
+        csi.render_config(found, {})
+    text = csi.render_config(found, {"topology_categories": ["k8s-zone"]})[csi.CONFIG_KEY]
+    assert '[VirtualCenter "b.example.org"]' in text and 'topology-categories = "k8s-zone"' in text
+
+
+@pytest.mark.parametrize("line", ['user = "a\\q"', 'user = "open', "user = a\\", "[Broken", "user = x"])
+def test_a_broken_file_is_no_file(line: str) -> None:
+    text = line if line.startswith("[") or line == "user = x" else f"[Global]\n{line}\n"
+    with pytest.raises(SettingsError):
+        csi.parse_config(text)
+    assert csi.live_config(secret({csi.CONFIG_KEY: text})) == {}
+
+
+def test_reading_what_others_wrote() -> None:
+    """The guide's own file: no quotes, comments, blanks."""
+    text = '# comment\n[Global]\ncluster-id = domain-c123   ; the moid\n\n[VirtualCenter "10.1.1.1"]\n  user="a@b"\n  password = p"w#"x\ninsecure-flag\n'
+    parsed = {(name, label): values for name, label, values in csi.parse_config(text)}
+    assert parsed[("Global", "")] == {"cluster-id": "domain-c123"}
+    assert parsed[("VirtualCenter", "10.1.1.1")] == {"user": "a@b", "password": "pw#x", "insecure-flag": "true"}
+
+
+def live_secret(identity: str) -> dict[str, Any]:
+    return secret({csi.CONFIG_KEY: csi.render_config(vcenters.parse(entries(), "x"), {"cluster_id": identity})[csi.CONFIG_KEY]})
+
+
+def test_cluster_id_is_unique_kept_and_never_changed() -> None:
+    assert csi.cluster_id("", None, None, "uid-1") == "uid-1"
+    assert csi.cluster_id("mine", None, None, "uid-1") == "mine"
+    assert csi.cluster_id("", live_secret("old"), None, "uid-1") == "old"
+    assert csi.cluster_id("old", live_secret("old"), None, "uid-1") == "old"
+    with pytest.raises(SettingsError, match="filed under 'old'"):
+        csi.cluster_id("new", live_secret("old"), None, "uid-1")
+    with pytest.raises(SettingsError, match="at most 64"):
+        csi.cluster_id("x" * 65, None, None, "uid-1")
+
+
+def test_an_id_of_the_drivers_own_making_is_left_alone() -> None:
+    generated = {"metadata": {"name": csi.GENERATED_ID}}
+    assert csi.cluster_id("", None, generated, "uid-1") == ""
+    with pytest.raises(SettingsError, match="leave csi_cluster_id empty"):
+        csi.cluster_id("mine", None, generated, "uid-1")
+    assert "cluster-id" not in csi.render_config(vcenters.parse(entries(), "x"), {"cluster_id": ""})[csi.CONFIG_KEY]
+
+
+@pytest.mark.parametrize(("user", "version", "accepted"), [
+    ("k3s@vsphere.local", "3.3.1", True), ("DOMAIN\\k3s", "3.3.1", True), ("k3s", "3.3.1", False), ("a b@c.d", "3.3.1", False),
+    ("k3s", "2.7.2", True), ("ü@c.d", "3.6.2", False),
+])
+def test_users_as_the_driver_takes_them(user: str, version: str, accepted: bool) -> None:
+    from pathlib import Path
+
+    from ansible_collections.cht.k3s.plugins.module_utils import versions
+    from ansible_collections.cht.k3s.plugins.module_utils.manifest.source import documents
+
+    path = Path(__file__).parents[3] / "data" / "manifests" / f"csi-v{version}.manifest"
+    settings = {"vcenters": entries(username=user), "version": version, "images": versions.csi_images(version)}
+    if accepted:
+        assert csi.objects(documents(path.read_bytes(), path.name), settings)
+    else:
+        with pytest.raises(SettingsError, match="does not accept the user"):
+            csi.objects(documents(path.read_bytes(), path.name), settings)
