@@ -14,7 +14,7 @@ description:
   - Every message carries the county's name. What is wrong with one county never keeps the others from being done, unless O(on_invalid=refuse).
   - Credentials that are not given are generated once and kept in the county's Secret, from which later runs read them.
   - CouchDB volumes that exist keep their class and never shrink. Images of CHT 4.x that the upgrade service made newer are kept.
-  - Nothing is ever deleted. A county that leaves the list stays in the cluster.
+  - Nothing is deleted but the upgrade service of a county that went from 4.x to 5.x. A county that leaves the list stays in the cluster.
   - Waiting for the pods is left to M(cht.k3s.cht_projects_wait).
 author:
   - CHT k3s maintainers (@cht-k3s)
@@ -132,6 +132,9 @@ counties:
     updated:
       description: How many of its objects were changed.
       type: int
+    removed:
+      description: How many objects of 4.x were removed since the county went to 5.x.
+      type: int
     notes:
       description: What is worth knowing, such as an image that is newer than wanted.
       type: list
@@ -150,6 +153,7 @@ counties:
       total: 8
       created: 29
       updated: 0
+      removed: 0
       notes: [credentials generated and kept in Secret cht-couchdb-credentials]
       errors: []
 waiting:

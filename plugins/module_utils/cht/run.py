@@ -10,7 +10,7 @@ import typing as t
 from collections import Counter
 from dataclasses import dataclass
 
-from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL, UPGRADE_ACCOUNT
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live as LiveCounties
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Plan, plan_county
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import Progress, judge
@@ -18,14 +18,23 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, Pr
 from ansible_collections.cht.k3s.plugins.module_utils.cht.table import table
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import by_namespace
 from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import TAKE_OVER, Live, Outcome, apply_groups
-from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN, Resource
 
 Result = dict[str, t.Any]
 
 _SECRETS = WELL_KNOWN["v1", "Secret"]
 _CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
 _DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
+
+# What a county of 4.x has and one of 5.x must not keep: a service account that may change its Deployments, and what uses it.
+_RETIRED_IN_5: tuple[tuple[Resource, str], ...] = (
+    (_DEPLOYMENTS, "upgrade-service"),
+    (WELL_KNOWN["v1", "Service"], "upgrade-service"),
+    (WELL_KNOWN["rbac.authorization.k8s.io/v1", "RoleBinding"], "deployment-manager-cht"),
+    (WELL_KNOWN["rbac.authorization.k8s.io/v1", "Role"], "deployment-manager"),
+    (WELL_KNOWN["v1", "ServiceAccount"], UPGRADE_ACCOUNT),
+)
 
 # Field managers of what deploys CHT's own charts.
 HELM_MANAGERS = ("helm", "helm-*")
@@ -73,25 +82,53 @@ def deploy(
         parallel=settings.parallel,
         live=live,
     )
+    removed = _retire(client, plans, state, outcome, settings.check_mode) if client is not None else {}
     deployments = state.deployments
     if client is not None and outcome.changed and not settings.check_mode:
         deployments = by_namespace(client.items(_DEPLOYMENTS.collection(), {"labelSelector": SERVICE_LABEL}))
-    return _report(plans, problems, outcome, deployments, settings)
+    return _report(plans, problems, outcome, deployments, removed, settings)
+
+
+def _retire(client: Client, plans: list[Plan], state: LiveCounties, outcome: Outcome, check_mode: bool) -> dict[str, int]:
+    """Remove what counties that went to 5.x no longer have; return how many objects of which county."""
+    removed: dict[str, int] = {}
+    for plan in plans:
+        name, namespace = plan.county.name, plan.county.namespace
+        if plan.error or plan.county.major < 5 or name in outcome.group_errors or "upgrade-service" not in state.images(namespace):
+            continue
+        for resource, item in _RETIRED_IN_5:
+            try:
+                path = resource.path(item, namespace)
+                if client.find(path) is None:
+                    continue
+                if not check_mode:
+                    client.json("DELETE", path, body={"propagationPolicy": "Background"})
+                removed[name] = removed.get(name, 0) + 1
+            except ApiError as error:
+                outcome.group_errors.setdefault(name, []).append(f"{resource.kind} {namespace}/{item} of 4.x can't be removed: {error.message}")
+    return removed
 
 
 def _report(
-    plans: list[Plan], problems: list[Problem], outcome: Outcome, deployments: dict[str, list[dict[str, t.Any]]], settings: Settings
+    plans: list[Plan],
+    problems: list[Problem],
+    outcome: Outcome,
+    deployments: dict[str, list[dict[str, t.Any]]],
+    removed: dict[str, int],
+    settings: Settings,
 ) -> Result:
     rows = [_invalid_row(name, problems) for name in dict.fromkeys(problem.county for problem in problems)]
     counts: dict[str, Counter[str]] = {}
     for item in outcome.items:
         counts.setdefault(item.group, Counter())[item.result] += 1
+    for name, count in removed.items():
+        counts[name]["removed"] = count
     for plan in plans:
         wanted = [item["metadata"]["name"] for item in plan.objects if item["kind"] == "Deployment"]
         progress = judge([item for item in deployments.get(plan.county.namespace, []) if item["metadata"]["name"] in wanted], total=len(wanted))
         rows.append(_row(plan, counts.get(plan.county.name, Counter()), outcome.group_errors.get(plan.county.name, []), progress, settings))
     result: Result = {
-        "changed": outcome.changed,
+        "changed": outcome.changed or bool(removed),
         "counties": rows,
         "waiting": [row["name"] for row in rows if row["state"] != "failed" and row["ready"] < row["total"]],
         "objects": [entry for entry in outcome.objects() if entry["result"] not in ("unchanged", "skipped")],
@@ -109,15 +146,15 @@ def _report(
 def _invalid_row(name: str, problems: list[Problem]) -> Result:
     errors = [problem.message for problem in problems if problem.county == name]
     row: Result = {"name": name, "namespace": "", "host": "", "version": "", "state": "failed"}
-    return {**row, "ready": 0, "total": 0, "created": 0, "updated": 0, "notes": [], "errors": errors, "remark": "; ".join(errors)}
+    return {**row, "ready": 0, "total": 0, "created": 0, "updated": 0, "removed": 0, "notes": [], "errors": errors, "remark": "; ".join(errors)}
 
 
 def _row(plan: Plan, counts: Counter[str], errors: list[str], progress: Progress, settings: Settings) -> Result:
     errors = [plan.error] if plan.error else [_with_advice(error) for error in errors]
-    created, updated = counts["created"], counts["updated"]
-    state = "failed" if errors else "changed" if created or updated else "unchanged"
+    created, updated, removed = counts["created"], counts["updated"], counts["removed"]
+    state = "failed" if errors else "changed" if created or updated or removed else "unchanged"
     would = "would be " if settings.check_mode else ""
-    done = [f"{count} objects {would}{verb}" for count, verb in ((created, "created"), (updated, "updated")) if count]
+    done = [f"{count} objects {would}{verb}" for count, verb in ((created, "created"), (updated, "updated"), (removed, "removed")) if count]
     county = plan.county
     return {
         "name": county.name,
@@ -129,6 +166,7 @@ def _row(plan: Plan, counts: Counter[str], errors: list[str], progress: Progress
         "total": progress.total,
         "created": created,
         "updated": updated,
+        "removed": removed,
         "notes": plan.notes,
         "errors": errors,
         "remark": "; ".join(errors or [*done, *plan.notes]),

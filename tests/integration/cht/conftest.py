@@ -28,7 +28,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client 
 COLLECTIONS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cht-k3s" / "collections"
 CONTROLLERS = (
     "deployment-controller,replicaset-controller,namespace-controller,resourcequota-controller,garbage-collector-controller,"
-    "endpointslice-controller,persistentvolume-binder-controller,disruption-controller"
+    "endpointslice-controller,persistentvolume-binder-controller,persistentvolumeclaim-protection-controller,disruption-controller"
 )
 
 

@@ -132,6 +132,9 @@ def test_from_4_to_5(cluster: Cluster) -> None:
     assert [item["name"] for item in couchdb["spec"]["template"]["spec"]["containers"]] == ["cht-couchdb-1", "cht-couchdb-nouveau"]
     api = cluster.get(DEPLOYMENT.format("major", "cht-api")) or {}
     assert api["spec"]["strategy"] == {"type": "Recreate"}
+    assert "5 objects removed" in run.row("major")
+    for path in ("/apis/apps/v1/namespaces/major/deployments/upgrade-service", "/api/v1/namespaces/major/serviceaccounts/cht-upgrade-service-user"):
+        assert cluster.get(path) is None
     assert cluster.counties(county("major", version="5.2.0")).changed == 0
 
 
@@ -246,3 +249,48 @@ def test_certificates_renew(cluster: Cluster, name: str) -> None:
     run = cluster.counties(entry, arguments=("--diff",))
     assert "1 objects updated" in run.row(name)
     assert "PRIVATE KEY" not in run.text
+
+
+def test_a_removed_county_keeps_its_data_and_comes_back_with_it(cluster: Cluster) -> None:
+    cluster.counties(county("leaving"), county("staying"))
+    kept = password(cluster, "leaving")
+    claim = cluster.get("/api/v1/namespaces/leaving/persistentvolumeclaims/couchdb-1-claim0") or {}
+    assert cluster.counties(county("staying")).changed == 0
+    assert cluster.get(DEPLOYMENT.format("leaving", "cht-api")), "leaving the list removes nothing"
+    listed = cluster.play("remove_project", expect=2, cht_projects=[county("leaving")], cht_project_remove="leaving")
+    assert "leaving is still in cht_projects" in listed.text
+    shown = cluster.play("remove_project", "--check", cht_project_remove="leaving")
+    assert "Deployment cht-api" in shown.text and cluster.get(DEPLOYMENT.format("leaving", "cht-api"))
+    run = cluster.play("remove_project", cht_project_remove="leaving")
+    assert run.changed == 1
+    assert cluster.items("/apis/apps/v1/namespaces/leaving/deployments") == []
+    assert cluster.items("/apis/networking.k8s.io/v1/namespaces/leaving/ingresses") == []
+    assert cluster.get(DEPLOYMENT.format("staying", "cht-api"))
+    assert cluster.play("remove_project", cht_project_remove="leaving").changed == 0
+    cluster.counties(county("leaving"))
+    assert password(cluster, "leaving") == kept
+    again = cluster.get("/api/v1/namespaces/leaving/persistentvolumeclaims/couchdb-1-claim0") or {}
+    assert again["metadata"]["uid"] == claim["metadata"]["uid"]
+
+
+def test_data_goes_only_when_it_is_named_too(cluster: Cluster) -> None:
+    cluster.counties(county("gone"))
+    alone = cluster.play("remove_project", expect=2, cht_project_remove="other", cht_project_remove_data="gone")
+    assert "name a county in both" in alone.text
+    cluster.play("remove_project", cht_project_remove=["gone"], cht_project_remove_data=["gone"])
+    assert cluster.get("/api/v1/namespaces/gone") is None
+    assert cluster.play("remove_project", cht_project_remove=["gone"], cht_project_remove_data=["gone"]).changed == 0
+
+
+def test_a_namespace_that_is_no_county_is_not_removed(cluster: Cluster) -> None:
+    cluster.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "foreign"}})
+    run = cluster.play("remove_project", expect=2, cht_project_remove=["foreign"], cht_project_remove_data=["foreign"])
+    assert "it is not a county's" in run.text
+    assert cluster.get("/api/v1/namespaces/foreign")
+
+
+def test_credentials_are_shown_when_asked_for(cluster: Cluster) -> None:
+    cluster.counties(county("shown"))
+    run = cluster.play("project_credentials", cht_project_show="shown")
+    assert password(cluster, "shown") in run.text
+    assert "The cluster has no county nobody" in cluster.play("project_credentials", expect=2, cht_project_show="nobody").text

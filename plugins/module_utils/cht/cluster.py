@@ -1,0 +1,141 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Counties as the cluster has them, found by the label on their namespaces: what they are, and how to take them away."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME, decode_secret
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import COUNTY_LABEL, MANAGED_LABELS, SERVICE_LABEL
+from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag
+from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import judge
+from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import by_namespace
+from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client, segment
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN, Resource
+
+Object = dict[str, t.Any]
+
+_NAMESPACES = WELL_KNOWN["v1", "Namespace"]
+_VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
+_CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
+_PODS = WELL_KNOWN["v1", "Pod"]
+_SECRETS = WELL_KNOWN["v1", "Secret"]
+_DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
+_INGRESSES = WELL_KNOWN["networking.k8s.io/v1", "Ingress"]
+
+# Taken away with a county whose data is kept. Claims, the Secret and the ConfigMap stay, and so do the policies that guard them.
+_WITHOUT_DATA: tuple[Resource, ...] = (
+    _INGRESSES,
+    _DEPLOYMENTS,
+    WELL_KNOWN["v1", "Service"],
+    WELL_KNOWN["policy/v1", "PodDisruptionBudget"],
+    WELL_KNOWN["rbac.authorization.k8s.io/v1", "RoleBinding"],
+    WELL_KNOWN["rbac.authorization.k8s.io/v1", "Role"],
+    WELL_KNOWN["v1", "ServiceAccount"],
+    WELL_KNOWN["v1", "ResourceQuota"],
+    WELL_KNOWN["v1", "LimitRange"],
+)
+_OURS = ",".join(f"{key}={value}" for key, value in sorted(MANAGED_LABELS.items()))
+
+
+class RemoveError(Exception):
+    """A county can't be removed; the message says why and what to do."""
+
+
+def namespaces(client: Client) -> dict[str, str]:
+    """Return county -> namespace of all counties in the cluster."""
+    return {
+        item["metadata"]["labels"][COUNTY_LABEL]: item["metadata"]["name"]
+        for item in client.items(_NAMESPACES.collection(), {"labelSelector": COUNTY_LABEL})
+    }
+
+
+def describe(client: Client, names: list[str] | None = None, with_credentials: bool = False) -> list[dict[str, t.Any]]:
+    """Return what the cluster has of the counties, all of them or those named."""
+    known = {name: space for name, space in namespaces(client).items() if names is None or name in names}
+    query = {"labelSelector": SERVICE_LABEL}
+    deployments, pods, claims, ingresses = (
+        by_namespace(client.items(resource.collection(), query)) for resource in (_DEPLOYMENTS, _PODS, _CLAIMS, _INGRESSES)
+    )
+    counties = []
+    for name, space in sorted(known.items()):
+        progress = judge(deployments.get(space, []), pods.get(space, []), claims.get(space, []))
+        images = {
+            image_tag(container.get("image", ""))
+            for deployment in deployments.get(space, [])
+            for container in deployment["spec"]["template"]["spec"]["containers"]
+            if container["name"] != "upgrade-service"
+        }
+        hosts = [rule["host"] for item in ingresses.get(space, []) for rule in item["spec"].get("rules") or [] if rule.get("host")]
+        entry: dict[str, t.Any] = {
+            "name": name,
+            "namespace": space,
+            "host": hosts[0] if hosts else "",
+            "versions": sorted(images),
+            "ready": progress.ready,
+            "total": progress.total,
+            "obstacle": progress.obstacle,
+            "nodes": sorted({pod["spec"].get("nodeName") or "" for pod in pods.get(space, [])} - {""}),
+            "volumes": {item["metadata"]["name"]: item["spec"]["resources"]["requests"]["storage"] for item in claims.get(space, [])},
+        }
+        if with_credentials:
+            secret = client.find(_SECRETS.path(SECRET_NAME, space))
+            entry["credentials"] = decode_secret(secret) if secret else {}
+        counties.append(entry)
+    return counties
+
+
+@dataclass
+class Removal:
+    """What was (or would be) taken away of one county."""
+
+    name: str
+    namespace: str = ""
+    removed: t.Sequence[str] = ()
+    kept: t.Sequence[str] = ()
+    gone_already: bool = False
+
+
+def remove(client: Client, name: str, with_data: bool, timeout: float, check_mode: bool) -> Removal:
+    """Take a county away, its data only when asked for."""
+    space = namespaces(client).get(name)
+    if space is None:
+        if client.find(_NAMESPACES.path(name)) is not None:
+            raise RemoveError(f"county '{name}': a namespace of this name is there, but it is not a county's (label {COUNTY_LABEL} is missing): nothing removed")
+        return Removal(name, gone_already=True)
+    claims = [item["metadata"]["name"] for item in client.items(_CLAIMS.collection(space))]
+    if with_data:
+        kept = [
+            f"PersistentVolume {item['metadata']['name']}"
+            for item in client.items(_VOLUMES.collection())
+            if ((item["spec"].get("claimRef") or {}).get("namespace") == space) and item["spec"].get("persistentVolumeReclaimPolicy") == "Retain"
+        ]
+        if not check_mode:
+            client.json("DELETE", _NAMESPACES.path(space), body={"propagationPolicy": "Background"})
+            _until_gone(lambda: client.find(_NAMESPACES.path(space)) is None, timeout, f"county '{name}': namespace {space} is still being removed")
+        return Removal(name, space, [f"Namespace {space}", *(f"PersistentVolumeClaim {claim}" for claim in claims)], kept)
+    removed = []
+    for resource in _WITHOUT_DATA:
+        for item in client.items(resource.collection(space), {"labelSelector": _OURS}):
+            removed.append(f"{resource.kind} {item['metadata']['name']}")
+            if not check_mode:
+                client.json("DELETE", f"{resource.collection(space)}/{segment(item['metadata']['name'])}", body={"propagationPolicy": "Background"})
+    if removed and not check_mode:
+        _until_gone(
+            lambda: not any(True for dummy in client.items(_PODS.collection(space), {"labelSelector": SERVICE_LABEL})),
+            timeout,
+            f"county '{name}': its pods are still ending",
+        )
+    return Removal(name, space, removed, [f"Namespace {space}", f"Secret {SECRET_NAME}", *(f"PersistentVolumeClaim {claim}" for claim in claims)])
+
+
+def _until_gone(gone: t.Callable[[], bool], timeout: float, message: str) -> None:
+    deadline = time.monotonic() + timeout
+    while not gone():
+        if time.monotonic() > deadline:
+            raise RemoveError(f"{message} after {timeout:.0f} s; run again to go on waiting")
+        time.sleep(0.5)
