@@ -1,0 +1,42 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Snapshots of etcd on a server."""
+
+from __future__ import annotations
+
+import re
+
+from .files import CONFIG_PATH, DATA_DIR
+from .system import NodeError, System
+from .yamltext import top_level
+
+
+def directory(system: System) -> str:
+    """Where k3s keeps its snapshots."""
+    return top_level(system.read(CONFIG_PATH)).get("etcd-snapshot-dir") or DATA_DIR + "/server/db/snapshots"
+
+
+def listed(system: System, base: str = "") -> list:
+    """The snapshots on this server, oldest first; with `base` only those of that name."""
+    found = []
+    folder = directory(system)
+    for name in system.listdir(folder):
+        match = re.match(r"(?P<base>.+)-(?P<time>\d{9,})(\.zip)?\Z", name)
+        if match and (not base or match.group("base").startswith(base)):
+            found.append({"name": name, "path": f"{folder}/{name}", "time": int(match.group("time"))})
+    return sorted(found, key=lambda snapshot: (snapshot["time"], snapshot["name"]))
+
+
+def save(system: System, binary: str, base: str, timeout: int) -> dict:
+    """Save one now, and make sure that it is there and not empty."""
+    before = {snapshot["name"] for snapshot in listed(system, base)}
+    done = system.run([system.path(binary), "etcd-snapshot", "save", "--name", base], timeout=timeout)
+    new = [snapshot for snapshot in listed(system, base) if snapshot["name"] not in before]
+    if done.rc != 0 or not new:
+        said = (done.err or done.out).strip().splitlines()
+        raise NodeError(
+            f"No snapshot was made: `k3s etcd-snapshot save` gave {done.rc}: {said[-1] if said else 'nothing'}."
+            " The server must be healthy, with room on its disk; nothing else was done."
+        )
+    return dict(new[-1], sha256=system.sha256(new[-1]["path"]))
