@@ -105,7 +105,9 @@ def remove(client: Client, name: str, with_data: bool, timeout: float, check_mod
     space = namespaces(client).get(name)
     if space is None:
         if client.find(_NAMESPACES.path(name)) is not None:
-            raise RemoveError(f"county '{name}': a namespace of this name is there, but it is not a county's (label {COUNTY_LABEL} is missing): nothing removed")
+            raise RemoveError(
+                f"county '{name}': a namespace of this name is there, but it is not a county's (label {COUNTY_LABEL} is missing): nothing removed"
+            )
         return Removal(name, gone_already=True)
     claims = [item["metadata"]["name"] for item in client.items(_CLAIMS.collection(space))]
     if with_data:

@@ -183,7 +183,8 @@ def test_a_missing_image_is_told(cluster: Cluster) -> None:
         time.sleep(0.3)
     pod = next(item for item in pods if "haproxy-healthcheck" in item["metadata"]["name"])
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
-    status = {"phase": "Pending", "containerStatuses": [{"name": "cht-haproxy-healthcheck", "image": "x", "imageID": "", "ready": False, "restartCount": 0, "state": waiting}]}
+    container = {"name": "cht-haproxy-healthcheck", "image": "x", "imageID": "", "ready": False, "restartCount": 0, "state": waiting}
+    status = {"phase": "Pending", "containerStatuses": [container]}
     cluster.patch(f"/api/v1/namespaces/noimage/pods/{pod['metadata']['name']}/status", {"status": status}, "kubelet")
     run = cluster.counties(county("noimage"), expect=2, cht_project_wait=True, cht_project_wait_timeout=3)
     assert "container cht-haproxy-healthcheck: ImagePullBackOff" in run.row("noimage")
