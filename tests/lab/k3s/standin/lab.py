@@ -60,4 +60,10 @@ def get(key: str) -> Any:
 
 
 def program(name: str) -> str:
-    return str(pathlib.Path(get("bin_root")) / stamp.KUBERNETES / name)
+    """Of the stamped version; a version that was never built runs the newest build there is under its own label."""
+    root = pathlib.Path(get("bin_root"))
+    place = root / stamp.KUBERNETES / name
+    if not place.exists():
+        built = sorted(root.glob(f"*/{name}"), key=lambda item: [int(part) for part in item.parent.name.split(".") if part.isdigit()])
+        place = built[-1] if built else place
+    return str(place)

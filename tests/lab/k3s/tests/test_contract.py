@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 
@@ -21,6 +22,8 @@ disable: [traefik, coredns, local-storage]
 etcd-disable-snapshots: true
 """
 API = "https://127.0.0.1:6443"
+# the stand-in's supervisor has a port of its own
+SUPERVISOR = 6443 if os.environ.get("LAB_K3S") else 6440
 
 
 def settings(host, *lines, base=BASE):
@@ -138,7 +141,7 @@ def test_own_manifest_is_applied_again_after_change(one):
 
 
 def test_members_on_loopback_need_no_credentials(one):
-    members = json.loads(one.sh("curl -sk https://127.0.0.1:6440/db/info"))["members"]
+    members = json.loads(one.sh(f"curl -sk https://127.0.0.1:{SUPERVISOR}/db/info"))["members"]
     assert [member["isLearner"] for member in members] == [False]
     assert members[0]["name"].startswith("one-") and members[0]["peerURLs"] == [f"https://{one.ip}:2380"]
 
@@ -263,7 +266,7 @@ def test_three_servers(one, two, three):
     assert re.search(r"Promoted learner two-[0-9a-f]{8}", one.daemon.log())
     settings(three, f"server: https://{two.ip}:6443")
     three.start("server").wait_ready()
-    members = json.loads(one.sh("curl -sk https://127.0.0.1:6440/db/info"))["members"]
+    members = json.loads(one.sh(f"curl -sk https://127.0.0.1:{SUPERVISOR}/db/info"))["members"]
     assert sorted(member["name"].rpartition("-")[0] for member in members) == ["one", "three", "two"]
     assert not any(member["isLearner"] for member in members)
     assert token_file(three) == token_file(one)
@@ -293,7 +296,7 @@ def test_changed_token_on_existing_data(one, two):
 
 
 def test_removed_member_rejoins_after_restart(one, two):
-    members = json.loads(one.sh("curl -sk https://127.0.0.1:6440/db/info"))["members"]
+    members = json.loads(one.sh(f"curl -sk https://127.0.0.1:{SUPERVISOR}/db/info"))["members"]
     name = next(member["name"] for member in members if member["name"].startswith("two-"))
     tls = "/var/lib/rancher/k3s/server/tls/etcd"
     root = json.loads(one.sh("cat /etc/lab-k3s/settings.json"))["bin_root"]
@@ -306,7 +309,7 @@ def test_removed_member_rejoins_after_restart(one, two):
     daemon = two.start("server")
     daemon.wait_ready()
     assert "etcd-backup-" in two.sh("ls /var/lib/rancher/k3s/server/db")
-    assert name not in one.sh("curl -sk https://127.0.0.1:6440/db/info")
+    assert name not in one.sh(f"curl -sk https://127.0.0.1:{SUPERVISOR}/db/info")
 
 
 # -- snapshots, token rotation, reset
@@ -358,7 +361,7 @@ def test_cluster_reset_and_restore(one, two, three):
     names = one.k3s("kubectl", "get", "configmap", "-o", "name")
     assert "configmap/kept" in names and "configmap/lost" not in names
     assert "reset-flag" not in one.sh("ls /var/lib/rancher/k3s/server/db")
-    members = json.loads(one.sh("curl -sk https://127.0.0.1:6440/db/info"))["members"]
+    members = json.loads(one.sh(f"curl -sk https://127.0.0.1:{SUPERVISOR}/db/info"))["members"]
     assert [member["name"].rpartition("-")[0] for member in members] == ["one"]
 
 
