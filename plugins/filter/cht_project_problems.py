@@ -3,10 +3,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from typing import Any
-
-from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import read_counties
-
 DOCUMENTATION = r"""
 name: cht_project_problems
 short_description: What is wrong with the definitions of counties
@@ -40,6 +36,10 @@ _value:
   elements: str
   sample: ["county 'nairobi': unknown key 'hots': did you mean 'host'?"]
 """
+
+from typing import Any
+
+from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import read_counties
 
 
 def cht_project_problems(projects: Any, defaults: Any = None) -> list[str]:
