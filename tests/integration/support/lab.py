@@ -98,7 +98,9 @@ class Lab:
         if record:
             extra["RECORD_FILE"] = str(record)
         return subprocess.Popen([LAB, "exec", "--", "env", *[f"{k}={v}" for k, v in {**extra, **(env or {})}.items()], *argv],
-                                cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+                                cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+                                # A runner in the background ignores Ctrl-C, and its children would too.
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
     def playbook(self, *argv: str, playbook: str = "playbooks/site.yml", inventory: str = "inventories/lab", name: str = "run",
                  env: dict[str, str] | None = None, cwd: Path = ROOT, timeout: float = 1500, interrupt_after: str | None = None) -> Run:

@@ -169,7 +169,7 @@ def kubectl(args: argparse.Namespace) -> int:
             target.write_text(text, encoding="utf-8")
             _into(description)
             program = str(tools.program("kubectl"))
-            os.execv(program, [program, f"--kubeconfig={target}", *args.arguments])
+            os.execv(program, [program, f"--kubeconfig={target}", *args.arguments[1:]])
     raise LabError("no server has a kubeconfig yet: build the cluster with playbooks/site.yml")
 
 
@@ -300,6 +300,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Entry point; a LabError is a message, not a traceback."""
+    if argv and argv[0] == "kubectl":
+        argv = ["kubectl", "--", *argv[1:]]  # argparse would take kubectl's leading options for its own
     args = parser().parse_args(argv)
     try:
         return args.function(args)

@@ -34,6 +34,8 @@ class CallbackModule(CallbackBase):
     def _task(self, status: str, result: Any) -> None:
         task = result._task
         shown = json.loads(self._dump_results(result._result, keep_invocation=True))
+        if not task.no_log and result._result.get("diff"):
+            shown["diff"] = json.loads(json.dumps(result._result["diff"], default=str))
         if "diff" in result._result:
             shown["diff"] = result._result["diff"]
         self._write(event="task", status=status, host=result._host.get_name(), task=task.get_name(), action=task.action,
