@@ -23,6 +23,14 @@ options:
     description: Whether to remove the node even when it reports. Drain it before.
     type: bool
     default: false
+  quorum:
+    description: Whether a server is kept while etcd would not outlive its removal. Only after a reset of etcd's membership is that beside the point.
+    type: bool
+    default: true
+  password_only:
+    description: Whether to remove the node's password alone, so that a new machine may take its place without registering anew.
+    type: bool
+    default: false
   timeout:
     description: Seconds to wait until the Node is gone.
     type: int
@@ -59,12 +67,14 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "alive": {"type": "bool", "default": False},
+            "quorum": {"type": "bool", "default": True},
+            "password_only": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 120},
         },
         supports_check_mode=True,
     )
     try:
-        result = Forgetter(System(), module.check_mode).forget(module.params["name"], module.params["alive"], module.params["timeout"])
+        result = Forgetter(System(), module.check_mode).forget(**module.params)
     except NodeError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

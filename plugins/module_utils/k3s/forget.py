@@ -22,29 +22,28 @@ class Forgetter:
         self.system = system
         self.check_mode = check_mode
 
-    def forget(self, name: str, alive: bool, timeout: int) -> dict:
+    def forget(self, name: str, alive: bool, timeout: int, quorum: bool = True, password_only: bool = False) -> dict:
         """Delete the Node; its finalizer removes the etcd member, its owner reference the node password.
 
+        With `password_only` the Node itself stays: for a server that was restored on a new machine and is its cluster's only member.
         Unless `alive`, a node that still reports is left alone: then another machine has the name.
         """
         try:
             api = state.server_api(self.system, timeout=15)
             try:
-                return self._forget(api, name, alive, timeout)
+                if password_only:
+                    return self._forget_password(api, name)
+                return self._forget(api, name, alive, timeout, quorum)
             finally:
                 api.close()
         except ApiError as error:
             raise NodeError(f"Node {name} was not removed: the API of this server does not answer as needed: {error}") from error
 
-    def _forget(self, api, name: str, alive: bool, timeout: int) -> dict:
+    def _forget(self, api, name: str, alive: bool, timeout: int, quorum: bool) -> dict:
         node = api.node(name)
-        secret = f"/api/v1/namespaces/kube-system/secrets/{urllib.parse.quote(name)}.node-password.k3s"
         if node is None:
             # Old releases keep the password of a node that was deleted.
-            changed = self._exists(api, secret)
-            if changed and not self.check_mode:
-                api.delete(secret)
-            return {"changed": changed, "removed": "password" if changed else ""}
+            return self._forget_password(api, name)
         if not alive:
             deadline = self.system.now() + SILENCE
             while node is not None and is_true(node, "Ready"):
@@ -55,7 +54,7 @@ class Forgetter:
                     )
                 self.system.sleep(2)
                 node = api.node(name)
-        if is_etcd(node):
+        if quorum and is_etcd(node):
             problem = removal_problem(state.etcd_members(api.nodes()), name)
             if problem:
                 raise NodeError(f"Node {name} is not removed: {problem}.")
@@ -69,9 +68,15 @@ class Forgetter:
                         " See the journal of k3s.service on the servers; never strip the finalizer, the member would stay."
                     )
                 self.system.sleep(1)
-            if self._exists(api, secret):
-                api.delete(secret)
+            self._forget_password(api, name)
         return {"changed": True, "removed": "node"}
+
+    def _forget_password(self, api, name: str) -> dict:
+        secret = f"/api/v1/namespaces/kube-system/secrets/{urllib.parse.quote(name)}.node-password.k3s"
+        changed = self._exists(api, secret)
+        if changed and not self.check_mode:
+            api.delete(secret)
+        return {"changed": changed, "removed": "password" if changed else ""}
 
     def _exists(self, api, path: str) -> bool:
         try:

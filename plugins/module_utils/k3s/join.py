@@ -136,6 +136,17 @@ class Joiner:
             self._keep_good_config()
         return self._result(joining, version)
 
+    def installed(self) -> dict:
+        """Only the binary: for work that needs k3s before the node is a member."""
+        version = installed_version(self.system, self.wanted.binary)
+        binary = self._plan_binary(version)
+        links = self._missing_links()
+        for link in links:
+            self._act(f"link {link}")
+        if not self.check_mode:
+            self._install(binary, links)
+        return self._result("", version)
+
     def stopped(self) -> dict:
         """The unit is down and stays enabled: for work on the data below it."""
         unit = self.system.unit(self.service)
@@ -361,11 +372,8 @@ class Joiner:
 
     def _apply(self, binary: bool, changes: list, links: list, enable: bool) -> dict:
         """Make the changes; returns what the files held before."""
-        began = time.monotonic()
         wanted = self.wanted
-        if binary:
-            download(self.system, wanted.release_url, wanted.version, wanted.checksum, wanted.environment, wanted.binary)
-            self._step("binary", began)
+        self._install(binary, links)
         began = time.monotonic()
         previous = {}
         reload_units = False
@@ -379,14 +387,20 @@ class Joiner:
             previous[change.path] = (current, self.system.mode(change.path))
             self.system.write(change.path, change.text, change.mode)
             reload_units = reload_units or change.path == unit_path(wanted.role)
-        for link in links:
-            os.symlink(os.path.basename(wanted.binary), self.system.path(link))
         if reload_units or self.system.unit(self.service).need_reload:
             self._systemctl("daemon-reload")
         if enable:
             self._systemctl("enable", f"{self.service}.service")
         self._step("files", began)
         return previous
+
+    def _install(self, binary: bool, links: list) -> None:
+        began, wanted = time.monotonic(), self.wanted
+        if binary:
+            download(self.system, wanted.release_url, wanted.version, wanted.checksum, wanted.environment, wanted.binary)
+            self._step("binary", began)
+        for link in links:
+            os.symlink(os.path.basename(wanted.binary), self.system.path(link))
 
     def _change_service(self, operation: str, unit: UnitState) -> None:
         if unit.active == "failed":

@@ -134,6 +134,9 @@ class System:
     def chmod(self, path: str, mode: int) -> None:
         os.chmod(self.path(path), mode)
 
+    def rename(self, path: str, target: str) -> None:
+        os.rename(self.path(path), self.path(target))
+
     def remove(self, path: str) -> None:
         """Remove a file, link or tree, if it is there."""
         target = self.path(path)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 from support.lab import Lab, Run
@@ -88,7 +89,7 @@ def test_no_secret_is_readable_or_on_a_command_line(built: tuple[Lab, str]) -> N
     for node in NODES:
         assert password not in lab("ssh", node, "ps -eo args; cat /etc/systemd/system/k3s*.service"), node
         assert password not in lab("ssh", node, "sudo cat /etc/rancher/k3s/config.yaml /etc/systemd/system/k3s*.env; sudo journalctl --no-pager -o cat"), node
-        readable = lab("ssh", node, "sudo find /etc/rancher /etc/systemd/system -name 'k3s*.service' -prune -o -type f -perm /077 -print")
+        readable = lab("ssh", node, "sudo find /etc/rancher /etc/systemd/system/*.service.env -type f -perm /077 -print")
         assert readable.strip() == "", node
 
 
@@ -209,3 +210,39 @@ def test_without_quorum_nobody_begins_a_second_cluster(built: tuple[Lab, str]) -
     lab("vm", "start", "control-plane-3", timeout=120)
     site(lab, "no-quorum-healed").expect()
     assert cluster_id(lab) == identity and voters(lab) == SERVERS
+
+
+def test_a_removed_agent_leaves_nothing_and_can_come_back(built: tuple[Lab, str]) -> None:
+    lab, _identity = built
+    lab.playbook("-e", json.dumps({"k3s_remove": ["agent-2"]}), playbook="playbooks/remove_node.yml", name="k3s-remove").expect()
+    assert "agent-2" not in [n["metadata"]["name"] for n in lab.kubectl("get", "nodes")["items"]]
+    left = lab("ssh", "agent-2", "ls -d /var/lib/rancher/k3s /etc/rancher/k3s /usr/local/bin/k3s /etc/systemd/system/k3s* 2>/dev/null || true")
+    assert not [line for line in left.splitlines() if not line.endswith(".d")]
+    site(lab, "back", "--limit", "agent-2,localhost").expect()
+    assert site(lab, "back-after").expect().changed == []
+
+
+def test_a_removed_server_leaves_etcd(built: tuple[Lab, str]) -> None:
+    lab, identity = built
+    lab.playbook("-e", json.dumps({"k3s_remove": ["control-plane-3"]}), playbook="playbooks/remove_node.yml", name="k3s-remove-server").expect()
+    assert voters(lab) == SERVERS[:2]
+    site(lab, "server-back").expect()
+    assert voters(lab) == SERVERS and cluster_id(lab) == identity
+
+
+def test_everything_comes_back_after_all_three_servers_are_lost(built: tuple[Lab, str], tmp_path: Path) -> None:
+    lab, identity = built
+    lab("kubectl", "create", "namespace", "before-backup")
+    lab.playbook("-e", json.dumps({"k3s_backup_dir": str(tmp_path)}), playbook="playbooks/backup.yml", name="k3s-backup").expect()
+    backup = next((tmp_path / "lab").iterdir())
+    assert all(path.stat().st_mode & 0o077 == 0 for path in backup.iterdir())
+    lab("kubectl", "create", "namespace", "after-backup")
+    lab("vm", "wipe", *SERVERS, timeout=300)
+    unconfirmed = lab.playbook("-e", json.dumps({"k3s_restore_from": str(backup)}), playbook="playbooks/restore.yml", name="k3s-unconfirmed").expect(1)
+    assert unconfirmed.changed == []
+    lab.playbook("-e", json.dumps({"k3s_restore_from": str(backup), "k3s_confirm": "lab"}), playbook="playbooks/restore.yml", name="k3s-restore").expect()
+    names = [n["metadata"]["name"] for n in lab.kubectl("get", "namespaces")["items"]]
+    assert "before-backup" in names and "after-backup" not in names
+    assert cluster_id(lab) == identity and voters(lab) == SERVERS
+    site(lab, "restored-after").expect()
+    assert site(lab, "restored-again").expect().changed == []

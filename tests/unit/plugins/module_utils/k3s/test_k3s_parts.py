@@ -13,13 +13,14 @@ import urllib.request
 
 import pytest
 import yaml
-from ansible_collections.cht.k3s.plugins.module_utils.k3s import files, flags, journal, release, settings, state, unit, yamltext
+from ansible_collections.cht.k3s.plugins.module_utils.k3s import files, flags, journal, release, settings, snapshots, state, unit, yamltext
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.api import ApiError, condition, parse_kubeconfig
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.drain import Drainer
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.forget import Forgetter, removal_problem
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.node import FSTAB_PATH, SYSCTL_PATH, Preparer
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.restore import DB, RESET_CONFIG, RESET_TOKEN, Restorer
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.state import quorum_problem
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError, parse_timestamp, parse_unit
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError, Result, UnitState, parse_timestamp, parse_unit
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.uninstall import Remover
 from hypothesis import given
 from hypothesis import strategies as st
@@ -365,3 +366,79 @@ def test_arguments_that_a_release_dropped_are_found_before():
     config = {"kubelet-arg": ["cloud-config=/x"], "kube-apiserver-arg": ["enable-admission-plugins=PodSecurityPolicy"]}
     assert flags.check({"kubelet-arg": ["cloud-config=/x"]}, "server", "v1.33.1+k3s1") == []
     assert len(flags.check(config, "server", "v1.34.4+k3s1")) == 2
+
+
+# -- snapshots and restoring -------------------------------------------------------------------------
+
+
+SNAPSHOT = "/var/lib/rancher/k3s-restore/on-demand-cp-1-1763846400"
+
+
+@pytest.fixture
+def stopped_server(system, monkeypatch):
+    """A server whose k3s says what a reset says, and keeps what it was given."""
+    system.put(SNAPSHOT)
+    system.put("/etc/rancher/k3s/config.yaml", "server: https://198.18.0.12:6443\ntoken-file: /x\nnode-ip: 198.18.0.11\netcd-s3: true\n")
+    system.put(DB + "/reset-flag")
+    given = {}
+
+    def run(argv, timeout=60, env=None):
+        given.update(argv=argv, config=system.read(RESET_CONFIG), token=system.read(RESET_TOKEN), flag=system.exists(DB + "/reset-flag"))
+        return Result(given.get("rc", 0), "", 'level=info msg="Managed etcd cluster membership has been reset, restart without --cluster-reset flag now."')
+
+    monkeypatch.setattr(system, "run", run)
+    system.given = given
+    return system
+
+
+def test_a_reset_runs_without_joining_and_without_a_token_on_the_command_line(stopped_server):
+    result = Restorer(stopped_server, "/usr/local/bin/k3s").reset(SNAPSHOT, "K10" + "a" * 64 + "::server:word", {}, 10)
+    given = stopped_server.given
+    assert result["changed"] and "server:" not in given["config"] and "etcd-s3" not in given["config"] and "node-ip: 198.18.0.11" in given["config"]
+    assert given["token"] == "word\n" and "word" not in " ".join(given["argv"]) and not given["flag"]
+    assert not stopped_server.exists(RESET_CONFIG) and not stopped_server.exists(RESET_TOKEN)
+
+
+def test_a_failed_reset_says_why(stopped_server):
+    stopped_server.given["rc"] = 1
+    with pytest.raises(NodeError, match="The snapshot was not put back"):
+        Restorer(stopped_server, "/usr/local/bin/k3s").reset(SNAPSHOT, "word", {}, 10)
+
+
+def test_nothing_is_restored_under_a_running_server(stopped_server):
+    stopped_server.units["k3s"] = UnitState(active="active", pid=5)
+    with pytest.raises(NodeError, match="is running on this server"):
+        Restorer(stopped_server, "/usr/local/bin/k3s").reset(SNAPSHOT, "word", {}, 10)
+    with pytest.raises(NodeError, match="is running on this server"):
+        Restorer(stopped_server, "/usr/local/bin/k3s").clear()
+
+
+def test_cleared_data_is_kept_beside(stopped_server):
+    moved = Restorer(stopped_server, "/usr/local/bin/k3s").clear()["moved_to"]
+    assert stopped_server.exists(moved + "/reset-flag") and not stopped_server.exists(DB)
+    assert Restorer(stopped_server, "/usr/local/bin/k3s").clear() == {"changed": False}
+
+
+def test_a_snapshot_counts_only_when_its_file_is_there(system, monkeypatch):
+    folder = "/var/lib/rancher/k3s/server/db/snapshots/"
+    system.put(folder + "on-demand-cp-1-1763846400")
+    monkeypatch.setattr(system, "run", lambda argv, timeout=60, env=None: Result(0, "", ""))
+    with pytest.raises(NodeError, match="No snapshot was made"):
+        snapshots.save(system, "/usr/local/bin/k3s", "on-demand", 10)
+
+    def save(argv, timeout=60, env=None):
+        system.put(folder + "on-demand-cp-1-1763846500.zip")
+        return Result(0, "", "")
+
+    monkeypatch.setattr(system, "run", save)
+    assert snapshots.save(system, "/usr/local/bin/k3s", "on-demand", 10)["name"] == "on-demand-cp-1-1763846500.zip"
+    assert [row["time"] for row in snapshots.listed(system)] == [1763846400, 1763846500]
+
+
+def test_a_password_alone_is_forgotten(system, api):
+    api.objects["control-plane-1"] = make_node("control-plane-1")
+    deleted = []
+    api.get = lambda path: {}
+    api.delete = deleted.append
+    assert Forgetter(system).forget("control-plane-1", False, 10, password_only=True)["removed"] == "password"
+    assert deleted == ["/api/v1/namespaces/kube-system/secrets/control-plane-1.node-password.k3s"] and "control-plane-1" in api.objects

@@ -1,0 +1,80 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Put a snapshot back on one server, and make room for joining anew on the others."""
+
+from __future__ import annotations
+
+import re
+
+from .files import CONFIG_PATH, DATA_DIR, check_token, split_token
+from .journal import find_cause, message_of, tail
+from .system import NodeError, System
+from .unit import SERVICES
+from .yamltext import dump
+
+RESET_CONFIG = "/etc/rancher/k3s/cluster-reset.yaml"
+RESET_TOKEN = "/etc/rancher/k3s/cluster-reset.token"
+DB = DATA_DIR + "/server/db"
+RESET_FLAG = DB + "/reset-flag"
+DONE = "Managed etcd cluster membership has been reset"
+# Keys that say how the node joined: a reset is refused with `server`, and gets its token apart. With S3 on, k3s would look
+# for the snapshot there.
+_JOINING = re.compile(r"^(server|cluster-init|token|token-file|etcd-s3)\s*:.*\n?", re.MULTILINE)
+
+
+class Restorer:
+    """One run of k3s_restore on one server. The service must be stopped: this is checked, not done."""
+
+    def __init__(self, system: System, binary: str, check_mode: bool = False) -> None:
+        self.system = system
+        self.binary = binary
+        self.check_mode = check_mode
+
+    def _refuse_while_running(self) -> None:
+        unit = self.system.unit(SERVICES["server"])
+        if unit.running and not self.check_mode:
+            raise NodeError("k3s.service is running on this server. Stop it on all servers first (k3s_join with state stopped).")
+
+    def reset(self, snapshot: str, token: str, config: dict, timeout: int) -> dict:
+        """Put the snapshot back and make this server the only member."""
+        self._refuse_while_running()
+        if not self.system.exists(snapshot):
+            raise NodeError(f"The snapshot {snapshot} is not on this server.")
+        problem = check_token(token)
+        if problem:
+            raise NodeError(f"The token for the snapshot cannot be right: {problem}. It is the one of the time of the snapshot.")
+        if self.check_mode:
+            return {"changed": True}
+        text = self.system.read(CONFIG_PATH)
+        text = _JOINING.sub("", text) if text is not None else dump(config)
+        # A reset that was done, but never started, would block this one.
+        self.system.remove(RESET_FLAG)
+        try:
+            self.system.write(RESET_TOKEN, split_token(token)[1] + "\n", 0o600)
+            self.system.write(RESET_CONFIG, f"{text.rstrip()}\ntoken-file: {RESET_TOKEN}\n", 0o600)
+            done = self.system.run(
+                [self.system.path(self.binary), "server", f"--config={RESET_CONFIG}", "--cluster-reset", f"--cluster-reset-restore-path={snapshot}"],
+                timeout=timeout,
+            )
+        finally:
+            self.system.remove(RESET_TOKEN)
+            self.system.remove(RESET_CONFIG)
+        lines = (done.out + "\n" + done.err).splitlines()
+        if done.rc != 0 or not any(DONE in line for line in lines):
+            cause = find_cause(lines)
+            why = f"{cause.summary}. Remedy: {cause.remedy}. {cause.line}" if cause else " | ".join(tail(lines)) or f"exit code {done.rc}"
+            raise NodeError(
+                f"The snapshot was not put back: {why}. The former data is in {DB}/etcd-old-*; k3s is stopped on this server. Correct it and run again."
+            )
+        return {"changed": True, "said": [message_of(line) for line in lines if DONE in line][0]}
+
+    def clear(self) -> dict:
+        """Move this server's data aside, so that it joins the restored one as a new member."""
+        self._refuse_while_running()
+        if not self.system.exists(DB):
+            return {"changed": False}
+        aside = f"{DB}-old-{int(self.system.now())}"
+        if not self.check_mode:
+            self.system.rename(DB, aside)
+        return {"changed": True, "moved_to": aside}
