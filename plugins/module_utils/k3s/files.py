@@ -18,7 +18,9 @@ TOKEN_PATH = CONFIG_DIR + "/token"
 REGISTRIES_PATH = CONFIG_DIR + "/registries.yaml"
 KUBECONFIG_PATH = CONFIG_DIR + "/k3s.yaml"
 DATA_DIR = "/var/lib/rancher/k3s"
-HEADER = "# Written by Ansible (cht.k3s.k3s_join): changes made here are overwritten.\n"
+# A configuration without this in its first line is somebody else's.
+OWNER = "cht.k3s.k3s_join"
+HEADER = f"# Written by Ansible ({OWNER}): changes made here are overwritten.\n"
 MASK = "********"
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from . import state
 from .api import ApiError, condition, is_true
 from .files import (
-    CONFIG_DIR, CONFIG_PATH, MASK, REGISTRIES_PATH, TOKEN_PATH, check_token, mask_config, mask_environment, mask_registries,
+    CONFIG_DIR, CONFIG_PATH, MASK, OWNER, REGISTRIES_PATH, TOKEN_PATH, check_token, mask_config, mask_environment, mask_registries,
     render_config, render_registries, same_token, split_token,
 )
 from .flags import SECRET, check
@@ -176,6 +176,12 @@ class Joiner:
             raise NodeError(
                 f"k3s was installed on this host by other means ({what}). It is left alone, because its settings would get lost;"
                 " run playbooks/adopt.yml first, which shows every difference and moves them to config.yaml."
+            )
+        config = self.system.read(CONFIG_PATH)
+        if config is not None and OWNER not in config.split("\n", 1)[0] and self._is_member():
+            raise NodeError(
+                f"This member's {CONFIG_PATH} was not written by this collection. It is left alone, because its settings would get lost;"
+                " run playbooks/adopt.yml first, which shows every difference and moves them to the roles' variables."
             )
         problems = check(self.wanted.config, role, self.wanted.version) + check(self.wanted.secret_config, role, self.wanted.version)
         misplaced = sorted(set(self.wanted.config) & SECRET)

@@ -167,6 +167,13 @@ def test_a_node_installed_by_hand_is_left_alone(system):
         join(system, wanted())
 
 
+def test_a_members_foreign_configuration_is_left_alone(member):
+    member.put(CONFIG, "node-ip: 198.18.0.11\ndocker: true\n")
+    with pytest.raises(NodeError, match="was not written by this collection.*adopt.yml"):
+        join(member, wanted())
+    assert "docker" in member.read(CONFIG) and member.commands() == []
+
+
 def test_a_token_that_is_not_the_datastores_is_refused(member):
     with pytest.raises(NodeError, match="not the token of this server's datastore"):
         join(member, wanted(config={"node-ip": "198.18.0.11"}, token="another"))
