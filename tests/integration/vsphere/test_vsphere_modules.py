@@ -119,3 +119,50 @@ def test_a_graceful_shutdown_without_tools_is_refused_before_anything_changes(mo
     message = module("vsphere_disk_uuid", vms=["agent-1"], power_cycle="graceful", **own.options)["msg"]
     assert "/dc-moh/vm/k3s/agent-1 (not running)" in message and "Nothing was changed" in message
     assert disk_uuid(own, "agent-1") == {"disk.EnableUUID": "FALSE"}
+
+
+def hardware(vcenter, name):
+    service = vcenter.connect()
+    config = vcenter.vms(service)[name].config
+    kinds = [type(device).__name__.rpartition(".")[2] for device in config.hardware.device]
+    disks = [device.capacityInKB for device in config.hardware.device if isinstance(device, vim.vm.device.VirtualDisk)]
+    return config.version, "ParaVirtualSCSIController" in kinds, config.hardware.numCPU, config.hardware.memoryMB, max(disks) // 1024**2
+
+
+def test_hardware_predicts_changes_and_then_leaves_alone(module, own):
+    wanted = {"vms": ["agent-1", "agent-2"], "hardware_version": 20, "cpu": 50, "memory_mb": 200000, "disk_gb": 120}
+    refused = module("vsphere_vm_hardware", **wanted, **own.options)
+    assert refused["failed"] and "/dc-moh/vm/k3s/agent-1 is on" in refused["msg"] and "Nothing was changed" in refused["msg"]
+    wanted["power_cycle"] = "hard"
+    predicted = module("vsphere_vm_hardware", check=True, **wanted, **own.options)
+    assert hardware(own, "agent-1") == ("vmx-19", True, 48, 196608, 100)
+    real = module("vsphere_vm_hardware", **wanted, snapshot=True, **own.options)
+    assert (predicted["vms"], predicted["diff"]) == (real["vms"], real["diff"])
+    assert real["changed"] and all(vm["power_cycled"] for vm in real["vms"])
+    for name in wanted["vms"]:
+        assert hardware(own, name) == ("vmx-20", True, 50, 200000, 120)
+        machine = own.vms(own.connect())[name]
+        assert machine.runtime.powerState == "poweredOn"
+        assert machine.snapshot.rootSnapshotList[0].name == "before hardware change (cht.k3s)"
+    assert module("vsphere_vm_hardware", **wanted, **own.options)["changed"] is False
+    assert own.counts[1:] == (0, 0)
+
+
+def test_a_controller_is_added_beside_the_old_one_while_the_vm_runs(module, faulty):
+    result = module("vsphere_vm_hardware", check=True, vms=["agent-3"], **faulty.options)
+    assert result["vms"][0] == {
+        "name": "agent-3", "path": "/dc-moh/vm/k3s/agent-3", "changed": True, "changes": {"pvscsi": True}, "power_cycled": False,
+    }  # fmt: skip
+
+
+def test_faulty_vms_are_repaired(module, tmp_path):
+    from conftest import FAULTS
+    from vcenter import Vcenter
+
+    with Vcenter(tmp_path, FAULTS) as vcenter:
+        vms = ["agent-1", "agent-3"]
+        result = module("vsphere_vm_hardware", vms=vms, power_cycle="hard", **vcenter.options)
+        assert [vm["changes"] for vm in result["vms"]] == [{"hardware_version": 15}, {"pvscsi": True}]
+        assert [vm["power_cycled"] for vm in result["vms"]] == [True, False]
+        assert hardware(vcenter, "agent-1")[0] == "vmx-15" and hardware(vcenter, "agent-3")[1]
+        assert module("vsphere_vm_hardware", vms=vms, **vcenter.options)["changed"] is False
