@@ -175,13 +175,13 @@ class Joiner:
             what = "arguments in its unit" if foreign else f"{', '.join(by_variable)} in {environment_path(role)}"
             raise NodeError(
                 f"k3s was installed on this host by other means ({what}). It is left alone, because its settings would get lost;"
-                " run playbooks/adopt.yml first, which shows every difference and moves them to config.yaml."
+                " move them to the roles' variables and uninstall k3s there, or manage this host by those other means."
             )
         config = self.system.read(CONFIG_PATH)
         if config is not None and OWNER not in config.split("\n", 1)[0] and self._is_member():
             raise NodeError(
                 f"This member's {CONFIG_PATH} was not written by this collection. It is left alone, because its settings would get lost;"
-                " run playbooks/adopt.yml first, which shows every difference and moves them to the roles' variables."
+                " move them to the roles' variables and remove the file, then run again in check mode and read the difference."
             )
         problems = check(self.wanted.config, role, self.wanted.version) + check(self.wanted.secret_config, role, self.wanted.version)
         misplaced = sorted(set(self.wanted.config) & SECRET)
@@ -228,7 +228,7 @@ class Joiner:
         if datastore and wanted.token and made and not same_token(made, wanted.token):
             raise NodeError(
                 "k3s_token is not the token of this server's datastore (/var/lib/rancher/k3s/server/token), which is encrypted with it:"
-                " k3s would not start again. Put the old token back, or leave k3s_token out; playbooks/rotate.yml changes it."
+                " k3s would not start again. Put the old token back, or leave k3s_token out; only `k3s token rotate` changes it."
             )
 
     def _bootstrap(self, datastore: bool) -> dict:

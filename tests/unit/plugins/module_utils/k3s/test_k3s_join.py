@@ -163,13 +163,13 @@ def test_a_server_does_not_become_an_agent(member):
 
 def test_a_node_installed_by_hand_is_left_alone(system):
     system.put("/etc/systemd/system/k3s.service", "[Service]\nExecStart=/usr/local/bin/k3s \\\n    server \\\n\t'--cluster-init' \\\n")
-    with pytest.raises(NodeError, match="adopt.yml"):
+    with pytest.raises(NodeError, match="installed on this host by other means"):
         join(system, wanted())
 
 
 def test_a_members_foreign_configuration_is_left_alone(member):
     member.put(CONFIG, "node-ip: 198.18.0.11\ndocker: true\n")
-    with pytest.raises(NodeError, match="was not written by this collection.*adopt.yml"):
+    with pytest.raises(NodeError, match="was not written by this collection.*remove the file"):
         join(member, wanted())
     assert "docker" in member.read(CONFIG) and member.commands() == []
 
