@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import base64
 import json
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 from typing import Any
 
 # Fields of the object itself that no manager ever owns.
@@ -30,22 +31,15 @@ _SUFFIX = {
     "G": Decimal(10) ** 9, "T": Decimal(10) ** 12, "P": Decimal(10) ** 15, "E": Decimal(10) ** 18, "Ki": Decimal(2) ** 10,
     "Mi": Decimal(2) ** 20, "Gi": Decimal(2) ** 30, "Ti": Decimal(2) ** 40, "Pi": Decimal(2) ** 50, "Ei": Decimal(2) ** 60,
 }
+_QUANTITY = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)([numkMGTPE]?|[KMGTPE]i)$")
 # Keys of list items that the server fills in when they are left out.
 _KEY_DEFAULTS = {"protocol": "TCP"}
 
 
 def quantity(value: Any) -> Decimal | None:
     """The number that a Kubernetes quantity stands for, or None if it is none."""
-    text = str(value).strip()
-    for length in (2, 1, 0):
-        suffix = text[len(text) - length:] if length else ""
-        if suffix in _SUFFIX and len(suffix) == length:
-            try:
-                return Decimal(text[: len(text) - length]) * _SUFFIX[suffix]
-            except InvalidOperation:
-                if length == 0:
-                    return None
-    return None
+    match = _QUANTITY.match(str(value))
+    return Decimal(match.group(1)) * _SUFFIX[match.group(2)] if match else None
 
 
 def normalise(document: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +158,7 @@ def _covers(wanted: Any, live: Any, parent: str, key: str) -> bool:
     if isinstance(wanted, dict):
         if not wanted:
             return live is None or live == {}
-        return isinstance(live, dict) and all(name in live and _covers(value, live[name], key, name) for name, value in wanted.items())
+        return isinstance(live, dict) and all(_covers(value, live.get(name), key, name) for name, value in wanted.items())
     if isinstance(wanted, list):
         if not wanted:
             return live is None or live == []

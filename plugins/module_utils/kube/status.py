@@ -91,7 +91,7 @@ def pod_causes(pod: dict[str, Any]) -> list[str]:
             causes.append(f"container {container.get('name')}: {reason}{code}: {detail[-300:]}")
         elif reason == "ContainerCreating":
             causes.append(f"container {container.get('name')} is being created")
-        elif state.get("running") and not container.get("ready"):
+        elif "running" in state and not container.get("ready"):
             causes.append(f"container {container.get('name')} runs but is not ready")
     return causes
 

@@ -73,7 +73,10 @@ def test_no_image_of_the_deleted_project(row: versions.VersionSet) -> None:
 def test_pinned_digests_are_those_of_the_released_files() -> None:
     checked = 0
     for row in versions.SETS:
-        for name, digest in ((f"cpi-v{versions.minor(row.cpi)}", versions.cpi_manifest(row.cpi)["sha256"]), (f"csi-v{row.csi}", versions.csi_manifest(row.csi)["sha256"])):
+        pinned = {
+            f"cpi-v{versions.minor(row.cpi)}": versions.cpi_manifest(row.cpi)["sha256"], f"csi-v{row.csi}": versions.csi_manifest(row.csi)["sha256"],
+        }
+        for name, digest in pinned.items():
             file = MANIFESTS / f"{name}.manifest"
             if file.exists() and digest:
                 assert hashlib.sha256(file.read_bytes()).hexdigest() == digest, name
@@ -86,7 +89,8 @@ def test_sidecars_are_those_of_the_manifest(minor: str) -> None:
     file = next(MANIFESTS.glob(f"csi-v{minor}.*.manifest"))
     images = {
         container["image"].rpartition("/")[2]
-        for document in yaml.safe_load_all(file.read_text()) if document and document["kind"] in ("Deployment", "DaemonSet") and "windows" not in document["metadata"]["name"]
+        for document in yaml.safe_load_all(file.read_text())
+        if document and document["kind"] in ("Deployment", "DaemonSet") and "windows" not in document["metadata"]["name"]
         for container in document["spec"]["template"]["spec"]["containers"]
     }
     assert {f"{name}:{tag}" for name, tag in versions.CSI_SIDECARS[minor].items()} == {image for image in images if not image.startswith(("driver", "syncer"))}

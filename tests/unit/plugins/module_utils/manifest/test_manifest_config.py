@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 BASE = {"hostname": "vcenter.example.org", "username": "k3s@vsphere.local", "password": "pw"}
-NASTY = ['"', "\\", "#", ";", "$", "%", "@", ":", "'", " ", " lead", "trail ", "\t", "ü€漢", "{{ x }}", "!tag", "*a", "&b", "- x", "null", "0x1", "1e3", "yes", "\\n", '\\"', "[Global]", "a=b", "%(x)s"]
+NASTY = [
+    '"', "\\", "#", ";", "$", "%", "@", ":", "'", " ", " lead", "trail ", "\t", "ü€漢", "{{ x }}",
+    "!tag", "*a", "&b", "- x", "null", "0x1", "1e3", "yes", "\\n", '\\"', "[Global]", "a=b", "%(x)s",
+]
 TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\n\r\0"), min_size=1, max_size=60)
 
 

@@ -60,7 +60,8 @@ def test_what_can_change_is_applied() -> None:
 
 @pytest.mark.parametrize(("classes", "words"), [
     ([], "exactly one class"), ([{"name": "a"}], "it has: none"), ([{"name": "a", "default": True}, {"name": "b", "default": True}], "it has: a, b"),
-    ([{"name": "a", "default": True}, {"name": "a"}], "a twice"), ([{"name": "A_b", "default": True}], "is no name"), ([{"name": "a", "fs": "ext4"}], "unknown key fs"),
+    ([{"name": "a", "default": True}, {"name": "a"}], "a twice"), ([{"name": "A_b", "default": True}], "is no name"),
+    ([{"name": "a", "fs": "ext4"}], "unknown key fs"),
     ([{"name": "a", "fstype": "btrfs"}], "has to be one of"), ([{"name": "a", "reclaim_policy": "Recycle"}], "Retain or Delete"),
     ([{"name": "a", "datastore_url": "datastore1"}], "ds:///"), ([{"name": "a", "binding_mode": "Later"}], "WaitForFirstConsumer"),
 ])

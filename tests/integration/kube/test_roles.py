@@ -1,0 +1,161 @@
+"""Roles cpi, csi and storageclass through ansible-playbook against a real API server (no pods run here; the lab has those)."""
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from apiserver import ApiServer
+
+MANIFESTS = Path(__file__).parents[2] / "unit" / "data" / "manifests"
+PASSWORD = 'p"w\\ #1;$2%3@4:5 \'6\' ü€'
+UUID = "420e3f71-0000-4a5b-8c6d-000000000001"
+LOCAL_PATH = {
+    "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": "rancher.io/local-path",
+    "metadata": {"name": "local-path", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+}
+
+
+@dataclass
+class Done:
+    """What a run said."""
+
+    code: int
+    output: str
+
+    @property
+    def changed(self) -> int:
+        return int(re.findall(r"changed=(\d+)", self.output)[-1])
+
+
+class Site:
+    """A playbook with our three roles, for one API server."""
+
+    def __init__(self, server: ApiServer, folder: Path) -> None:
+        self.server = server
+        self.folder = folder
+        (folder / "inventory.ini").write_text(f"[control_plane]\ncontrol-plane-1 vsphere_bios_uuid={UUID.upper()}\n")
+        (folder / "site.yml").write_text(
+            "- hosts: localhost\n  connection: local\n  gather_facts: false\n  roles: [cht.k3s.cpi, cht.k3s.csi, cht.k3s.storageclass]\n"
+        )
+
+    def run(self, *arguments: str, **variables: Any) -> Done:
+        values = {
+            "k3s_kubeconfig": str(self.server.kubeconfig), "k3s_version": "v1.34.4+k3s1", "cpi_version": "1.31.0", "csi_version": "3.3.1",
+            "cpi_manifest_file": str(MANIFESTS / "cpi-v1.31.manifest"), "csi_manifest_file": str(MANIFESTS / "csi-v3.3.1.manifest"),
+            "vsphere_hostname": "vcenter.example.org", "vsphere_username": "k3s@vsphere.local", "vsphere_password": PASSWORD,
+            "cpi_test_login": False, "csi_test_login": False, "csi_verify": ["objects"], "csi_timeout": 1, **variables,
+        }
+        (self.folder / "variables.json").write_text(json.dumps(values))
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(self.folder / "inventory.ini"), str(self.folder / "site.yml"), "-e",
+             f"@{self.folder / 'variables.json'}", "--skip-tags", "cpi_wait", *arguments],
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "0"}, capture_output=True, text=True, check=False, cwd=self.folder,
+        )
+        return Done(done.returncode, done.stdout + done.stderr)
+
+    def get(self, *arguments: str) -> Any:
+        return json.loads(self.server.kubectl("get", *arguments, "-o", "json"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with ApiServer() as server:
+        found = Site(server, tmp_path_factory.mktemp("site"))
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "control-plane-1"}, "spec": {"providerID": f"vsphere://{UUID}"}}
+        server.kubectl("create", "-f", "-", stdin=json.dumps(node))
+        server.kubectl("create", "-f", "-", stdin=json.dumps(LOCAL_PATH))
+        yield found
+
+
+def secret_value(site: Site, namespace: str, name: str, key: str) -> str:
+    return base64.b64decode(site.get("secret", name, "-n", namespace)["data"][key]).decode()
+
+
+def test_1_check_mode_writes_nothing(site: Site) -> None:
+    done = site.run("--check", "--diff")
+    assert done.code == 0, done.output
+    assert done.changed == 4
+    assert "DaemonSet kube-system/vsphere-cloud-controller-manager (not there)" in done.output
+    assert PASSWORD not in done.output and base64.b64encode(PASSWORD.encode()).decode() not in done.output
+    assert not site.get("daemonset", "-A")["items"]
+
+
+def test_2_first_run_applies_all(site: Site) -> None:
+    done = site.run()
+    assert done.code == 0, done.output
+    assert secret_value(site, "kube-system", "vsphere-cloud-secret", "vcenter.example.org.password") == PASSWORD
+    assert set(site.get("secret", "vsphere-cloud-secret", "-n", "kube-system")["data"]) == {"vcenter.example.org.username", "vcenter.example.org.password"}
+    config = yaml.safe_load(site.get("configmap", "vsphere-cloud-config", "-n", "kube-system")["data"]["vsphere.conf"])
+    assert PASSWORD not in str(config) and list(config["vcenter"]) == ["vcenter.example.org"]
+    uid = site.get("namespace", "kube-system")["metadata"]["uid"]
+    assert f'cluster-id = "{uid}"' in secret_value(site, "vmware-system-csi", "vsphere-config-secret", "csi-vsphere.conf")
+    assert site.get("deployment", "vsphere-csi-controller", "-n", "vmware-system-csi")["spec"]["replicas"] == 1
+    defaults = [
+        item["metadata"]["name"] for item in site.get("storageclass")["items"]
+        if item["metadata"].get("annotations", {}).get("storageclass.kubernetes.io/is-default-class") == "true"
+    ]
+    assert defaults == ["vmware-sc"]
+
+
+def test_3_second_run_changes_nothing(site: Site) -> None:
+    before = {name: site.get(name, "-A")["items"] for name in ("daemonset", "deployment", "secret", "configmap")}
+    done = site.run()
+    assert (done.code, done.changed) == (0, 0), done.output
+    assert {name: site.get(name, "-A")["items"] for name in before} == before
+
+
+def test_4_one_changed_variable_changes_what_reads_it(site: Site) -> None:
+    generation = site.get("daemonset", "vsphere-cloud-controller-manager", "-n", "kube-system")["metadata"]["generation"]
+    done = site.run("--check", "--diff", vsphere_password="another-password")
+    assert done.code == 0 and done.changed == 2, done.output
+    assert "another-password" not in done.output
+    assert secret_value(site, "kube-system", "vsphere-cloud-secret", "vcenter.example.org.password") == PASSWORD
+    assert site.run(vsphere_password="another-password").changed == 2
+    assert site.get("daemonset", "vsphere-cloud-controller-manager", "-n", "kube-system")["metadata"]["generation"] == generation + 1
+    assert site.get("daemonset", "vsphere-csi-node", "-n", "vmware-system-csi")["metadata"]["generation"] == 1, "its pods read no password"
+    assert site.run().changed == 2
+
+
+@pytest.mark.parametrize(("role", "variables", "words"), [
+    ("csi", {"csi_cluster_id": "domain-c8"}, "volumes are filed under"),
+    ("cpi", {"cpi_labels": {"regoin": "x"}}, "unknown key regoin"),
+    ("storageclass", {"storageclass_classes": [{"name": "vmware-sc", "default": True, "reclaim_policy": "Delete"}]}, "does not let anyone change"),
+    ("csi", {"csi_images": {"drivr": "x"}}, "csi_images has drivr"),
+    ("cpi", {"cpi_manifest_file": str(MANIFESTS / "README.md"), "cpi_manifest_checksum": ""}, "no Kubernetes object|not valid YAML"),
+    ("cpi", {"cpi_manifest_file": str(MANIFESTS / "cpi-v1.28.manifest")}, "expected 61502c21"),
+    ("cpi", {"cpi_manifest_file": "", "cpi_manifest_url": "http://127.0.0.1:9/cpi"}, "can't be fetched"),
+    ("cpi", {"cpi_vcenters": [{"hostname": "vc", "username": "u", "password": "p", "datacentre": "x"}]}, "datacentre"),
+], ids=["cluster-id", "label", "immutable", "image", "no-manifest", "checksum", "unreachable", "unknown-key"])
+def test_5_bad_input_is_named_and_changes_nothing(site: Site, role: str, variables: dict[str, Any], words: str) -> None:
+    before = {name: site.get(name, "-A")["items"] for name in ("daemonset", "deployment", "secret", "configmap", "storageclass")}
+    done = site.run("--tags", role, **variables)
+    assert done.code != 0
+    assert re.search(words, re.sub(r"\s+", " ", done.output)), done.output
+    assert {name: site.get(name, "-A")["items"] for name in before} == before
+
+
+def test_6_a_node_that_the_cloud_provider_would_remove_stops_the_run(site: Site) -> None:
+    (site.folder / "inventory.ini").write_text("[control_plane]\ncontrol-plane-1 vsphere_bios_uuid=420e3f71-0000-4a5b-8c6d-00000000000f\n")
+    done = site.run("--tags", "cpi", vsphere_password="one-more-password")
+    assert done.code != 0
+    assert "wanted vsphere://420e3f71-0000-4a5b-8c6d-00000000000f" in re.sub(r"\s+", " ", done.output)
+    assert secret_value(site, "kube-system", "vsphere-cloud-secret", "vcenter.example.org.password") == PASSWORD
+
+
+def test_7_a_node_without_provider_id_stops_the_storage_driver(site: Site) -> None:
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "agent-1"}}
+    site.server.kubectl("create", "-f", "-", stdin=json.dumps(node))
+    done = site.run("--tags", "csi", csi_max_snapshots=2)
+    assert done.code != 0
+    assert "agent-1 has no providerID. Apply the cloud provider" in re.sub(r"\s+", " ", done.output)
