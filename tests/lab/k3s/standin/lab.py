@@ -24,7 +24,7 @@ DEFAULTS: dict[str, Any] = {
         "enforceNodeAllocatable": ["pods"],
     },
     # all nodes share one disk; and a joining member waits 5 s plus two election time-outs when its first publish is lost
-    "etcd_args": ["unsafe-no-fsync=true", "heartbeat-interval=300", "election-timeout=3000"],
+    "etcd_args": ["unsafe-no-fsync=true", "heartbeat-interval=200", "election-timeout=2000"],
     "containerd": {
         "restrict_oom_score_adj": True,
         "disable_apparmor": True,

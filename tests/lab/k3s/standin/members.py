@@ -88,10 +88,13 @@ def _own_node(server: Any, node: dict) -> None:
     meta = node["metadata"]
     path = f"/api/v1/nodes/{server.name}"
     annotations = meta.get("annotations") or {}
-    if annotations.get(REMOVED) or annotations.get(REMOVE) == "true":
+    if annotations.get(REMOVED) == server.etcd.member_name or annotations.get(REMOVE) == "true":
         return
     labels = {"node-role.kubernetes.io/control-plane": "true", "node-role.kubernetes.io/etcd": "true"}
     notes = {NAME: server.etcd.member_name, ADDRESS: server.ip}
+    if REMOVED in annotations:
+        # joined again under a new member name
+        notes[REMOVED] = None
     body: dict[str, Any] = {}
     if any((meta.get("labels") or {}).get(key) != value for key, value in labels.items()):
         body["labels"] = labels

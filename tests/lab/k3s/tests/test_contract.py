@@ -207,6 +207,25 @@ def test_join_duplicate_name(one, two):
     assert "etcd cluster join failed: duplicate node name found, please use a unique name for this node" in two.refused("server")
 
 
+@pytest.mark.parametrize("token", ["abcdef.0123456789abcdef", "K10" + "0" * 64 + "::server:" + TOKEN])
+def test_first_server_needs_a_short_token(two, token):
+    two.wipe()
+    settings(two, "cluster-init: true", base=BASE.replace(TOKEN, token))
+    assert "failed to normalize server token; must be in format K10<CA-HASH>::<USERNAME>:<PASSWORD> or <PASSWORD>" in two.refused("server")
+
+
+def test_address_families_must_match(two):
+    two.wipe()
+    settings(two, "cluster-init: true", base=BASE.replace("198.19.0.0/17", "fd00::/48"))
+    assert "must share the same IP version" in two.refused("server")
+
+
+def test_no_datastore_named(two):
+    two.wipe()
+    settings(two)
+    assert "SQLite" in two.refused("server")
+
+
 # -- agents never give up
 
 def test_agent_wrong_token(one, two):
@@ -381,3 +400,50 @@ def test_token_rotate(one, two):
     assert "bootstrap data already found and encrypted with different token" in two.refused("server")
     settings(two, base=BASE.replace(TOKEN, "the-new-token"))
     two.start("server").wait_ready()
+
+
+# -- a cluster of its own, with encrypted secrets
+
+@pytest.fixture(scope="module")
+def four(make_host):
+    host = make_host("four")
+    settings(host, "cluster-init: true", "secrets-encryption: true", 'write-kubeconfig-mode: "0640"', "agent-token: for-agents-only")
+    host.daemon = host.start("server")
+    host.daemon.wait_ready()
+    return host
+
+
+def test_secrets_are_encrypted(four):
+    four.k3s("kubectl", "create", "secret", "generic", "hidden", "--from-literal=key=plainly-visible")
+    tls = "/var/lib/rancher/k3s/server/tls/etcd"
+    root = json.loads(four.sh("cat /etc/lab-k3s/settings.json"))["bin_root"]
+    etcdctl = f"{root}/1.34.4/etcdctl --endpoints=https://127.0.0.1:2379 --cacert={tls}/server-ca.crt --cert={tls}/client.crt --key={tls}/client.key"
+    stored = four.sh(f"{etcdctl} get /registry/secrets/default/hidden | tr -c '[:print:]' '.'")
+    assert "k8s:enc:aescbc" in stored and "plainly-visible" not in stored
+
+
+def test_kubeconfig_mode_and_agent_token(four):
+    assert four.sh("stat -c %a /etc/rancher/k3s/k3s.yaml").strip() == "640"
+    assert four.sh("cat /var/lib/rancher/k3s/server/agent-token").strip().endswith("::node:for-agents-only")
+    assert token_file(four).endswith("::server:" + TOKEN)
+
+
+def test_certificates(four):
+    assert "serving-kube-apiserver.crt" in four.k3s("certificate", "check", "--output", "table")
+    code, text = four.code(str(four.binary), "certificate", "rotate")
+    assert code == 1 and "while the service is stopped" in text
+
+
+def test_a_component_that_ends_ends_k3s(four):
+    four.sh("pkill -KILL kube-apiserver")
+    assert four.daemon.wait_exit(30) == 1
+    assert re.search(r'level=fatal msg="kube-apiserver exited: exit status -?\d+"', four.daemon.log())
+
+
+def test_rotated_certificates(four):
+    show = "openssl x509 -noout -serial -in /var/lib/rancher/k3s/server/tls/serving-kube-apiserver.crt"
+    before, ca = four.sh(show), token_file(four)[3:67]
+    four.k3s("certificate", "rotate")
+    four.start("server").wait_ready()
+    assert four.sh(show) != before
+    assert token_file(four)[3:67] == ca

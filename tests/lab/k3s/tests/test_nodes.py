@@ -231,6 +231,20 @@ def test_agent_goes_on_when_its_server_stops(lab):
         lab.ssh("control-plane-1", "sudo systemctl start k3s")
 
 
+def test_annotation_removes_the_member_and_a_restart_joins_again(lab):
+    name = lab.get("node", "control-plane-2")["metadata"]["annotations"]["etcd.k3s.cattle.io/node-name"]
+    lab.kubectl("annotate", "node", "control-plane-2", "etcd.k3s.cattle.io/remove=true")
+    members = "curl -sk https://127.0.0.1:6440/db/info"
+    wait("member gone", lambda: name not in lab.ssh("control-plane-1", members), 60)
+
+    def again():
+        notes = lab.get("node", "control-plane-2")["metadata"]["annotations"]
+        return notes.get("etcd.k3s.cattle.io/node-name", name) != name and notes
+    notes = wait("joined under a new member name", again, 150)
+    assert notes["etcd.k3s.cattle.io/node-name"] in lab.ssh("control-plane-1", members)
+    assert "etcd.k3s.cattle.io/removed-node-name" not in notes
+
+
 def test_deleting_a_server_node_removes_its_member(lab):
     name = lab.get("node", "control-plane-3")["metadata"]["annotations"]["etcd.k3s.cattle.io/node-name"]
     lab.ssh("control-plane-3", "sudo systemctl disable -q k3s")

@@ -52,12 +52,12 @@ def test_broken_yaml_is_refused(text):
         miniyaml.load(text)
 
 
-def options(tmp_path, arguments=(), table=flags.SERVER, **files):
+def options(tmp_path, arguments=(), kind="server", **files):
     for name, text in files.items():
         place = tmp_path / ("config.yaml" if name == "main" else f"config.yaml.d/{name}.yaml")
         place.parent.mkdir(exist_ok=True)
         place.write_text(text, encoding="utf-8")
-    return config.load(table, [f"--config={tmp_path}/config.yaml", *arguments])
+    return config.load(flags.SERVER if kind == "server" else flags.AGENT, [f"--config={tmp_path}/config.yaml", *arguments])
 
 
 def test_no_file_is_no_error(tmp_path):
@@ -88,7 +88,7 @@ def test_unknown_key_is_warned_about(tmp_path, capsys):
 
 
 def test_server_keys_are_unknown_to_an_agent(tmp_path, capsys):
-    options(tmp_path, table=flags.AGENT, main="cluster-init: true\n")
+    options(tmp_path, kind="agent", main="cluster-init: true\n")
     assert "Unknown flag --cluster-init found" in capsys.readouterr().err
 
 
