@@ -64,6 +64,10 @@ options:
     type: str
     choices: [never, graceful, hard]
     default: never
+  power_on:
+    description: Whether VMs that are off are powered on when they have what they need.
+    type: bool
+    default: false
   power_timeout:
     description: Seconds to wait for each step of a VM.
     type: int
@@ -116,7 +120,7 @@ vms:
       description: What it got.
       type: dict
       returned: success
-      sample: {"hardware_version": 15, "pvscsi": true}
+      sample: {"hardware_version": 15, "pvscsi": true, "power": "on"}
     power_cycled:
       description: Whether the VM was (or in check mode would be) switched off and on.
       type: bool
@@ -148,6 +152,7 @@ def main() -> None:
             disk_gb={"type": "int"},
             snapshot={"type": "bool", "default": False},
             power_cycle={"type": "str", "choices": ["never", "graceful", "hard"], "default": "never"},
+            power_on={"type": "bool", "default": False},
             power_timeout={"type": "int", "default": 300},
         ),
         supports_check_mode=True,

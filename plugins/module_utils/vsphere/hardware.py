@@ -45,6 +45,7 @@ class Wanted:
     cpu: int | None = None
     memory_mb: int | None = None
     disk_gb: int | None = None
+    power_on: bool = False
 
 
 @dataclass
@@ -82,6 +83,8 @@ def plan(record: Record, wanted: Wanted) -> Plan:
             result.changes[name] = (found, least)
     if wanted.pvscsi and not record["vsphere_pvscsi"]:
         result.changes["pvscsi"] = (False, True)
+    if wanted.power_on and record["vsphere_power_state"] == "off" and not record["vsphere_template"]:
+        result.changes["power"] = ("off", "on")
     return result
 
 
@@ -111,7 +114,12 @@ def refuse_impossible(plans: Sequence[Plan], power_cycle: str) -> None:
 def ensure_hardware(session: VsphereSession, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """One VM after the other: change, power on, wait for Tools, next."""
     wanted = Wanted(
-        params["hardware_version"], params["pvscsi"], params["cpu"], params["memory_mb"], params["disk_gb"]
+        params["hardware_version"],
+        params["pvscsi"],
+        params["cpu"],
+        params["memory_mb"],
+        params["disk_gb"],
+        params["power_on"],
     )
     found = find_vms(session, params["vms"], params["search_by"], params["datacenters"], VARIABLES)
     plans = {record["vsphere_moid"]: plan(record, wanted) for record in found.values()}
@@ -144,12 +152,15 @@ class _Worker:
                 self._task(path, "Taking a snapshot", lambda: vm.CreateSnapshot_Task(SNAPSHOT, "", False, False))
             version = f"vmx-{item.changes['hardware_version'][1]}"
             self._task(path, "Upgrading the hardware version", lambda: vm.UpgradeVM_Task(version))
-        if set(item.changes) - {"hardware_version"}:
+        if set(item.changes) - {"hardware_version", "power"}:
             spec = self._spec(moid, item)
             self._task(path, "Changing the hardware", lambda: vm.ReconfigVM_Task(spec))
         if item.needs_off:
             tools = item.record["vsphere_tools_status"] == "running"
             session.run(lambda: self._cycler.on(moid, path, wait_for_tools=tools))
+        elif "power" in item.changes:
+            # Whether its guest has Tools cannot be told while it is off.
+            session.run(lambda: self._cycler.on(moid, path, wait_for_tools=False))
 
     def _task(self, path: str, what: str, start: Any) -> None:
         run_tasks(self._session, what, [(path, start)], self._timeout)

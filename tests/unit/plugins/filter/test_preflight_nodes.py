@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from ansible_collections.cht.k3s.plugins.filter.preflight_nodes import preflight_nodes
+from ansible_collections.cht.k3s.plugins.filter.vm_names import vm_names
 from ansible_collections.cht.k3s.plugins.filter.vms_without_uuid import vms_without_uuid
 
 GROUPS = {"control_plane": ["cp-1"], "agent": ["agent-1", "agent-2"]}
@@ -30,3 +31,7 @@ def test_no_groups_are_no_nodes():
 
 def test_only_hosts_without_uuid_are_looked_up():
     assert vms_without_uuid(["cp-1", "agent-1", "agent-2"], HOSTVARS) == ["cp-1", "VM of agent 1"]
+
+
+def test_a_host_may_have_a_vm_of_another_name():
+    assert vm_names(["cp-1", "agent-1"], HOSTVARS) == ["cp-1", "VM of agent 1"]

@@ -40,6 +40,8 @@ def test_a_vm_that_has_all_is_left_alone():
         ({}, Wanted(memory_mb=16384), {"memory_mb": (8192, 16384)}, True),
         ({}, Wanted(disk_gb=100), {"disk_gb": (50.0, 100)}, False),
         ({"vsphere_power_state": "off"}, Wanted(cpu=48), {"cpu": (4, 48)}, False),
+        ({"vsphere_power_state": "off"}, Wanted(power_on=True), {"power": ("off", "on")}, False),
+        ({}, Wanted(power_on=True), {}, False),
         ({"vsphere_power_state": "suspended"}, Wanted(cpu=48), {"cpu": (4, 48)}, True),
     ],
 )

@@ -1,0 +1,81 @@
+"""Playbooks that work on VMs, run as a user would, against the real vcsim."""
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import FAULTS
+from vcenter import ROOT, Vcenter
+
+
+class Project:
+    """A folder with an inventory, as AWX would have it."""
+
+    def __init__(self, folder: Path, vcenter: Vcenter) -> None:
+        self.folder = folder
+        self.vcenter = vcenter
+        source = {"plugin": "cht.k3s.vsphere", "folders": ["/dc-moh/vm/k3s"], "names": ["agent-[1-37]", "control-plane-*"]}
+        (folder / "cluster.vsphere.yml").write_text(yaml.safe_dump(source))
+
+    def play(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a playbook."""
+        options = self.vcenter.options
+        env = {
+            **os.environ,
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_HOME": str(self.folder / "home"),
+            "ANSIBLE_PYTHON_INTERPRETER": "/nonexistent/python",
+            "VMWARE_HOST": options["hostname"],
+            "VMWARE_PORT": str(options["port"]),
+            "VMWARE_USER": options["username"],
+            "VMWARE_PASSWORD": options["password"],
+            "VMWARE_CA_PATH": options["ca_path"],
+        }
+        command = ["ansible-playbook", "-i", str(self.folder / "cluster.vsphere.yml"), str(ROOT / "playbooks" / name), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=env, cwd=self.folder, check=False)
+
+
+@pytest.fixture
+def project(tmp_path):
+    folder = tmp_path / "vcenter"
+    folder.mkdir()
+    with Vcenter(folder, FAULTS) as vcenter:
+        yield Project(tmp_path, vcenter)
+
+
+def versions(vcenter):
+    service = vcenter.connect()
+    return {
+        name: (machine.config.version, str(machine.runtime.powerState))
+        for name, machine in vcenter.vms(service).items()
+        if name in ("agent-1", "agent-7", "control-plane-2")
+    }
+
+
+def test_prepare_vms_predicts_corrects_and_then_leaves_alone(project):
+    vcenter = project.vcenter
+    before = versions(vcenter)
+    refused = project.play("prepare_vms.yml")
+    assert refused.returncode != 0 and "/dc-moh/vm/k3s/agent-1 is on" in refused.stdout and versions(vcenter) == before
+    predicted = project.play("prepare_vms.yml", "--check", "--diff", "-e", "vm_prepare_power_cycle=hard")
+    assert predicted.returncode == 0, predicted.stdout + predicted.stderr
+    for line in (
+        "+/dc-moh/vm/k3s/agent-1: hardware_version = 15",
+        "+/dc-moh/vm/k3s/agent-3: pvscsi = True",
+        "+/dc-moh/vm/k3s/agent-7: power = on",
+        "+/dc-moh/vm/k3s/agent-2: disk.EnableUUID = TRUE",
+        "+/dc-moh/vm/k3s/control-plane-2: disk.EnableUUID = TRUE",
+    ):
+        assert line in predicted.stdout
+    assert versions(vcenter) == before
+    done = project.play("prepare_vms.yml", "-e", "vm_prepare_power_cycle=hard")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert versions(vcenter) == {
+        "agent-1": ("vmx-15", "poweredOn"), "agent-7": ("vmx-19", "poweredOn"), "control-plane-2": ("vmx-19", "poweredOn"),
+    }  # fmt: skip
+    again = project.play("prepare_vms.yml", "-e", "vm_prepare_power_cycle=hard")
+    assert again.returncode == 0 and "changed=0" in again.stdout and "changed=1" not in again.stdout
+    assert vcenter.counts[1:] == (0, 0)
