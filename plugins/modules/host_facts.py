@@ -43,6 +43,10 @@ options:
         description: Whether a refused connection counts as reachable, since it proves that no firewall is in the way.
         type: bool
         default: false
+      purpose:
+        description: What the connection is for, in words.
+        type: str
+        default: ''
   timeout:
     description: Seconds to wait for a connection. All are tried at the same time.
     type: int
@@ -146,7 +150,7 @@ host:
       type: list
       elements: dict
       returned: success
-      sample: [{"target": "vcenter.example.org:443", "ok": true, "error": ""}]
+      sample: [{"target": "vcenter.example.org:443", "purpose": "vCenter", "ok": true, "error": ""}]
     clock:
       description: The machine's time in seconds since 1970.
       type: float
@@ -180,6 +184,7 @@ def main():
                     "host": {"type": "str", "required": True},
                     "port": {"type": "int", "required": True},
                     "refused_ok": {"type": "bool", "default": False},
+                    "purpose": {"type": "str", "default": ""},
                 },
             },
             "timeout": {"type": "int", "default": 5},

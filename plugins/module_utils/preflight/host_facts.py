@@ -121,19 +121,18 @@ def reach_one(host, port, timeout, refused_ok=False):
         return {"target": target, "ok": False, "error": exc.strerror or str(exc)}
 
 
+def _reach_target(target, timeout):
+    result = reach_one(target["host"], target["port"], timeout, bool(target.get("refused_ok", False)))
+    result["purpose"] = target.get("purpose", "")
+    return result
+
+
 def reach(targets, timeout):
     """All targets at once: a blocked one costs its time-out, not the sum of them."""
     if not targets:
         return []
-    with ThreadPoolExecutor(max_workers=min(32, len(targets))) as pool:
-        return list(
-            pool.map(
-                lambda target: reach_one(
-                    target["host"], target["port"], timeout, bool(target.get("refused_ok", False))
-                ),
-                targets,
-            )
-        )
+    with ThreadPoolExecutor(max_workers=min(64, len(targets))) as pool:
+        return list(pool.map(lambda target: _reach_target(target, timeout), targets))
 
 
 def collect(disk_paths, ports, targets, timeout, root="/"):

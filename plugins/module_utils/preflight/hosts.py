@@ -138,7 +138,11 @@ def _reach(node: Node) -> list[Finding]:
         if result["ok"]:
             continue
         check = "host-dns" if result["error"].startswith("name") else "host-connect"
-        findings.append(Finding(check, node.name, f"{result['target']} cannot be reached: {result['error']}"))
+        purpose = result["purpose"]
+        shown = f"{purpose} ({result['target']})" if purpose else result["target"]
+        # A node that has k3s already downloads nothing until the next upgrade.
+        severity = WARNING if purpose == "download" and node.host["k3s_installed"] else ERROR
+        findings.append(Finding(check, node.name, f"{shown} cannot be reached: {result['error']}", severity=severity))
     return findings
 
 

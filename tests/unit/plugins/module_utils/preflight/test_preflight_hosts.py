@@ -61,9 +61,9 @@ def test_a_good_machine_has_no_findings():
         ({"clock_offset": None}, []),
         ({"ports_in_use": [6443, 10250]}, ["host-port", "host-port"]),
         ({"ports_in_use": [6443], "k3s_installed": True}, []),
-        ({"reach": [{"target": "vc:443", "ok": True, "error": ""}]}, []),
-        ({"reach": [{"target": "vc:443", "ok": False, "error": "no answer within 5 s"}]}, ["host-connect"]),
-        ({"reach": [{"target": "vc:443", "ok": False, "error": "name not resolved (x)"}]}, ["host-dns"]),
+        ({"reach": [{"target": "vc:443", "purpose": "vCenter", "ok": True, "error": ""}]}, []),
+        ({"reach": [{"target": "vc:443", "purpose": "", "ok": False, "error": "no answer within 5 s"}]}, ["host-connect"]),
+        ({"reach": [{"target": "vc:443", "purpose": "", "ok": False, "error": "name not resolved (x)"}]}, ["host-dns"]),
     ],
 )
 def test_each_fault_is_found_and_nothing_else(fault, found):
@@ -103,3 +103,10 @@ def test_the_network_gets_the_whole_duration(asked, there, answered, expected):
 @pytest.mark.parametrize(("text", "expected"), [("5.15.0-91", (5, 15, 0)), ("22.04", (22, 4)), ("", ()), ("x", ())])
 def test_numbers_of_versions(text, expected):
     assert hosts.numbers(text) == expected
+
+
+def test_an_unreachable_download_only_matters_before_the_installation():
+    blocked = [{"target": "mirror:80", "purpose": "download", "ok": False, "error": "connection refused"}]
+    assert [finding.severity for finding in check(reach=blocked)] == ["error"]
+    assert [finding.severity for finding in check(reach=blocked, k3s_installed=True)] == ["warning"]
+    assert "download (mirror:80)" in check(reach=blocked)[0].message

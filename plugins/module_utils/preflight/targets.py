@@ -1,0 +1,45 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node must be able to connect to."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+# TCP ports between nodes: (from, to, port). 8472/udp (vxlan) cannot be tried without a listener that answers.
+BETWEEN = (
+    ("control_plane", "control_plane", 2379),
+    ("control_plane", "control_plane", 2380),
+    ("control_plane", "control_plane", 6443),
+    ("agent", "control_plane", 6443),
+    ("control_plane", "agent", 10250),
+    ("control_plane", "control_plane", 10250),
+)
+
+Target = dict[str, Any]
+
+
+def url_target(url: str) -> list[Target]:
+    """Host and port of a download site."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return []
+    return [{"host": parts.hostname, "port": parts.port or (80 if parts.scheme == "http" else 443), "purpose": "download"}]
+
+
+def node_targets(role: str, name: str, nodes: Mapping[str, Sequence[tuple[str, str]]]) -> list[Target]:
+    """The ports of the other nodes, each as (name, address); nothing needs to listen there yet."""
+    return [
+        {"host": address, "port": port, "refused_ok": True, "purpose": other}
+        for source, destination, port in BETWEEN
+        if source == role
+        for other, address in nodes.get(destination, ())
+        if other != name
+    ]
+
+
+def without_duplicates(targets: Iterable[Target]) -> list[Target]:
+    """Each host and port once."""
+    return list({(target["host"], target["port"]): target for target in targets}.values())

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.cht.k3s.plugins.filter.preflight_targets import preflight_targets
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.targets import url_target
+
+GROUPS = {"control_plane": ["cp-1", "cp-2"], "agent": ["agent-1"]}
+HOSTVARS = {"cp-1": {"ansible_host": "192.0.2.11"}, "cp-2": {"ansible_host": "192.0.2.12"}, "agent-1": {}}
+VCENTER = {"host": "vc.example.org", "port": "443"}
+
+
+def targets(name, limit=("cp-1", "cp-2", "agent-1"), **more):
+    return {(item["host"], item["port"]): item for item in preflight_targets(name, HOSTVARS, GROUPS, limit, **more)}
+
+
+def test_servers_reach_each_other_the_agents_and_vcenter():
+    found = targets("cp-1", vcenter=VCENTER)
+    assert set(found) == {
+        ("vc.example.org", 443),
+        ("192.0.2.12", 2379),
+        ("192.0.2.12", 2380),
+        ("192.0.2.12", 6443),
+        ("192.0.2.12", 10250),
+        ("agent-1", 10250),
+    }
+    assert found["192.0.2.12", 6443]["refused_ok"] and not found["vc.example.org", 443].get("refused_ok")
+
+
+def test_agents_reach_the_servers_and_not_vcenter():
+    assert set(targets("agent-1", vcenter=VCENTER)) == {("192.0.2.11", 6443), ("192.0.2.12", 6443)}
+
+
+def test_nodes_outside_the_run_are_not_needed():
+    assert set(targets("agent-1", limit=["agent-1", "cp-2"])) == {("192.0.2.12", 6443)}
+    assert targets("agent-1", between=False) == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://github.com/k3s-io/k3s/releases/download", [("github.com", 443)]),
+        ("http://198.51.100.2:8080/k3s", [("198.51.100.2", 8080)]),
+        ("http://mirror.example.org/", [("mirror.example.org", 80)]),
+        ("", []),
+        ("/a/file", []),
+    ],
+)
+def test_the_download_site(url, expected):
+    assert [(item["host"], item["port"]) for item in url_target(url)] == expected
