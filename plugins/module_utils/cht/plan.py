@@ -59,6 +59,8 @@ class Plan:
     error: str = ""
     notes: list[str] = field(default_factory=list)
     generated: bool = False
+    # Objects that will change although nothing of them can be sent as a dry run.
+    predicted: int = 0
     secrets: list[str] = field(default_factory=list)
 
 

@@ -10,6 +10,7 @@ import typing as t
 from collections import Counter
 from dataclasses import dataclass
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht.adopt import HELM_MANAGERS, hand_over, made_by_helm
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL, UPGRADE_ACCOUNT
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live as LiveCounties
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Plan, plan_county
@@ -35,9 +36,6 @@ _RETIRED_IN_5: tuple[tuple[Resource, str], ...] = (
     (WELL_KNOWN["rbac.authorization.k8s.io/v1", "Role"], "deployment-manager"),
     (WELL_KNOWN["v1", "ServiceAccount"], UPGRADE_ACCOUNT),
 )
-
-# Field managers of what deploys CHT's own charts.
-HELM_MANAGERS = ("helm", "helm-*")
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,9 @@ def deploy(
     plans = [plan_county(county, state, settings.on_newer, settings.check_mode, settings.base_dir) for county in counties]
     for plan in plans:
         hide(plan.secrets)
+    if client is not None:
+        for plan in plans:
+            _adopt(client, plan, state, settings)
     outcome = apply_groups(
         client,
         [{"name": plan.county.name, "objects": plan.objects} for plan in plans if not plan.error],
@@ -87,6 +88,36 @@ def deploy(
     if client is not None and outcome.changed and not settings.check_mode:
         deployments = by_namespace(client.items(_DEPLOYMENTS.collection(), {"labelSelector": SERVICE_LABEL}))
     return _report(plans, problems, outcome, deployments, removed, settings)
+
+
+def _adopt(client: Client, plan: Plan, state: LiveCounties, settings: Settings) -> None:
+    """Take over what helm deployed, or refuse the county when that was not asked for."""
+    wanted = {item["metadata"]["name"] for item in plan.objects if item["kind"] == "Deployment"}
+    found = [
+        item
+        for item in state.deployments.get(plan.county.namespace, [])
+        if item["metadata"]["name"] in wanted and made_by_helm(item, settings.field_manager)
+    ]
+    if plan.error or not found:
+        return
+    if not settings.adopt:
+        plan.error = (
+            "was deployed by helm: cht_project_adopt takes such counties over, with their claims and credentials; "
+            "all pods of the county restart once, and helm must not be used on it any more"
+        )
+        return
+    plan.notes.append(f"{len(found)} Deployments of helm {'would be ' if settings.check_mode else ''}taken over")
+    if settings.check_mode:
+        # A dry run can't see the first of the two steps, and would be refused.
+        names = {item["metadata"]["name"] for item in found}
+        plan.objects = [item for item in plan.objects if item["kind"] != "Deployment" or item["metadata"]["name"] not in names]
+        plan.predicted = len(found)
+        return
+    try:
+        for item in found:
+            hand_over(client, _DEPLOYMENTS, item, settings.field_manager)
+    except ApiError as error:
+        plan.error = f"can't be taken over from helm: {error.message}"
 
 
 def _retire(client: Client, plans: list[Plan], state: LiveCounties, outcome: Outcome, check_mode: bool) -> dict[str, int]:
@@ -128,7 +159,7 @@ def _report(
         progress = judge([item for item in deployments.get(plan.county.namespace, []) if item["metadata"]["name"] in wanted], total=len(wanted))
         rows.append(_row(plan, counts.get(plan.county.name, Counter()), outcome.group_errors.get(plan.county.name, []), progress, settings))
     result: Result = {
-        "changed": outcome.changed or bool(removed),
+        "changed": outcome.changed or bool(removed) or any(plan.predicted for plan in plans),
         "counties": rows,
         "waiting": [row["name"] for row in rows if row["state"] != "failed" and row["ready"] < row["total"]],
         "objects": [entry for entry in outcome.objects() if entry["result"] not in ("unchanged", "skipped")],
@@ -151,7 +182,7 @@ def _invalid_row(name: str, problems: list[Problem]) -> Result:
 
 def _row(plan: Plan, counts: Counter[str], errors: list[str], progress: Progress, settings: Settings) -> Result:
     errors = [plan.error] if plan.error else [_with_advice(error) for error in errors]
-    created, updated, removed = counts["created"], counts["updated"], counts["removed"]
+    created, updated, removed = counts["created"], counts["updated"] + plan.predicted, counts["removed"]
     state = "failed" if errors else "changed" if created or updated or removed else "unchanged"
     would = "would be " if settings.check_mode else ""
     done = [f"{count} objects {would}{verb}" for count, verb in ((created, "created"), (updated, "updated"), (removed, "removed")) if count]
