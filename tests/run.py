@@ -54,12 +54,21 @@ SCENARIOS = (
     Scenario("sanity", "ansible-test sanity, no ignores", (sys.executable, "tests/sanity.py")),
     Scenario("unit", "logic without a network", _pytest("tests/unit")),
     Scenario("lab", "the lab's own parts", _pytest("tests/lab"), limit=1200),
-    Scenario("api", "modules against a real API server and vcsim", _pytest(
-        "tests/integration/kube", "tests/integration/vsphere", "tests/integration/cht"), limit=1200),
+    Scenario("api", "modules and roles against a real API server and controllers", _pytest(
+        "tests/integration/kube", "tests/integration/cht"), limit=1200),
+    Scenario("vsphere", "inventory, modules and preflight against vcsim", _pytest("tests/integration/vsphere"), limit=900),
     Scenario("cpi-uuid", "the real CPI and the two UUIDs", _pytest("tests/integration/cpi")),
     Scenario("site", "a cluster from nothing, second run, check mode, tags, limits, AWX layout", _pytest(
         "tests/integration/site"), limit=2400),
-    Scenario("faults", "one fault of each family", _pytest("tests/integration/faults"), limit=1800),
+    Scenario("counties", "counties on the cluster of `site`: requests by host name, packets between them", _pytest(
+        "tests/integration/counties")),
+    Scenario("bad-input", "wrong input from every way of starting a playbook", _pytest(
+        "tests/integration/faults/test_bad_input.py")),
+    Scenario("interrupt", "Ctrl-C in the middle of joining, then another run", _pytest(
+        "tests/integration/faults/test_interrupt.py"), limit=1800),
+    Scenario("k3s", "joining, losing and replacing machines, in a lab of five", _pytest("tests/integration/k3s"), ("all",), 3000),
+    Scenario("molecule", "the molecule scenario on the lab", (
+        "tests/lab/lab", "exec", "--", "molecule", "test"), ("all",), 1800),
 )
 
 

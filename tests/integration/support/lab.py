@@ -48,8 +48,9 @@ class Run:
         return [t["result"] | {"_host": t["host"]} for t in self.tasks if t["action"].endswith(action) and t["status"] != "skipped"]
 
     def roles(self) -> set[str]:
-        """The roles of which any task ran (not skipped)."""
-        return {t["role"].rpartition(".")[2] for t in self.tasks if t["status"] != "skipped" and t["role"]}
+        """The roles of which any task ran (not skipped); the validation of arguments always runs, and is not counted."""
+        return {t["role"].rpartition(".")[2] for t in self.tasks
+                if t["status"] != "skipped" and t["role"] and not t["action"].endswith("validate_argument_spec")}
 
     def expect(self, code: int = 0) -> Run:
         """Fail with the end of the output unless the exit code is as expected (any failure for 1)."""
