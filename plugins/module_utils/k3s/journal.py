@@ -126,13 +126,13 @@ KNOWN = (
         "k3s waits for a file named in its configuration",
         "create the file or correct its path in config.yaml"),
     _known(
-        "unknown-flag", r"flag provided but not defined|Incorrect Usage",
-        "k3s does not know an argument it was given",
-        "remove it from the unit or config.yaml; the line names it", True),
+        "unknown-flag", r"flag provided but not defined|Incorrect Usage|unknown flag: --",
+        "k3s or one of its components does not know an argument it was given",
+        "remove it from the *_args variables or config.yaml; the line names it", True),
     _known(
         "unreachable",
         r"failed to get CA certs|Failed to validate connection to cluster"
-        r"|(connection refused|i/o timeout|no route to host|no such host|EOF)[\"' ]*$",
+        r"|https://(?!127\.0\.0\.1|\[::1\]|localhost)\S+ .*(connection refused|i/o timeout|no route to host|no such host|EOF)[\"' ]*$",
         "the server named in config.yaml does not answer",
         "see that the server runs and that this node reaches it on TCP 6443 (firewall, DNS, load balancer)"),
     _known(

@@ -41,6 +41,11 @@ def voters(lab: Lab) -> list[str]:
     return sorted(n["metadata"]["name"] for n in nodes for c in n["status"]["conditions"] if c["type"] == "EtcdIsVoter" and c["status"] == "True")
 
 
+def changed_hosts(run: Run) -> list[str]:
+    """The hosts on which anything changed."""
+    return sorted({line.split(":", 1)[0] for line in run.changed}, key=NODES.index)
+
+
 def joined(run: Run) -> dict[str, dict]:
     return {result["_host"]: result for result in run.results("k3s_join")}
 
@@ -97,7 +102,7 @@ def test_one_changed_variable_shows_exactly_that(built: tuple[Lab, str]) -> None
     lab, _identity = built
     before = services(lab)
     run = site(lab, "one-variable", "--check", "--diff", "-e", json.dumps({"agent_labels": {"county": "a"}})).expect()
-    assert sorted(run.changed) == [f"{node}: Join the agent" for node in NODES[3:]]
+    assert changed_hosts(run) == NODES[3:]
     for node in NODES[3:]:
         diff = joined(run)[node]["diff"]
         assert [entry["after_header"] for entry in diff if "config.yaml" in entry["after_header"]] == ["/etc/rancher/k3s/config.yaml"]
@@ -110,7 +115,7 @@ def test_a_changed_server_restarts_alone_and_is_back_before_the_next(built: tupl
     before = services(lab)
     run = site(lab, "one-server", "--limit", "control-plane-2,localhost", "-e", json.dumps({"control_plane_tls_san": ["k3s.example.org"]})).expect()
     after = services(lab)
-    assert run.changed == ["control-plane-2: Join the server"]
+    assert changed_hosts(run) == ["control-plane-2"]
     assert [node for node in NODES if after[node] != before[node]] == ["control-plane-2"]
     assert voters(lab) == SERVERS and cluster_id(lab) == identity
     site(lab, "one-server-back", "--limit", "control-plane-2,localhost").expect()
@@ -139,7 +144,7 @@ def test_a_wrong_token_is_named_and_cured(built: tuple[Lab, str]) -> None:
     lab, _identity = built
     arguments = {"state": "absent"}
     lab.playbook("-e", json.dumps({"target": "agent-2", "arguments": arguments}), playbook="tests/integration/k3s/join.yml", name="k3s-absent").expect()
-    arguments = {"role": "agent", "version": "v1.34.4+k3s1", "release_url": RELEASES, "token": "wrong", "servers": ["https://198.18.0.11:6443"],
+    arguments = {"role": "agent", "version": "v1.34.4+k3s1", "release_url": RELEASES, "token": "another-cluster", "servers": ["https://198.18.0.11:6443"],
                  "config": {"node-ip": "198.18.0.22"}, "timeout": 120}
     run = lab.playbook("-e", json.dumps({"target": "agent-2", "arguments": arguments}), playbook="tests/integration/k3s/join.yml", name="k3s-token").expect(1)
     assert "Cause (wrong-token)" in message(run, "agent-2") and "Remedy: correct k3s_token" in message(run, "agent-2")

@@ -112,6 +112,7 @@ def test_a_unit_of_ours_is_not_foreign():
         ("Network policy controller waiting for removal of node.cloudprovider.kubernetes.io/uninitialized taint", "cpi-taint"),
         ("cluster-cidr: [x] and node-ip: [y], must share the same IP version", "address-family"),
         ("Waiting for /etc/rancher/k3s/token to be available", "token-file"),
+        ("apiserver exited: unknown flag: --no-such-flag", "unknown-flag"),
     ],
 )
 def test_the_journal_tells_the_cause(line, cause):
@@ -123,6 +124,8 @@ def test_a_final_cause_goes_before_its_consequences():
     lines = ["bootstrap data already found and encrypted with different token", 'Get "https://x": EOF']
     assert journal.find_cause(lines).id == "token-changed"
     assert journal.find_cause(["nothing", "known"]) is None
+    own = "Failed to test etcd connection: dial tcp 127.0.0.1:2379: connect: connection refused"
+    assert journal.find_cause([own]) is None, "the node's own etcd is starting; no other server is to blame"
 
 
 # -- releases ----------------------------------------------------------------------------------------
