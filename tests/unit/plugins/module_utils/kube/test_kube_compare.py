@@ -23,7 +23,7 @@ def wanted(**body: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("text", "number"), [
-    ("1", Decimal(1)), ("1000m", Decimal(1)), ("0.5", Decimal("0.5")), ("500m", Decimal("0.5")), ("1Ki", Decimal(1024)), ("1k", Decimal(1000)), 
+    ("1", Decimal(1)), ("1000m", Decimal(1)), ("0.5", Decimal("0.5")), ("500m", Decimal("0.5")), ("1Ki", Decimal(1024)), ("1k", Decimal(1000)),
     ("1.5Gi", Decimal(1610612736)),
     (2, Decimal(2)), ("1e3", Decimal(1000)), ("1E", Decimal(10) ** 18), ("", None), ("much", None), ("1 Gi", None), ("Gi", None),
 ])
