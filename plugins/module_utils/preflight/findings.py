@@ -32,7 +32,6 @@ CHECKS: dict[str, Check] = {
     "vm-missing": Check(
         ERROR,
         "Create the VM, correct its name in the inventory, or give the account read right on it.",
-        "cht.k3s.provision_vms",
     ),
     "vm-ambiguous": Check(ERROR, "Limit vsphere_datacenters, or rename one of the VMs."),
     "vm-template": Check(ERROR, "Name the VM made from the template, or convert the template to a VM."),

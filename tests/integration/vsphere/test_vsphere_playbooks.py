@@ -79,3 +79,32 @@ def test_prepare_vms_predicts_corrects_and_then_leaves_alone(project):
     again = project.play("prepare_vms.yml", "-e", "vm_prepare_power_cycle=hard")
     assert again.returncode == 0 and "changed=0" in again.stdout and "changed=1" not in again.stdout
     assert vcenter.counts[1:] == (0, 0)
+
+
+def test_vcenter_roles_are_made_assigned_and_then_left_alone(project):
+    arguments = []
+    for name, value in {
+        "vcenter_roles_admin_username": project.vcenter.options["username"],
+        "vcenter_roles_admin_password": project.vcenter.options["password"],
+        "vcenter_roles_principal": "VSPHERE.LOCAL\\k3s",
+        "vcenter_roles_datastores": ["datastore-cht"],
+        "vcenter_roles_folders": ["k3s"],
+        "vcenter_roles_datacenters": ["dc-moh"],
+    }.items():
+        arguments += ["-e", yaml.safe_dump({name: value}, default_flow_style=True, width=1000).strip()]
+    done = project.play("vcenter_roles.yml", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = project.vcenter.connect().content
+    roles = {role.roleId: role for role in content.authorizationManager.roleList}
+    made = {role.name: set(role.privilege) for role in roles.values()}
+    assert made["CNS-VM"] >= {"VirtualMachine.Config.AddExistingDisk", "VirtualMachine.Config.AddRemoveDevice"}
+    given = {
+        (permission.entity.name, roles[permission.roleId].name, permission.propagate)
+        for permission in content.authorizationManager.RetrieveAllPermissions()
+        if permission.principal == "VSPHERE.LOCAL\\k3s"
+    }
+    assert given == {
+        ("Datacenters", "CNS-SEARCH-AND-SPBM", False), ("datastore-cht", "CNS-DATASTORE", False), ("k3s", "CNS-VM", True), ("dc-moh", "ReadOnly", True),
+    }  # fmt: skip
+    again = project.play("vcenter_roles.yml", *arguments)
+    assert again.returncode == 0 and "changed=0" in again.stdout, again.stdout
