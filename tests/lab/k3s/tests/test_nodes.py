@@ -117,7 +117,10 @@ def lab(binary, tmp_path_factory):
 def test_agent_waits_for_the_taint_to_go(lab):
     wait("agent waits", lambda: "waiting for removal of " + TAINT in lab.log(AGENT, "k3s-agent"))
     assert lab.state(AGENT, "k3s-agent") == "activating"
-    nodes = wait("both nodes", lambda: (lambda found: found if len(found) == 2 else None)(lab.get("nodes")["items"]))
+    def both():
+        found = lab.get("nodes")["items"]
+        return found if len(found) == 2 else None
+    nodes = wait("both nodes", both)
     for node in nodes:
         assert TAINT in [taint["key"] for taint in node["spec"]["taints"]]
         assert node["spec"]["providerID"].startswith("vsphere://id-198.18.0.")
@@ -215,8 +218,11 @@ def test_three_servers_and_balancer(lab, binary):
         wait(f"{name} ready", lambda which=name: lab.state(which) == "active")
         wait(f"node {name}", lambda which=name: lab.kubectl("get", "node", which, "-o", "name", check=False))
         lab.kubectl("taint", "node", name, TAINT + "-")
-    servers = wait("balancer", lambda: (lambda text: text if text.count(":6443") >= 4 else None)(
-        lab.ssh(AGENT, "sudo cat /var/lib/rancher/k3s/agent/etc/k3s-agent-load-balancer.json")))
+
+    def balanced():
+        text = lab.ssh(AGENT, "sudo cat /var/lib/rancher/k3s/agent/etc/k3s-agent-load-balancer.json")
+        return text if text.count(":6443") >= 4 else None
+    servers = wait("balancer", balanced)
     assert all(ip in servers for ip in SERVERS.values())
 
 
@@ -264,6 +270,9 @@ def test_cloud_controller_initialises_nodes(lab, binary):
     config = settings("198.18.0.11", "cluster-init: true").replace("disable-cloud-controller: true\n", "").partition("kubelet-arg:")[0]
     lab.install("control-plane-1", "server", config + "cluster-init: true\n", binary)
     wait("ready", lambda: lab.state("control-plane-1") == "active")
-    node = wait("initialised", lambda: (lambda text: json.loads(text) if text and TAINT not in text else None)(
-        lab.kubectl("get", "node", "control-plane-1", "-o", "json", check=False)), 90)
+
+    def initialised():
+        text = lab.kubectl("get", "node", "control-plane-1", "-o", "json", check=False)
+        return json.loads(text) if text and TAINT not in text else None
+    node = wait("initialised", initialised, 90)
     assert node["spec"]["providerID"] == "k3s://control-plane-1"
