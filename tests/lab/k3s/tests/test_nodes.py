@@ -117,6 +117,7 @@ def lab(binary, tmp_path_factory):
 def test_agent_waits_for_the_taint_to_go(lab):
     wait("agent waits", lambda: "waiting for removal of " + TAINT in lab.log(AGENT, "k3s-agent"))
     assert lab.state(AGENT, "k3s-agent") == "activating"
+
     def both():
         found = lab.get("nodes")["items"]
         return found if len(found) == 2 else None
