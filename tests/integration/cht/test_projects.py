@@ -221,8 +221,12 @@ def test_an_interrupted_run_is_finished_by_the_next(cluster: Cluster) -> None:
         cluster.client.json("DELETE", DEPLOYMENT.format("halfway", item["metadata"]["name"]))
     for number in (2, 3):
         cluster.client.json("DELETE", f"/api/v1/namespaces/halfway/persistentvolumeclaims/couchdb-{number}-claim0")
+    deadline = time.monotonic() + 90
+    # A claim goes only after the pods that use it.
+    while len(cluster.items("/api/v1/namespaces/halfway/persistentvolumeclaims")) > 1 and time.monotonic() < deadline:
+        time.sleep(0.3)
     run = cluster.counties(county("halfway"))
-    assert "8 objects created" in run.row("halfway")
+    assert "10 objects created" in run.row("halfway")
     assert password(cluster, "halfway") == kept
 
 
