@@ -53,7 +53,11 @@ SCENARIOS = (
     Scenario("lint", "ansible-lint at profile production", ("ansible-lint", "--offline", "-q")),
     Scenario("sanity", "ansible-test sanity, no ignores", (sys.executable, "tests/sanity.py")),
     Scenario("unit", "logic without a network", _pytest("tests/unit")),
-    Scenario("lab", "the lab's own parts", _pytest("tests/lab"), limit=1200),
+    Scenario("lab", "the lab's own parts", _pytest("tests/lab/tests"), limit=1200),
+    Scenario("standin", "the k3s stand-in: units, packets", _pytest(
+        "tests/lab/k3s/tests/test_units.py", "tests/lab/k3s/tests/test_netpolicy.py")),
+    Scenario("contract", "the k3s stand-in against its contract", _pytest("tests/lab/k3s/tests/test_contract.py"), limit=1200),
+    Scenario("nodes", "the k3s stand-in on whole machines", _pytest("tests/lab/k3s/tests/test_nodes.py"), ("all",), 1800),
     Scenario("api", "modules and roles against a real API server and controllers", _pytest(
         "tests/integration/kube", "tests/integration/cht"), limit=1200),
     Scenario("vsphere", "inventory, modules and preflight against vcsim", _pytest("tests/integration/vsphere"), limit=900),

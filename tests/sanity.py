@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,10 +42,9 @@ def prepare_bootstrap() -> None:
     script.write_text(BOOTSTRAP.format(pip=PIP, wheel=str(wheel)))
 
 
-def export() -> Path:
+def export(folder: Path) -> Path:
     """Copy the files that git knows to a collections path of their own; return the collection's folder."""
-    target = CACHE / "sanity" / "ansible_collections" / "cht" / "k3s"
-    shutil.rmtree(target, ignore_errors=True)
+    target = folder / "ansible_collections" / "cht" / "k3s"
     names = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True,
                            capture_output=True, text=True).stdout.split("\0")
     for name in filter(None, names):
@@ -59,7 +59,12 @@ def export() -> Path:
 
 def main() -> int:
     prepare_bootstrap()
-    target = export()
+    with tempfile.TemporaryDirectory(prefix="sanity-", dir=CACHE) as folder:
+        return check(export(Path(folder)))
+
+
+def check(target: Path) -> int:
+    """Run ansible-test in the collection's folder; its exit code."""
     ignores = [path.name for path in (target / "tests" / "sanity").glob("ignore-*.txt")]
     if ignores:
         print(f"there must be no ignores: {', '.join(ignores)}")

@@ -125,7 +125,7 @@ def test_a_pod_reaches_a_service_by_name_on_another_node(lab: Lab) -> None:
 def _pod(name: str, node: str, command: list[str]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "labels": {"run": name}},
             "spec": {"nodeName": node, "terminationGracePeriodSeconds": 0,
-                     "containers": [{"name": "main", "image": "docker.io/library/busybox:1", "command": command}]}}
+                     "containers": [{"name": "main", "image": "docker.io/lab/client:1", "command": command}]}}
 
 
 def test_a_second_run_changes_nothing_and_restarts_nothing(lab: Lab) -> None:
