@@ -62,6 +62,7 @@ def environment(description: Description) -> dict[str, str]:
         "LAB_SSH_KEY": str(paths.SSH_KEY),
         "LAB_KNOWN_HOSTS": str(paths.KNOWN_HOSTS),
         "ANSIBLE_COLLECTIONS_PATH": collections,
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(paths.SSH_CONTROL),
         "PATH": f"{venv}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}",
     }
 
@@ -116,6 +117,8 @@ def down(args: argparse.Namespace) -> int:
     with exclusive():
         from . import services  # pylint: disable=import-outside-toplevel
 
+        for socket in paths.SSH_CONTROL.glob("*"):
+            run(["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "lab"], check=False)
         names = {item.name for item in paths.NODES.iterdir()} if paths.NODES.is_dir() else set()
         names |= node.cgroups.leftovers()
         ghosts = [Vm(name=name, bios_uuid="", instance_uuid="") for name in sorted(names)]

@@ -92,6 +92,8 @@ def _connect(vm: Vm, description: Description, links: set[str]) -> None:
         return
     _add_namespace(vm.netns)
     if vm.port not in links:
+        # The kernel takes a deleted namespace down in its own time; until then the near end of its cable is still here.
+        run(["ip", "-n", NETNS, "link", "delete", vm.port], check=False)
         run(["ip", "-n", NETNS, "link", "add", vm.port, "type", "veth", "peer", "name", "eth0", "address", vm.mac, "netns", vm.netns])
     run(["ip", "-n", NETNS, "link", "set", vm.port, "master", BRIDGE, "up"])
     run(["ip", "-n", vm.netns, "link", "set", "lo", "up"])

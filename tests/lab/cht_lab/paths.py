@@ -22,6 +22,8 @@ MIRROR = STATE / "mirror"
 # Shared by all machines, as a datastore is.
 VOLUMES = STATE / "volumes"
 
+# Ansible's shared SSH connections: they end with the lab, and two labs with the same addresses have their own.
+SSH_CONTROL = STATE / "ssh"
 SSH_KEY = SECRETS / "id_ed25519"
 KNOWN_HOSTS = STATE / "known_hosts"
 CA_CERT = STATE / "ca.pem"
