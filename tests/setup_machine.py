@@ -24,6 +24,8 @@ PACKAGES = {
     "ssh": "openssh-client",
     "git": "git",
 }
+# debootstrap checks the signature of Debian's packages with these, on Ubuntu too.
+DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 def run(*argv: str) -> None:
@@ -36,6 +38,8 @@ def install_packages() -> None:
     missing = [package for program, package in PACKAGES.items() if not shutil.which(program, path=path)]
     if subprocess.run([sys.executable, "-c", "import ensurepip, venv"], capture_output=True, check=False).returncode:
         missing.append("python3-venv")
+    if not DEBIAN_KEYS.exists():
+        missing.append("debian-archive-keyring")
     if not missing:
         return
     if os.geteuid() != 0:

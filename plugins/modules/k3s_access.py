@@ -50,7 +50,7 @@ ansible_facts:
   description: The fact.
   type: dict
   returned: success
-  sample: {"k3s_access_kubeconfig": "/root/.ansible/tmp/ansible-local-1/k3s-access/kubeconfig"}
+  sample: {"k3s_access_kubeconfig": "/home/ops/.ansible/tmp/ansible-local-1/k3s-access/kubeconfig"}
 via:
   description: The server it came from.
   type: str

@@ -16,7 +16,8 @@ from . import paths
 from .shell import LabError, run, say
 
 SUITE = "bookworm"
-URL = os.environ.get("LAB_DEBIAN_MIRROR", "http://deb.debian.org/debian")
+# Empty: debootstrap's own default.
+URL = os.environ.get("LAB_DEBIAN_MIRROR", "")
 
 SYSTEM = [
     "systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "python3-apt", "sudo", "iproute2", "iptables", "ipset", "iputils-ping",
@@ -179,7 +180,7 @@ def _ensure_base() -> Path:
     debs.mkdir(parents=True, exist_ok=True)
     say(f"image: debootstrap {SUITE} (about 3 minutes) ...")
     started = time.monotonic()
-    run(["debootstrap", "--variant=minbase", f"--include={','.join(SYSTEM + CONTAINERS)}", f"--cache-dir={debs}", SUITE, work, URL])
+    run(["debootstrap", "--variant=minbase", f"--include={','.join(SYSTEM + CONTAINERS)}", f"--cache-dir={debs}", SUITE, work, *([URL] if URL else [])])
     shutil.rmtree(work / "var/cache/apt/archives", ignore_errors=True)
     shutil.rmtree(work / "var/lib/apt/lists", ignore_errors=True)
     for folder in ("var/cache/apt/archives/partial", "var/lib/apt/lists/partial"):
