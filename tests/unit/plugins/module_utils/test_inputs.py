@@ -54,3 +54,10 @@ def test_defaults_and_specs_name_the_same_options() -> None:
         assert sorted(set(defaults) - set(options)) == [], f"{role}: defaults without a spec"
         with_default = {name for name, spec in options.items() if "default" in spec}
         assert sorted(with_default - set(defaults)) == [], f"{role}: a default in the spec, none in defaults/main.yml"
+
+
+def test_each_role_names_all_its_variables_in_its_readme() -> None:
+    roles = Path(__file__).parents[4] / "roles"
+    for role, options in load_role_options(roles, yaml.safe_load).items():
+        text = (roles / role / "README.md").read_text(encoding="utf-8")
+        assert [name for name in options if name not in text] == [], f"roles/{role}/README.md does not name these"
