@@ -68,7 +68,7 @@ def fixture_probe(counties: Lab, request: pytest.FixtureRequest) -> Iterator[tup
     if space == "cht-probe":
         counties("kubectl", "create", "namespace", space)
     try:
-        counties("kubectl", "run", "probe", "-n", space, "--image=lab/client:1", "--restart=Never", "--", "sleep", "600")
+        counties("kubectl", "run", "probe", "-n", space, "--image=lab/client:1", "--restart=Never", "--command", "--", "sleep", "600")
         counties("kubectl", "wait", "-n", space, "--for=condition=Ready", "pod/probe", "--timeout=60s")
         yield counties, space
     finally:
