@@ -28,7 +28,7 @@ test-all: setup  ## Every scenario, resumable; writes tests/results.json
 	@$(PYTHON) tests/run.py --set all
 
 lint: setup  ## Only the linters
-	@$(PYTHON) tests/run.py lint
+	@$(PYTHON) tests/run.py python lint
 
 sanity: setup  ## Only ansible-test sanity
 	@$(PYTHON) tests/run.py sanity

@@ -50,6 +50,7 @@ def _pytest(*paths: str) -> tuple[str, ...]:
 
 
 SCENARIOS = (
+    Scenario("python", "undefined names and the like, in every Python file", ("ruff", "check", "--quiet")),
     Scenario("lint", "ansible-lint at profile production", ("ansible-lint", "--offline", "-q")),
     Scenario("sanity", "ansible-test sanity, no ignores", (sys.executable, "tests/sanity.py")),
     Scenario("unit", "logic without a network", _pytest("tests/unit")),

@@ -277,6 +277,7 @@ class _Run:
                     item.result = "created"
             return self._outcome(items, 0)
         self._compare(items, self.live)
+        client = self.client
         numbers = sorted({item.wave for item in items if item.result == "pending"})
         with ThreadPoolExecutor(max_workers=self.parallel) as pool:
             for number in numbers:
@@ -289,7 +290,6 @@ class _Run:
                         item.result = "skipped"
                     else:
                         ready.append(item)
-                client = self.client
                 list(pool.map(lambda item: self._send(client, item), ready))
                 self._await_crds(client, [item for item in ready if item.kind == "CustomResourceDefinition" and item.result == "created"])
                 if self.progress and ready:

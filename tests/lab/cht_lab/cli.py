@@ -16,7 +16,7 @@ from pathlib import Path
 from . import description as descriptions
 from . import image, network, node, paths, tools
 from .description import Description, Vm
-from .shell import LabError, say
+from .shell import LabError, run, say
 
 SSH = ["-F", "none", "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]
 

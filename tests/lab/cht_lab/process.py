@@ -37,7 +37,8 @@ def running(name: str) -> int | None:
         pid = int(note["pid"])
     except (OSError, ValueError, KeyError):
         return None
-    return pid if start_time(pid) == note["start"] else None
+    # A process that was dead before it could be noted has no start time; neither has a zombie.
+    return pid if note["start"] is not None and start_time(pid) == note["start"] else None
 
 
 def start(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,16 @@ def test_a_reused_id_is_not_ours() -> None:
     assert not process.stop("other"), "it would have ended this very test"
 
 
-def test_a_process_that_dies_at_its_start_is_reported() -> None:
-    process.start("dead", ["false"])
+@pytest.mark.parametrize("late", [0.0, 0.3], ids=["seen alive", "dead before it was noted"])
+def test_a_process_that_dies_at_its_start_is_reported(late: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def after_a_while(pid: int) -> int | None:
+        time.sleep(late)
+        return start_time(pid)
+
+    start_time = process.start_time
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "start_time", after_a_while)
+        process.start("dead", ["false"])
     with pytest.raises(LabError, match="dead ended at its start"):
         process.listening("dead", ("127.0.0.1", 1), 5)
 

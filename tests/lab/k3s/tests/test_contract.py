@@ -321,7 +321,8 @@ def test_removed_member_rejoins_after_restart(one, two):
     root = json.loads(one.sh("cat /etc/lab-k3s/settings.json"))["bin_root"]
     etcdctl = f"{root}/1.34.4/etcdctl --endpoints=https://127.0.0.1:2379 --cacert={tls}/server-ca.crt --cert={tls}/client.crt --key={tls}/client.key"
     ident = next(line.split(",")[0] for line in one.sh(f"{etcdctl} member list").splitlines() if name in line)
-    one.sh(f"{etcdctl} member remove {ident}")
+    # etcd refuses a removal until every member has been connected for five seconds.
+    one.sh(f"for try in 1 2 3 4 5 6; do {etcdctl} member remove {ident} && exit 0; sleep 3; done; exit 1")
     assert two.daemons[-1].wait_exit(60) == 1
     assert "has been removed from the cluster" in two.daemons[-1].log()
     assert "tombstone" in two.sh("ls /var/lib/rancher/k3s/server/db/etcd")
