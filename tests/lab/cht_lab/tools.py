@@ -36,11 +36,13 @@ class Tool:
     # What a program on PATH prints when it is the pinned version: (arguments, text).
     probe: tuple[tuple[str, ...], str] | None = None
     downloads: tuple[tuple[str, Download], ...] = ()
+    # Programs taken as they are from another tool: (its name, the programs).
+    shared: tuple[str, tuple[str, ...]] | None = None
 
     @property
     def folder(self) -> Path:
         """Where its programs are, once it is there."""
-        return paths.TOOLS / f"{self.name}-{self.version}"
+        return paths.TOOLS / (self.name if self.name.endswith(self.version) else f"{self.name}-{self.version}")
 
 
 _STAMP = "k8s.io/component-base/version"
@@ -58,6 +60,14 @@ TOOLS = {
             # Clients refuse to parse a version that is not set. The stamp is k3s': the stand-in shows it as its own.
             ldflags=f"-s -w -X {_STAMP}.gitVersion={K3S_VERSION} -X {_STAMP}.gitMajor=1 -X {_STAMP}.gitMinor=34",
         ),
+        # Another patch release, to upgrade from; k3s keeps etcd between the two as well.
+        Tool(
+            "kubernetes-1.34.2",
+            "1.34.2",
+            ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"),
+            ldflags=f"-s -w -X {_STAMP}.gitVersion=v1.34.2+k3s1 -X {_STAMP}.gitMajor=1 -X {_STAMP}.gitMinor=34",
+            shared=("kubernetes", ("server", "etcdctl", "etcdutl")),
+        ),
         Tool("coredns", "1.14.3", ("coredns",), probe=(("-version",), "CoreDNS-1.14.3")),
         Tool("csi", "3.3.1", ("vsphere-csi", "syncer")),
         Tool("traefik", "3.6.12", ("traefik",), probe=(("version",), "3.6.12")),
@@ -69,13 +79,13 @@ NEEDED = ("govmomi", "kubernetes", "coredns", "traefik")
 
 
 def kubernetes_versions() -> dict[str, Path]:
-    """Folders of Kubernetes programs that the machines see below /opt/lab/k8s."""
-    tool = TOOLS["kubernetes"]
-    return {tool.version: tool.folder}
+    """Folders of Kubernetes programs that the machines see below /opt/lab/k8s; one that is not made yet is not seen."""
+    return {tool.version: tool.folder for name, tool in TOOLS.items() if name.startswith("kubernetes")}
 
 
 def _complete(tool: Tool, folder: Path) -> bool:
-    return all(os.access(folder / name, os.X_OK) for name in tool.programs)
+    names = tool.programs + (tool.shared[1] if tool.shared else ())
+    return all(os.access(folder / name, os.X_OK) for name in names)
 
 
 def _from_path(tool: Tool, work: Path) -> bool:
@@ -137,6 +147,10 @@ def ensure(name: str) -> Path:
         work.mkdir(parents=True)
         if not _from_path(tool, work) and not _downloaded(tool, work):
             _build(tool, work)
+        if tool.shared:
+            source = ensure(tool.shared[0])
+            for program_name in tool.shared[1]:
+                os.link(source / program_name, work / program_name)
         if not _complete(tool, work):
             raise LabError(f"tools: {tool.name}: {work} lacks some of {', '.join(tool.programs)}")
         shutil.rmtree(tool.folder, ignore_errors=True)
