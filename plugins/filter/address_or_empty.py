@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.cht.k3s.plugins.module_utils.k3s import settings
-
 DOCUMENTATION = r"""
 name: address_or_empty
 short_description: A value if it is an IP address
@@ -39,6 +37,9 @@ _value:
 
 def address_or_empty(value: Any) -> str:
     """The address or nothing."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s import settings
+
     return settings.address_or_empty(value)
 
 

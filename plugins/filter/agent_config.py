@@ -8,8 +8,6 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.cht.k3s.plugins.module_utils.k3s import settings
-
 DOCUMENTATION = r"""
 name: agent_config
 short_description: An agent's config.yaml
@@ -45,6 +43,9 @@ _value:
 
 def agent_config(extra: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
     """An agent's settings."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s import settings
+
     try:
         return settings.agent_config(dict(extra), dict(node))
     except ValueError as error:

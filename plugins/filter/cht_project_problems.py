@@ -39,11 +39,12 @@ _value:
 
 from typing import Any
 
-from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import read_counties
-
 
 def cht_project_problems(projects: Any, defaults: Any = None) -> list[str]:
     """Every problem of every county."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import read_counties
+
     return [str(problem) for problem in read_counties(projects, defaults)[1]]
 
 

@@ -37,11 +37,12 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.cht.k3s.plugins.module_utils.cht.chart_values import convert
-
 
 def county_from_chart_values(values: Any) -> dict[str, Any]:
     """The county, and notes about it."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.cht.chart_values import convert
+
     try:
         return convert(values)
     except ValueError as error:

@@ -8,11 +8,6 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.cht.k3s.plugins.module_utils.manifest import cpi
-from ansible_collections.cht.k3s.plugins.module_utils.manifest.source import ManifestError
-from ansible_collections.cht.k3s.plugins.module_utils.manifest.vcenters import SettingsError
-from ansible_collections.cht.k3s.plugins.plugin_utils.vcenters import with_authorities
-
 DOCUMENTATION = r"""
 name: cpi_objects
 short_description: The manifest of the vSphere cloud provider (CPI) with our settings in it
@@ -51,6 +46,12 @@ _value:
 
 def cpi_objects(documents: list[dict[str, Any]], settings: dict[str, Any]) -> list[dict[str, Any]]:
     """The patched objects."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.manifest import cpi
+    from ansible_collections.cht.k3s.plugins.module_utils.manifest.source import ManifestError
+    from ansible_collections.cht.k3s.plugins.module_utils.manifest.vcenters import SettingsError
+    from ansible_collections.cht.k3s.plugins.plugin_utils.vcenters import with_authorities
+
     try:
         return cpi.objects(documents, with_authorities(settings))
     except (ManifestError, SettingsError) as error:

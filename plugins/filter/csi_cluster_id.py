@@ -8,9 +8,6 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.cht.k3s.plugins.module_utils.manifest import csi
-from ansible_collections.cht.k3s.plugins.module_utils.manifest.vcenters import SettingsError
-
 DOCUMENTATION = r"""
 name: csi_cluster_id
 short_description: The id under which vCenter files a cluster's volumes
@@ -54,6 +51,10 @@ _value:
 
 def csi_cluster_id(wanted: str, secret: dict[str, Any], generated: dict[str, Any], system_uid: str) -> str:
     """The cluster id to write."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.manifest import csi
+    from ansible_collections.cht.k3s.plugins.module_utils.manifest.vcenters import SettingsError
+
     try:
         return csi.cluster_id(str(wanted or ""), secret or None, generated or None, str(system_uid))
     except SettingsError as error:

@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.cht.k3s.plugins.module_utils.manifest import storage
-
 DOCUMENTATION = r"""
 name: csi_node_problems
 short_description: Why the vSphere CSI driver is not usable on every node
@@ -47,6 +45,9 @@ _value:
 
 def csi_node_problems(csi_nodes: list[dict[str, Any]], nodes: list[dict[str, Any]], topologies: list[dict[str, Any]] | None = None) -> list[str]:
     """Problems, one per node."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.manifest import storage
+
     return storage.csi_node_problems(list(csi_nodes), list(nodes), None if topologies is None else list(topologies))
 
 

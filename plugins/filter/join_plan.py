@@ -6,9 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.access import answers_by_server
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.plan import decide
-
 DOCUMENTATION = r"""
 name: join_plan
 short_description: Decide which server a node joins
@@ -88,6 +85,10 @@ def join_plan(
     check_mode: bool = False,
 ) -> dict[str, Any]:
     """The plan for one host; the token in it is a secret."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s.access import answers_by_server
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s.plan import decide
+
     first = next((name for name in urls if server and name in (play or [])), next(iter(urls), ""))
     return decide(
         answers_by_server(results),

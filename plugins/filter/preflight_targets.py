@@ -65,12 +65,6 @@ _value:
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.cht.k3s.plugins.module_utils.preflight.targets import (
-    node_targets,
-    url_target,
-    without_duplicates,
-)
-
 
 def preflight_targets(
     name: str,
@@ -82,6 +76,13 @@ def preflight_targets(
     between: bool = True,
 ) -> list[dict[str, Any]]:
     """All connections of one host."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.preflight.targets import (
+        node_targets,
+        url_target,
+        without_duplicates,
+    )
+
     running = set(limit)
     role = "control_plane" if name in set(groups.get("control_plane", ())) else "agent"
     nodes: dict[str, Sequence[tuple[str, str]]] = {

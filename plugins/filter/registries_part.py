@@ -8,8 +8,6 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.cht.k3s.plugins.module_utils.k3s import settings
-
 DOCUMENTATION = r"""
 name: registries_part
 short_description: Registries with or without their credentials
@@ -46,6 +44,9 @@ _value:
 
 def registries_part(registries: Mapping[str, Any], part: str) -> dict[str, Any]:
     """One of both parts."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s import settings
+
     public, auth = settings.split_registries(dict(registries))
     parts = {"public": public, "auth": auth}
     if part not in parts:

@@ -8,8 +8,6 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.cht.k3s.plugins.module_utils.k3s import settings
-
 DOCUMENTATION = r"""
 name: server_config
 short_description: A server's config.yaml
@@ -49,6 +47,9 @@ _value:
 
 def server_config(extra: Mapping[str, Any], node: Mapping[str, Any], server: Mapping[str, Any]) -> dict[str, Any]:
     """A server's settings."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s import settings
+
     try:
         return settings.server_config(dict(extra), dict(node), dict(server))
     except ValueError as error:

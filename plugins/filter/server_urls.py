@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.plan import shown_url
-
 DOCUMENTATION = r"""
 name: server_urls
 short_description: URL of the supervisor on each server
@@ -44,6 +42,9 @@ _value:
 
 def server_urls(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> dict[str, str]:
     """URL by host name, in the order of the hosts."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s.plan import shown_url
+
     urls = {}
     for host in hosts:
         known = hostvars[host]

@@ -8,9 +8,6 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.cht.k3s.plugins.module_utils.manifest import storage
-from ansible_collections.cht.k3s.plugins.module_utils.manifest.vcenters import SettingsError
-
 DOCUMENTATION = r"""
 name: storage_class_objects
 short_description: StorageClasses of the vSphere CSI driver
@@ -50,6 +47,10 @@ _value:
 
 def storage_class_objects(classes: list[dict[str, Any]], live: list[dict[str, Any]], demote: list[str]) -> list[dict[str, Any]]:
     """The StorageClasses to apply."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.manifest import storage
+    from ansible_collections.cht.k3s.plugins.module_utils.manifest.vcenters import SettingsError
+
     try:
         return storage.objects(list(classes), list(live), list(demote))
     except SettingsError as error:

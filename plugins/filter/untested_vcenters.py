@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.cht.k3s.plugins.module_utils.manifest import logins
-
 DOCUMENTATION = r"""
 name: untested_vcenters
 short_description: Positions of the vCenters whose credentials no running part of the cluster uses yet
@@ -45,6 +43,9 @@ _value:
 
 def untested_vcenters(vcenters: list[dict[str, Any]], cpi_secret: dict[str, Any], csi_secret: dict[str, Any]) -> list[int]:
     """Positions of the vCenters to try."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.manifest import logins
+
     return logins.untested(list(vcenters), cpi_secret or None, csi_secret or None)
 
 

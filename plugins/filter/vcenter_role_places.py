@@ -39,7 +39,6 @@ _value:
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.privileges import ROLES
 
 # Place -> (kind of object, whether all below it is meant too)
 KINDS = {"root": ("Folder", False), "datastores": ("Datastore", False), "vms": ("Folder", True), "readable": ("Datacenter", True)}
@@ -47,6 +46,9 @@ KINDS = {"root": ("Folder", False), "datastores": ("Datastore", False), "vms": (
 
 def vcenter_role_places(places: Mapping[str, Iterable[str]]) -> list[dict[str, Any]]:
     """One entry for each object."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.vsphere.privileges import ROLES
+
     return [
         {"role": role, "type": KINDS[where][0], "name": name, "recursive": KINDS[where][1]}
         for role, (_privileges, where) in ROLES.items()

@@ -8,8 +8,6 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.cht.k3s.plugins.module_utils import versions
-
 DOCUMENTATION = r"""
 name: version_set
 short_description: Versions of the vSphere CPI and CSI that belong to a k3s version
@@ -57,6 +55,9 @@ _value:
 
 def version_set(k3s: str, cpi: str | None = None, csi: str | None = None) -> dict[str, Any]:
     """The set of versions as a dictionary."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils import versions
+
     try:
         return versions.describe(str(k3s) if k3s else None, str(cpi) if cpi else None, str(csi) if csi else None)
     except versions.VersionError as error:
