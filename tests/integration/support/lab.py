@@ -104,10 +104,11 @@ class Lab:
                                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
     def playbook(self, *argv: str, playbook: str = "playbooks/site.yml", inventory: str = "inventories/lab", name: str = "run",
-                 env: dict[str, str] | None = None, cwd: Path = ROOT, timeout: float = 1500, interrupt_after: str | None = None) -> Run:
+                 env: dict[str, str] | None = None, cwd: Path = ROOT, timeout: float = 1500, interrupt_after: str | None = None,
+                 nth: int = 1, pause: float = 2) -> Run:
         """Run ansible-playbook in the lab's network.
 
-        interrupt_after: press Ctrl-C two seconds after a line with this text was printed.
+        interrupt_after: press Ctrl-C `pause` seconds after the nth line with this text was printed.
         """
         OUTPUT.mkdir(parents=True, exist_ok=True)
         record = OUTPUT / f"{name}.jsonl"
@@ -115,16 +116,17 @@ class Lab:
         begin = time.monotonic()
         process = self.start("ansible-playbook", "-i", inventory, playbook, *argv, env=env, cwd=cwd, record=record)
         lines: list[str] = []
-        interrupted = False
+        seen = 0
         with open(OUTPUT / f"{name}.log", "w", encoding="utf-8") as log:
             assert process.stdout
             for line in process.stdout:
                 lines.append(line)
                 log.write(line)
                 log.flush()
-                if interrupt_after and not interrupted and interrupt_after in line:
-                    interrupted = True
-                    time.sleep(2)
+                seen += bool(interrupt_after and interrupt_after in line)
+                if seen == nth:
+                    seen += 1
+                    time.sleep(pause)
                     os.killpg(process.pid, signal.SIGINT)
                 if time.monotonic() - begin > timeout:
                     os.killpg(process.pid, signal.SIGTERM)
