@@ -12,6 +12,9 @@ description:
   - With O(state=reset) puts a snapshot back on one server and makes it the only member of etcd. With O(state=cleared) moves the data of
     another server aside, so that it joins the first one as a new member. The former data stays beside the new one.
   - k3s must be stopped on all servers before.
+  - With O(state=begun) marks a server, so that M(cht.k3s.k3s_join) does not start it while servers with the data of before and of after the
+    restore could meet. O(state=reset) and O(state=cleared) take the mark away when they are done, O(state=given_up) when nothing is to be done.
+  - A reset that fails leaves the server's data as it was.
   - Uses Python's standard library only.
 author:
   - CHT k3s maintainers (@cht-k3s)
@@ -19,10 +22,10 @@ options:
   state:
     description: What happens to this server's data.
     type: str
-    choices: [reset, cleared]
+    choices: [begun, reset, cleared, given_up]
     required: true
   snapshot:
-    description: Path of the snapshot on the server. Required with O(state=reset).
+    description: Path of the snapshot on the server; with O(state=begun) what the mark says. Required with both.
     type: path
   token:
     description: Token of the time of the snapshot, which decrypts it. Required with O(state=reset).
@@ -77,13 +80,13 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             binary_spec(),
-            state={"type": "str", "choices": ["reset", "cleared"], "required": True},
+            state={"type": "str", "choices": ["begun", "reset", "cleared", "given_up"], "required": True},
             snapshot={"type": "path"},
             token={"type": "str", "no_log": True},
             config={"type": "dict", "default": {}},
             timeout={"type": "int", "default": 600},
         ),
-        required_if=[("state", "reset", ("snapshot", "token"))],
+        required_if=[("state", "reset", ("snapshot", "token")), ("state", "begun", ("snapshot",))],
         supports_check_mode=True,
     )
     params = module.params
@@ -91,6 +94,10 @@ def main() -> None:
     try:
         if params["state"] == "reset":
             result = restorer.reset(params["snapshot"], params["token"], params["config"], params["timeout"])
+        elif params["state"] == "begun":
+            result = restorer.begin(params["snapshot"])
+        elif params["state"] == "given_up":
+            result = restorer.give_up()
         else:
             result = restorer.clear()
     except NodeError as error:

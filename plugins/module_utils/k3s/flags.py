@@ -76,6 +76,21 @@ def known_keys(role: str, version: str) -> set:
     return keys
 
 
+def check_s3(config: dict) -> list:
+    """What k3s would find out only at the first snapshot: S3 without its place, or settings of S3 that do nothing."""
+    given = sorted(key for key in config if key.startswith("etcd-s3-"))
+    if str(config.get("etcd-s3", "")).lower() != "true":
+        return [f"{', '.join(given)} {'does' if len(given) == 1 else 'do'} nothing without 'etcd-s3: true'"] if given else []
+    if config.get("etcd-s3-config-secret"):
+        return []
+    problems = [] if config.get("etcd-s3-bucket") else ["'etcd-s3' needs 'etcd-s3-bucket'"]
+    if bool(config.get("etcd-s3-access-key")) != bool(config.get("etcd-s3-secret-key")):
+        problems.append("'etcd-s3-access-key' and 'etcd-s3-secret-key' belong together; give both in secret_config")
+    if str(config.get("etcd-s3-endpoint", "")).startswith(("http://", "https://")):
+        problems.append("'etcd-s3-endpoint' is a host without https://; 'etcd-s3-insecure' is for plain HTTP")
+    return problems
+
+
 def check(config: dict, role: str, version: str) -> list:
     """What is wrong with a configuration, a sentence each."""
     problems = []

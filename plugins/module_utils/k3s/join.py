@@ -19,9 +19,10 @@ from .files import (
     CONFIG_DIR, CONFIG_PATH, MASK, OWNER, REGISTRIES_PATH, TOKEN_PATH, check_token, mask_config, mask_environment, mask_registries,
     render_config, render_registries, same_token, split_token,
 )
-from .flags import SECRET, check
+from .flags import SECRET, check, check_s3
 from .journal import Cause, find_cause, tail
 from .release import download, installed_version, version_key
+from .restore import PENDING
 from .system import NodeError, System, UnitState, parse_timestamp
 from .unit import SERVICES, environment_path, foreign_arguments, render_environment, render_unit, unit_path
 from .yamltext import top_level
@@ -162,6 +163,12 @@ class Joiner:
     def _refuse_what_cannot_work(self) -> None:
         role = self.wanted.role
         other = "agent" if role == "server" else "server"
+        pending = self.system.read(PENDING)
+        if pending is not None and role == "server":
+            raise NodeError(
+                f"A restore of this cluster was begun and not finished ({pending.strip()}), so this server may hold other data than the rest and is not"
+                f" started. Run playbooks/restore.yml again with the same backup. Only to keep the data that is here: remove {PENDING} from every server."
+            )
         if self.system.exists(unit_path(other)):
             raise NodeError(
                 f"This host has {SERVICES[other]}.service, so it is {_article(other)}; it cannot become {_article(role)} as it is. "
@@ -184,6 +191,7 @@ class Joiner:
                 " move them to the roles' variables and remove the file, then run again in check mode and read the difference."
             )
         problems = check(self.wanted.config, role, self.wanted.version) + check(self.wanted.secret_config, role, self.wanted.version)
+        problems += check_s3({**self.wanted.config, **self.wanted.secret_config})
         misplaced = sorted(set(self.wanted.config) & SECRET)
         problems += [f"'{key}' is a secret; give it in secret_config, which is never shown" for key in misplaced]
         if problems:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from .files import CONFIG_PATH, DATA_DIR, check_token, split_token
+from .files import CONFIG_DIR, CONFIG_PATH, DATA_DIR, check_token, split_token
 from .journal import find_cause, message_of, tail
 from .system import NodeError, System
 from .unit import SERVICES
@@ -17,6 +17,9 @@ RESET_CONFIG = "/etc/rancher/k3s/cluster-reset.yaml"
 RESET_TOKEN = "/etc/rancher/k3s/cluster-reset.token"
 DB = DATA_DIR + "/server/db"
 RESET_FLAG = DB + "/reset-flag"
+ETCD = DB + "/etcd"
+# There while a restore is under way: servers with data of before and after it must not find each other.
+PENDING = CONFIG_DIR + "/restore-pending"
 DONE = "Managed etcd cluster membership has been reset"
 # Keys that say how the node joined: a reset is refused with `server`, and gets its token apart. With S3 on, k3s would look
 # for the snapshot there.
@@ -36,6 +39,22 @@ class Restorer:
         if unit.running and not self.check_mode:
             raise NodeError("k3s.service is running on this server. Stop it on all servers first (k3s_join with state stopped).")
 
+    def begin(self, what: str) -> dict:
+        """Say on this server that a restore is under way; k3s_join refuses to start it before the end."""
+        text = f"{what}\n"
+        if self.system.read(PENDING) == text:
+            return {"changed": False}
+        if not self.check_mode:
+            self.system.write(PENDING, text, 0o600)
+        return {"changed": True}
+
+    def give_up(self) -> dict:
+        """The data is as it was: the server may start with it."""
+        changed = self.system.exists(PENDING)
+        if changed and not self.check_mode:
+            self.system.remove(PENDING)
+        return {"changed": changed}
+
     def reset(self, snapshot: str, token: str, config: dict, timeout: int) -> dict:
         """Put the snapshot back and make this server the only member."""
         self._refuse_while_running()
@@ -48,6 +67,7 @@ class Restorer:
             return {"changed": True}
         text = self.system.read(CONFIG_PATH)
         text = _JOINING.sub("", text) if text is not None else dump(config)
+        before = {name for name in self.system.listdir(DB) if name.startswith("etcd-old-")}
         # A reset that was done, but never started, would block this one.
         self.system.remove(RESET_FLAG)
         try:
@@ -64,17 +84,26 @@ class Restorer:
         if done.rc != 0 or not any(DONE in line for line in lines):
             cause = find_cause(lines)
             why = f"{cause.summary}. Remedy: {cause.remedy}. {cause.line}" if cause else " | ".join(tail(lines)) or f"exit code {done.rc}"
-            raise NodeError(
-                f"The snapshot was not put back: {why}. The former data is in {DB}/etcd-old-*; k3s is stopped on this server. Correct it and run again."
-            )
+            self._put_back(before)
+            raise NodeError(f"The snapshot was not put back: {why}. This server's data is as it was, and k3s is stopped. Correct it and run again.")
+        self.system.remove(PENDING)
         return {"changed": True, "said": [message_of(line) for line in lines if DONE in line][0]}
+
+    def _put_back(self, before: set) -> None:
+        """The data that k3s moved away for a reset that failed."""
+        moved = [name for name in self.system.listdir(DB) if name.startswith("etcd-old-") and name not in before]
+        if moved:
+            self.system.remove(ETCD)
+            self.system.rename(f"{DB}/{moved[-1]}", ETCD)
+        self.system.remove(RESET_FLAG)
 
     def clear(self) -> dict:
         """Move this server's data aside, so that it joins the restored one as a new member."""
         self._refuse_while_running()
         if not self.system.exists(DB):
-            return {"changed": False}
+            return self.give_up()
         aside = f"{DB}-old-{int(self.system.now())}"
         if not self.check_mode:
             self.system.rename(DB, aside)
+            self.system.remove(PENDING)
         return {"changed": True, "moved_to": aside}

@@ -89,7 +89,9 @@ def test_a_second_run_changes_nothing(member):
 
 
 def test_secrets_are_masked_in_the_diff(system):
-    result = join(system, wanted(token="a-very-secret", secret_config={"etcd-s3-secret-key": "also-secret"}))
+    result = join(system, wanted(
+        token="a-very-secret", config={"etcd-s3": True, "etcd-s3-bucket": "backup"},
+        secret_config={"etcd-s3-access-key": "me", "etcd-s3-secret-key": "also-secret"}))
     shown = str(result["diff"]) + str(result["actions"])
     assert "a-very-secret" not in shown and "also-secret" not in shown and "etcd-s3-secret-key: ********" in shown
     assert "etcd-s3-secret-key: also-secret" in system.read(CONFIG)
@@ -286,3 +288,10 @@ def test_an_old_heartbeat_is_not_taken_for_a_running_node(system, api):
 def test_stopped_leaves_the_service_enabled(member):
     assert Joiner(member, Wanted(role="server", version="")).stopped()["actions"] == ["stop k3s.service"]
     assert member.commands() == [("stop", "k3s")] and member.unit("k3s").enabled == "enabled"
+
+
+def test_a_server_in_the_middle_of_a_restore_is_not_started(member):
+    member.put("/etc/rancher/k3s/restore-pending", "snapshot-1\n")
+    with pytest.raises(NodeError, match=r"restore of this cluster was begun and not finished \(snapshot-1\).*restore.yml again"):
+        join(member, wanted(config={"node-ip": "198.18.0.11"}))
+    assert not member.commands()

@@ -16,9 +16,10 @@ import yaml
 from ansible_collections.cht.k3s.plugins.module_utils.k3s import files, flags, journal, release, settings, snapshots, state, unit, yamltext
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.api import ApiError, condition, parse_kubeconfig
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.drain import Drainer
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.find import find
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.forget import Forgetter, removal_problem
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.node import FSTAB_PATH, SYSCTL_PATH, Preparer
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.restore import DB, RESET_CONFIG, RESET_TOKEN, Restorer
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.restore import DB, PENDING, RESET_CONFIG, RESET_TOKEN, Restorer
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.state import quorum_problem
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError, Result, UnitState, parse_timestamp, parse_unit
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.uninstall import Remover
@@ -377,6 +378,15 @@ def test_arguments_that_a_release_dropped_are_found_before():
 SNAPSHOT = "/var/lib/rancher/k3s-restore/on-demand-cp-1-1763846400"
 
 
+def test_settings_of_s3_are_whole():
+    good = {"etcd-s3": True, "etcd-s3-bucket": "b", "etcd-s3-endpoint": "s3.example.org", "etcd-s3-access-key": "a", "etcd-s3-secret-key": "s"}
+    assert flags.check_s3({}) == flags.check_s3(good) == flags.check_s3({"etcd-s3": True, "etcd-s3-config-secret": "s3"}) == []
+    assert "etcd-s3-bucket" in flags.check_s3({"etcd-s3": True})[0]
+    assert "do nothing without" in flags.check_s3(dict(good, **{"etcd-s3": False}))[0]
+    assert "belong together" in flags.check_s3({"etcd-s3": True, "etcd-s3-bucket": "b", "etcd-s3-access-key": "a"})[0]
+    assert "without https://" in flags.check_s3(dict(good, **{"etcd-s3-endpoint": "https://s3.example.org"}))[0]
+
+
 @pytest.fixture
 def stopped_server(system, monkeypatch):
     """A server whose k3s says what a reset says, and keeps what it was given."""
@@ -406,6 +416,44 @@ def test_a_failed_reset_says_why(stopped_server):
     stopped_server.given["rc"] = 1
     with pytest.raises(NodeError, match="The snapshot was not put back"):
         Restorer(stopped_server, "/usr/local/bin/k3s").reset(SNAPSHOT, "word", {}, 10)
+
+
+def test_a_failed_reset_leaves_the_data_as_it_was(stopped_server, monkeypatch):
+    stopped_server.put(DB + "/etcd/member/wal/0", "former")
+    stopped_server.put(DB + "/etcd-old-100/kept")
+
+    def run(argv, timeout=60, env=None):
+        stopped_server.rename(DB + "/etcd", DB + "/etcd-old-200")
+        stopped_server.put(DB + "/etcd/member/wal/0", "half")
+        stopped_server.put(DB + "/reset-flag")
+        return Result(1, "", 'level=fatal msg="Error: bad snapshot"')
+
+    monkeypatch.setattr(stopped_server, "run", run)
+    with pytest.raises(NodeError, match="bad snapshot. This server's data is as it was"):
+        Restorer(stopped_server, "/usr/local/bin/k3s").reset(SNAPSHOT, "word", {}, 10)
+    assert stopped_server.read(DB + "/etcd/member/wal/0") == "former" and stopped_server.listdir(DB) == ["etcd", "etcd-old-100"]
+
+
+def test_a_server_is_marked_until_it_has_the_new_data(stopped_server):
+    restorer = Restorer(stopped_server, "/usr/local/bin/k3s")
+    assert restorer.begin("snapshot-1")["changed"] and not restorer.begin("snapshot-1")["changed"]
+    restorer.reset(SNAPSHOT, "word", {}, 10)
+    assert not stopped_server.exists(PENDING)
+    restorer.begin("snapshot-1")
+    restorer.clear()
+    assert not stopped_server.exists(PENDING)
+    restorer.begin("snapshot-1")
+    assert restorer.give_up()["changed"] and not restorer.give_up()["changed"]
+
+
+def test_a_machine_is_found_whatever_it_is_called():
+    nodes = [make_node("srv-a"), make_node("srv-b")]
+    nodes[0]["spec"]["providerID"] = "vsphere://420E"
+    nodes[1].setdefault("status", {})["addresses"] = [{"type": "InternalIP", "address": "198.18.0.12"}]
+    assert find(nodes, "vsphere://420e", "198.18.0.12", "agent-1") == ("srv-a", True)
+    assert find(nodes, "vsphere://other", "198.18.0.12", "agent-1") == ("srv-b", True)
+    assert find(nodes, "", "198.18.0.99", "SRV-B") == ("srv-b", True)
+    assert find(nodes, "", "", "agent-1") == ("agent-1", False)
 
 
 def test_nothing_is_restored_under_a_running_server(stopped_server):
