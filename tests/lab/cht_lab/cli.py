@@ -79,7 +79,7 @@ def up(args: argparse.Namespace) -> int:
     description = descriptions.load(source)
     wanted = [] if args.vms_only else _selected(description, args.nodes)
     image.ensure()
-    for name in tools.NEEDED:
+    for name in (*tools.NEEDED, *args.tool, *(["csi"] if description.csi == "real" else [])):
         tools.ensure(name)
     with exclusive():
         if source != paths.DESCRIPTION:
@@ -272,6 +272,7 @@ def parser() -> argparse.ArgumentParser:
     item = verb("up", up, "start the lab, or what is missing of it")
     item.add_argument("--description", help="YAML description; default: the one of the running lab, else tests/lab/lab.yml")
     item.add_argument("--nodes", help="only these machines, separated by commas")
+    item.add_argument("--tool", action="append", default=[], choices=sorted(tools.TOOLS), help="programs to make as well, that not every lab needs")
     item.add_argument("--vms-only", action="store_true", help="vCenter and mirror only, no machine")
     item = verb("down", down, "remove everything that the lab made")
     item.add_argument("--keep", action="store_true", help="keep the disks for the next `up`")

@@ -115,6 +115,8 @@ class Description:
     prefix: int = 24
     source: str = ""
     nodes: tuple[Vm, ...] = field(default=())
+    # stub: CSI's containers only run; real: the controller does its work in vCenter.
+    csi: str = "stub"
 
     def vm(self, name: str) -> Vm:
         """The VM of that name."""
@@ -162,7 +164,8 @@ def _merge(base: dict[str, Any], extra: dict[str, Any], where: str) -> dict[str,
     for key in ("network", "vcenter", "defaults"):
         result[key] = {**base.get(key, {}), **(extra.get(key) or {})}
     result["roles"] = {**base.get("roles", {}), **(extra.get("roles") or {})}
-    unknown = sorted(set(extra) - {"extends", "change", "remove", "add", "network", "vcenter", "defaults", "roles"})
+    result["csi"] = extra.get("csi", base.get("csi", "stub"))
+    unknown = sorted(set(extra) - {"extends", "change", "remove", "add", "network", "vcenter", "defaults", "roles", "csi"})
     if unknown:
         raise LabError(f"{where}: unknown key {', '.join(unknown)}")
     return result
@@ -206,6 +209,8 @@ def parse(data: dict[str, Any], source: str) -> Description:
         vms.append(_checked(Vm(**values), where))
     for attribute in ("name", "instance_uuid"):
         _unique(vms, attribute, source)
+    if data.get("csi", "stub") not in {"stub", "real"}:
+        raise LabError(f"{source}: csi must be stub or real, not {data['csi']}")
     nodes = tuple(vm for vm in vms if vm.node)
     _unique(nodes, "ip", source)
     return Description(
@@ -215,6 +220,7 @@ def parse(data: dict[str, Any], source: str) -> Description:
         prefix=int(network.get("prefix", 24)),
         source=source,
         nodes=nodes,
+        csi=data.get("csi", "stub"),
     )
 
 
@@ -256,5 +262,6 @@ def dump(description: Description) -> str:
         "vcenter": vcenter,
         "roles": {vm.role: {} for vm in description.vms if vm.role},
         "vms": vms,
+        "csi": description.csi,
     }
     return "---\n" + yaml.safe_dump(data, sort_keys=False)

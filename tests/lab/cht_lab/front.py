@@ -58,6 +58,8 @@ class Ledger:
     denied: set[str] = field(default_factory=set)
     most: int = 0
     methods: dict[str, int] = field(default_factory=dict)
+    # What vCenter says of itself; vcsim always says 6.5.0, with which CSI takes no snapshots.
+    version: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def known(self, user: str, password: str) -> bool:
@@ -221,6 +223,8 @@ class Handler(BaseHTTPRequestHandler):
         good = answer.status == 200
         if ledger.denied and "Privilege" in method:
             data = deny(data, ledger.denied)
+        if ledger.version:
+            data = data.replace(b"<version>6.5.0</version>", f"<version>{ledger.version}</version>".encode())
         if method == "Login":
             cookie = SESSION.search(answer.getheader("Set-Cookie") or "") if good else None
             ledger.login(agent, user, "soap", cookie.group(1) if cookie else None)
@@ -331,7 +335,7 @@ def command(path: Path, **request: Any) -> dict[str, Any]:
 def main(settings_file: str) -> None:
     """Run until ended; the settings come from a file that only root can read."""
     settings = json.loads(Path(settings_file).read_text(encoding="utf-8"))
-    ledger = Ledger(users=settings["users"], upstream=tuple(settings["upstream"]))
+    ledger = Ledger(users=settings["users"], upstream=tuple(settings["upstream"]), version=settings.get("version", ""))
     front = Front(tuple(settings["listen"]), tuple(settings["target"]), Path(settings["cert"]), Path(settings["key"]), ledger)
     control = ControlServer(settings["control"], ledger)
     threading.Thread(target=control.serve_forever, daemon=True).start()

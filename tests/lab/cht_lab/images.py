@@ -53,7 +53,9 @@ if [ "$www" != /www ]; then
     echo "{\"version\": {\"app\": \"$STUB_TAG\"}}" > $www/api/v2/monitoring
     echo '{"ready": true}' > $www/setup/poll
     echo '{"status": "ok"}' > $www/_up
-    echo "{\"all_nodes\": [\"couchdb@$SVC_NAME\"], \"cluster_nodes\": [\"couchdb@$SVC_NAME\"]}" > $www/_membership
+    nodes= n=1
+    while [ "$n" -le "${NODE_COUNT:-1}" ]; do nodes="$nodes${nodes:+, }\"couchdb@$n.${SVC_NAME#*.}\""; n=$((n + 1)); done
+    echo "{\"all_nodes\": [$nodes], \"cluster_nodes\": [$nodes]}" > $www/_membership
     echo ok > $www/healthz
 fi
 # A database's volume keeps a line for each start: tests see that data survives, and whose it is.
@@ -67,6 +69,20 @@ else
     say "sleeps"
 fi
 while :; do sleep 86400 & wait $!; done
+"""
+
+CSI_SCRIPT = r"""#!/bin/sh
+# The real CSI controller. vCenter's simulator serves the updates of one client only, so it starts when this pod gets the lab's Lease; all other
+# replicas, and the node plugin, are stubs.
+[ "$X_CSI_MODE" = controller ] || exec /stub "$@"
+account=/var/run/secrets/kubernetes.io/serviceaccount
+lease=https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT/apis/coordination.k8s.io/v1/namespaces/$CSI_NAMESPACE/leases/lab-csi-controller
+trap 'exit 0' TERM INT
+echo "waits for the Lease lab-csi-controller"
+until curl -s -m 5 --cacert $account/ca.crt -H "Authorization: Bearer $(cat $account/token)" "$lease" | grep -q "\"holderIdentity\": *\"$(hostname)\""; do
+    sleep 2 & wait $!
+done
+exec /vsphere-csi "$@"
 """
 
 PAUSE_SCRIPT = "#!/bin/sh\ntrap 'exit 0' TERM INT\nwhile :; do sleep 2147483 & wait $!; done\n"
@@ -196,6 +212,13 @@ def client_layer() -> str:
     return layer(f"client-{mark}", {**_stub_files(), "bin/curl": curl, **libraries(curl)})
 
 
+def csi_layer() -> str:
+    """The real CSI controller with the script that starts it."""
+    program, curl = tools.program("vsphere-csi"), image.ensure() / "usr/bin/curl"
+    mark = hashlib.sha256(f"{STUB_SCRIPT}{CSI_SCRIPT}{image.recipe()}{program.stat().st_mtime}".encode()).hexdigest()[:12]
+    return layer(f"csi-{mark}", {**_stub_files(), "start": CSI_SCRIPT.encode(), "vsphere-csi": program, "bin/curl": curl, **libraries(curl)})
+
+
 def stub_layer() -> str:
     """The one layer of all stubs."""
     mark = hashlib.sha256((STUB_SCRIPT + PAUSE_SCRIPT + "1").encode()).hexdigest()[:12]
@@ -228,7 +251,7 @@ def blob(digest: str) -> Path:
     return BLOBS / digest.removeprefix("sha256:")
 
 
-def catalogue() -> dict[str, Image]:
+def catalogue(csi: bool = False) -> dict[str, Image]:
     """The real images, by repository and tag, without the registry's host as containerd asks a mirror for them."""
     stub = stub_layer()
     base = Image(stub, ("/pause",))
@@ -249,6 +272,9 @@ def catalogue() -> dict[str, Image]:
         "library/busybox:latest": client,
         "rancher/mirrored-library-busybox:1.37.0": client,
     }
+    if csi:
+        real = Image(csi_layer(), ("/start",), ("PATH=/bin", "STUB=csi-driver", "STUB_TAG=v3.3.1"))
+        result["csi-vsphere/driver:v3.3.1"] = real
     traefik = tools.TOOLS["traefik"]
     if (traefik.folder / "traefik").exists():
         web = Image(program_layer("traefik", traefik.folder / "traefik", "traefik"), ("/traefik",))

@@ -78,9 +78,11 @@ def _k3s(www: Path) -> None:
         _release(www, words[2], Path(real).read_bytes())
         return
     build = paths.LAB_DIR / "k3s" / "build.py"
+    built = tools.kubernetes_versions()
     for version in K3S_VERSIONS:
         output = paths.MIRROR / "k3s.build"
-        kubernetes = tools.TOOLS["kubernetes"].version
+        own = version.removeprefix("v").partition("+")[0]
+        kubernetes = own if own in built else tools.TOOLS["kubernetes"].version
         run([sys.executable, "-B", build, "--version", version, "--kubernetes", kubernetes, "--output", output])
         _release(www, version, output.read_bytes())
         output.unlink()
@@ -99,7 +101,7 @@ def _release(www: Path, version: str, data: bytes) -> None:
     part.rename(program)
 
 
-def prepare() -> None:
+def prepare(csi: bool = False) -> None:
     """Lay out all files. Repeating it brings a changed stand-in into the mirror while it runs."""
     WWW.mkdir(parents=True, exist_ok=True)
     _k3s(WWW)
@@ -112,7 +114,7 @@ def prepare() -> None:
             work.rename(target)
     _upstream(WWW)
     started = time.monotonic()
-    registry = {name: images.manifest(item).decode() for name, item in images.catalogue().items()}
+    registry = {name: images.manifest(item).decode() for name, item in images.catalogue(csi).items()}
     (paths.MIRROR / "registry.json").write_text(json.dumps(registry), encoding="utf-8")
     if time.monotonic() - started > 2:
         say(f"images: made in {time.monotonic() - started:.1f} s")

@@ -14,14 +14,16 @@ from .shell import LabError
 def up(description: Description) -> None:
     """Start what does not run."""
     center.up(description)
-    mirror.prepare()
+    mirror.prepare(description.csi == "real")
     address = description.vcenter.address
     if process.running("mirror") is None:
         _start("mirror", address)
         for port in (mirror.HTTP_PORT, mirror.REGISTRY_PORT):
             process.listening("mirror", (address, port), 20)
-    if process.running("volumes") is None:
-        _start("volumes")
+    wanted, other = ("csi", "volumes") if description.csi == "real" else ("volumes", "csi")
+    process.stop(other, grace=2)
+    if process.running(wanted) is None:
+        _start(wanted)
 
 
 def _start(name: str, *arguments: str) -> None:
@@ -31,7 +33,7 @@ def _start(name: str, *arguments: str) -> None:
 
 def down() -> None:
     """End all of it."""
-    for name in ("volumes", "mirror"):
+    for name in ("volumes", "csi", "mirror"):
         process.stop(name, grace=2)
     center.down()
 
@@ -43,7 +45,7 @@ def power(description: Description, vms: list[Vm] | None = None) -> None:
 
 def status() -> list[str]:
     """A line for each service."""
-    return [f"{name:20} {'on' if process.running(name) else 'off'}" for name in ("vcsim", "front", "mirror", "volumes")]
+    return [f"{name:20} {'on' if process.running(name) else 'off'}" for name in ("vcsim", "front", "mirror", "volumes", "csi")]
 
 
 def vcenter(description: Description, action: str, value: str | None, user: str | None = None) -> list[str]:

@@ -93,6 +93,7 @@ def start_front(description: Description) -> None:
             "cert": str(certs.SERVER_CERT),
             "key": str(certs.SERVER_KEY),
             "control": str(CONTROL),
+            "version": vcenter.api_version.rpartition(".")[0] if description.csi == "real" else "",
         }
         SETTINGS.touch(mode=0o600)
         SETTINGS.write_text(json.dumps(settings), encoding="utf-8")

@@ -45,12 +45,14 @@ class Api:
 
     def __call__(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body)
-        self.connection.request(method, path, body=data, headers={"Content-Type": "application/json"})
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        self.connection.request(method, path, body=data, headers={"Content-Type": kind})
         answer = self.connection.getresponse()
         content = answer.read()
         if answer.status >= 400 and answer.status not in (404, 409):
             raise OSError(f"{method} {path}: {answer.status} {content[:200]!r}")
-        return json.loads(content)
+        # A group of resources that nobody defined is answered by plain text.
+        return json.loads(content) if content.startswith(b"{") else {}
 
 
 def api() -> Api | None:
