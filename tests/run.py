@@ -67,8 +67,8 @@ SCENARIOS = (
         "tests/integration/site"), limit=2400),
     Scenario("counties", "counties on the cluster of `site`: requests by host name, packets between them", _pytest(
         "tests/integration/counties")),
-    Scenario("bad-input", "wrong input from every way of starting a playbook", _pytest(
-        "tests/integration/faults/test_bad_input.py")),
+    Scenario("bad-input", "wrong input from every way of starting a playbook, wrong clocks", _pytest(
+        "tests/integration/faults/test_bad_input.py", "tests/integration/faults/test_clock.py")),
     Scenario("interrupt", "Ctrl-C in the middle of joining, then another run", _pytest(
         "tests/integration/faults/test_interrupt.py"), limit=1800),
     Scenario("k3s", "joining, losing and replacing machines, in a lab of five", _pytest("tests/integration/k3s"), ("all",), 3000),
