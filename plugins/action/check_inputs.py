@@ -33,7 +33,8 @@ class ActionModule(ActionBase):
         hostvars = task_vars["hostvars"]
         groups = {name: list(hosts) for name, hosts in task_vars.get("groups", {}).items()}
 
-        problems = group_problems(groups, self._inventory_error(task_vars, hostvars, groups))
+        _validation, args = self.validate_argument_spec(argument_spec={"groups": {"type": "bool", "default": True}})
+        problems = group_problems(groups, self._inventory_error(task_vars, hostvars, groups)) if args["groups"] else []
         if not problems:
             problems = self._variable_problems(inputs, hostvars, groups, task_vars)
         result.update(changed=False, problems=problems)

@@ -15,7 +15,11 @@ description:
   - Reports all problems at once. Runs on the controller, without a connection to any host.
 author:
   - CHT k3s maintainers (@cht-k3s)
-options: {}
+options:
+  groups:
+    description: Whether the inventory must hold a cluster. Playbooks that make its VMs run before there is one.
+    type: bool
+    default: true
 attributes:
   check_mode:
     description: Reads only, so it does the same in check mode.

@@ -20,8 +20,13 @@ class Project:
         source = {"plugin": "cht.k3s.vsphere", "folders": ["/dc-moh/vm/k3s"], "names": ["agent-[1-37]", "control-plane-*"]}
         (folder / "cluster.vsphere.yml").write_text(yaml.safe_dump(source))
 
-    def play(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def play(self, name: str, *arguments: str, inventory: str = "") -> subprocess.CompletedProcess[str]:
         """Run a playbook."""
+        source = inventory or str(self.folder / "cluster.vsphere.yml")
+        return self.command("ansible-playbook", "-i", source, str(ROOT / "playbooks" / name), *arguments)
+
+    def command(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a program as AWX would."""
         options = self.vcenter.options
         env = {
             **os.environ,
@@ -34,7 +39,6 @@ class Project:
             "VMWARE_PASSWORD": options["password"],
             "VMWARE_CA_PATH": options["ca_path"],
         }
-        command = ["ansible-playbook", "-i", str(self.folder / "cluster.vsphere.yml"), str(ROOT / "playbooks" / name), *arguments]
         return subprocess.run(command, capture_output=True, text=True, env=env, cwd=self.folder, check=False)
 
 
