@@ -60,7 +60,9 @@ SCENARIOS = (
     Scenario("contract", "the k3s stand-in against its contract", _pytest("tests/lab/k3s/tests/test_contract.py"), limit=1200),
     Scenario("nodes", "the k3s stand-in on whole machines", _pytest("tests/lab/k3s/tests/test_nodes.py"), ("all",), 1800),
     Scenario("api", "modules and roles against a real API server and controllers", _pytest(
-        "tests/integration/kube", "tests/integration/cht"), limit=1200),
+        "tests/integration/kube", "tests/integration/cht", "--ignore=tests/integration/cht/test_waves.py"), limit=1200),
+    Scenario("waves", "counties changed in waves against a real API server", _pytest(
+        "tests/integration/cht/test_waves.py"), ("all",), 1800),
     Scenario("vsphere", "inventory, modules and preflight against vcsim", _pytest("tests/integration/vsphere"), limit=900),
     Scenario("cpi-uuid", "the real CPI and the two UUIDs", _pytest("tests/integration/cpi")),
     Scenario("site", "a cluster from nothing, second run, check mode, tags, limits, AWX layout", _pytest(

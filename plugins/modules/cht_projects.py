@@ -64,6 +64,17 @@ options:
     description: Take over fields that another manager set to another value, whoever it is.
     type: bool
     default: false
+  only:
+    description:
+      - Names of the counties to deal with; all when left out. All definitions are checked together, as two counties must not share a host.
+    type: list
+    elements: str
+  hold_restarts:
+    description:
+      - Leave counties alone whose pods are all ready and would restart, and return them as RV(held). They are changed later, in waves.
+      - Counties that are new or not ready have nothing to lose, and changes that restart no pod break none; both are done at once.
+    type: bool
+    default: false
   parallel:
     description: How many connections are used at once.
     type: int
@@ -118,7 +129,7 @@ counties:
       description: The wanted version of CHT.
       type: str
     state:
-      description: C(changed), C(unchanged) or C(failed).
+      description: C(changed), C(unchanged), C(waiting) for its wave, or C(failed).
       type: str
     ready:
       description: How many of its Deployments are ready.
@@ -162,6 +173,12 @@ waiting:
   type: list
   elements: str
   sample: [nairobi]
+held:
+  description: Names of the counties that O(hold_restarts) left alone.
+  returned: always
+  type: list
+  elements: str
+  sample: []
 objects:
   description: The objects that were created or changed, or failed. Unchanged ones are left out.
   returned: always
@@ -211,6 +228,8 @@ def argument_spec() -> dict[str, Any]:
         field_manager={"type": "str", "default": FIELD_MANAGER},
         force_conflicts={"type": "bool", "default": False},
         parallel={"type": "int", "default": 8},
+        only={"type": "list", "elements": "str"},
+        hold_restarts={"type": "bool", "default": False},
     )
 
 
@@ -239,6 +258,8 @@ def main() -> None:
         field_manager=module.params["field_manager"],
         force_conflicts=module.params["force_conflicts"],
         parallel=module.params["parallel"],
+        only=None if module.params["only"] is None else frozenset(module.params["only"]),
+        hold_restarts=module.params["hold_restarts"],
     )
     client = open_client(module)
     try:

@@ -10,6 +10,8 @@ short_description: Wait until the pods of counties are ready
 version_added: 1.0.0
 description:
   - Waits until every Deployment of the given counties has all its pods of the present template ready.
+  - Then asks the first CouchDB node for C(/_membership) and API for C(/api/info), through the API server's port forwarding, so that
+    no network policy stands in the way.
   - While it waits, it shows now and then how many counties are ready and what the next one waits for.
   - A county that is not ready in time is reported with its obstacle (an image that can't be pulled, a claim that is not bound, no
     agent with enough memory). That alone is no failure of this module; see RV(waiting).
@@ -36,6 +38,10 @@ options:
     description: Seconds to wait for all of them together.
     type: int
     default: 900
+  health:
+    description: Ask CouchDB and API, besides looking at the pods.
+    type: bool
+    default: true
   report_every:
     description: Seconds between two lines of progress.
     type: int
@@ -95,6 +101,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht.health import check
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Target, wait
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
 from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
@@ -105,6 +112,7 @@ def argument_spec() -> dict[str, Any]:
     return base_argument_spec(
         counties={"type": "list", "elements": "dict", "required": True, "options": options},
         timeout={"type": "int", "default": 900},
+        health={"type": "bool", "default": True},
         report_every={"type": "int", "default": 15},
     )
 
@@ -116,7 +124,8 @@ def main() -> None:
     if client is None or not targets:
         module.exit_json(counties=[], waiting=[])
     try:
-        progress = wait(client, targets, 0 if module.check_mode else module.params["timeout"])
+        ask = (lambda namespace: check(client, namespace)) if module.params["health"] else None
+        progress = wait(client, targets, 0 if module.check_mode else module.params["timeout"], check=ask)
     except ApiError as error:
         module.fail_json(msg=f"The pods of the counties can't be read: {error.message}")
     finally:

@@ -34,7 +34,7 @@ class Progress:
 
     @property
     def done(self) -> bool:
-        return self.total > 0 and self.ready == self.total
+        return self.total > 0 and self.ready == self.total and not self.obstacle
 
 
 def deployment_ready(deployment: Object) -> bool:

@@ -18,7 +18,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import Progres
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, Problem
 from ansible_collections.cht.k3s.plugins.module_utils.cht.table import table
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import by_namespace
-from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import TAKE_OVER, Live, Outcome, apply_groups
+from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import TAKE_OVER, Item, Live, Outcome, apply_groups
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN, Resource
 
@@ -50,6 +50,10 @@ class Settings:
     field_manager: str
     force_conflicts: bool
     parallel: int
+    # Counties to deal with; all when None. The others are not even in the result.
+    only: frozenset[str] | None = None
+    # Leave counties alone that run and whose pods would restart: they are for the waves.
+    hold_restarts: bool = False
 
 
 def problems_message(problems: list[Problem]) -> str:
@@ -63,6 +67,9 @@ def deploy(
     client: Client | None, counties: list[County], problems: list[Problem], settings: Settings, hide: t.Callable[[list[str]], object]
 ) -> Result:
     """Apply all counties; `hide` is told every secret value before it can be in any output."""
+    if settings.only is not None:
+        counties = [county for county in counties if county.name in settings.only]
+        problems = [problem for problem in problems if problem.county in settings.only]
     live = Live(client, settings.parallel) if client is not None else None
     state = LiveCounties()
     if live is not None:
@@ -70,9 +77,17 @@ def deploy(
     plans = [plan_county(county, state, settings.on_newer, settings.check_mode, settings.base_dir) for county in counties]
     for plan in plans:
         hide(plan.secrets)
+    hold_restarts = settings.hold_restarts and client is not None and not settings.check_mode
+    running = _running(plans, state) if hold_restarts else set()
+    held: set[str] = set()
     if client is not None:
         for plan in plans:
-            _adopt(client, plan, state, settings)
+            _adopt(client, plan, state, settings, plan.county.name in running, held)
+
+    def hold(items: list[Item]) -> set[str]:
+        held.update(item.group for item in items if item.result == "pending" and item.kind == "Deployment" and item.live is not None and item.group in running)
+        return held
+
     outcome = apply_groups(
         client,
         [{"name": plan.county.name, "objects": plan.objects} for plan in plans if not plan.error],
@@ -82,15 +97,21 @@ def deploy(
         take_over=(*TAKE_OVER, *HELM_MANAGERS) if settings.adopt else TAKE_OVER,
         parallel=settings.parallel,
         live=live,
+        hold=hold,
     )
-    removed = _retire(client, plans, state, outcome, settings.check_mode) if client is not None else {}
+    removed = _retire(client, [plan for plan in plans if plan.county.name not in held], state, outcome, settings.check_mode) if client is not None else {}
     deployments = state.deployments
     if client is not None and outcome.changed and not settings.check_mode:
         deployments = by_namespace(client.items(_DEPLOYMENTS.collection(), {"labelSelector": SERVICE_LABEL}))
-    return _report(plans, problems, outcome, deployments, removed, settings)
+    return _report(plans, problems, outcome, deployments, removed, held, settings)
 
 
-def _adopt(client: Client, plan: Plan, state: LiveCounties, settings: Settings) -> None:
+def _running(plans: list[Plan], state: LiveCounties) -> set[str]:
+    """Counties with all pods ready, which have something to lose by a restart."""
+    return {plan.county.name for plan in plans if judge(state.deployments.get(plan.county.namespace, [])).done}
+
+
+def _adopt(client: Client, plan: Plan, state: LiveCounties, settings: Settings, running: bool, held: set[str]) -> None:
     """Take over what helm deployed, or refuse the county when that was not asked for."""
     wanted = {item["metadata"]["name"] for item in plan.objects if item["kind"] == "Deployment"}
     found = [
@@ -105,6 +126,9 @@ def _adopt(client: Client, plan: Plan, state: LiveCounties, settings: Settings) 
             "was deployed by helm: cht_project_adopt takes such counties over, with their claims and credentials; "
             "all pods of the county restart once, and helm must not be used on it any more"
         )
+        return
+    if running:
+        held.add(plan.county.name)
         return
     plan.notes.append(f"{len(found)} Deployments of helm {'would be ' if settings.check_mode else ''}taken over")
     if settings.check_mode:
@@ -146,6 +170,7 @@ def _report(
     outcome: Outcome,
     deployments: dict[str, list[dict[str, t.Any]]],
     removed: dict[str, int],
+    held: set[str],
     settings: Settings,
 ) -> Result:
     rows = [_invalid_row(name, problems) for name in dict.fromkeys(problem.county for problem in problems)]
@@ -157,12 +182,16 @@ def _report(
     for plan in plans:
         wanted = [item["metadata"]["name"] for item in plan.objects if item["kind"] == "Deployment"]
         progress = judge([item for item in deployments.get(plan.county.namespace, []) if item["metadata"]["name"] in wanted], total=len(wanted))
-        rows.append(_row(plan, counts.get(plan.county.name, Counter()), outcome.group_errors.get(plan.county.name, []), progress, settings))
+        row = _row(plan, counts.get(plan.county.name, Counter()), outcome.group_errors.get(plan.county.name, []), progress, settings)
+        if plan.county.name in held and row["state"] != "failed":
+            row.update(state="waiting", remark="; ".join(["its pods restart when its wave comes", *plan.notes]))
+        rows.append(row)
     result: Result = {
         "changed": outcome.changed or bool(removed) or any(plan.predicted for plan in plans),
         "counties": rows,
-        "waiting": [row["name"] for row in rows if row["state"] != "failed" and row["ready"] < row["total"]],
-        "objects": [entry for entry in outcome.objects() if entry["result"] not in ("unchanged", "skipped")],
+        "waiting": [row["name"] for row in rows if row["state"] != "failed" and row["name"] not in held and row["ready"] < row["total"]],
+        "held": [row["name"] for row in rows if row["name"] in held and row["state"] != "failed"],
+        "objects": [entry for entry in outcome.objects() if entry["result"] not in ("unchanged", "skipped", "held")],
         "table": table(rows),
         "summary": {
             **{name: outcome.count(name) for name in ("created", "updated", "unchanged", "failed", "skipped")},

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 import typing as t
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import Progress, judge
@@ -15,6 +16,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
 
 Objects = dict[str, list[dict[str, t.Any]]]
+Check = t.Callable[[str], str]
 
 _DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
 _PODS = WELL_KNOWN["v1", "Pod"]
@@ -61,17 +63,32 @@ def explain(client: Client, targets: list[Target]) -> dict[str, Progress]:
     }
 
 
-def wait(client: Client, targets: list[Target], timeout: float, interval: float = 2.0) -> dict[str, Progress]:
-    """Wait until all counties are ready or the time is over; obstacles are named for those that are not."""
+def _checked(progress: dict[str, Progress], targets: list[Target], check: Check | None) -> dict[str, Progress]:
+    """Look closer at the counties whose pods are ready."""
+    ready = [target for target in targets if progress[target.name].done]
+    if check is None or not ready:
+        return progress
+    with ThreadPoolExecutor(max_workers=min(8, len(ready))) as pool:
+        for target, problem in zip(ready, pool.map(lambda target: check(target.namespace), ready)):
+            if problem:
+                progress[target.name] = replace(progress[target.name], obstacle=problem)
+    return progress
+
+
+def wait(client: Client, targets: list[Target], timeout: float, interval: float = 2.0, check: Check | None = None) -> dict[str, Progress]:
+    """Wait until all counties are ready or the time is over; obstacles are named for those that are not.
+
+    C(check) says of a namespace whose pods are ready what is still wrong with it.
+    """
     deadline = time.monotonic() + timeout
-    progress = look(client, targets, cached=False)
+    progress = _checked(look(client, targets, cached=False), targets, check)
     while True:
         pending = [target for target in targets if not progress[target.name].done]
         left = deadline - time.monotonic()
         if not pending or left <= 0:
             break
         time.sleep(min(interval, left))
-        progress.update(look(client, pending))
+        progress.update(_checked(look(client, pending), pending, check))
     if pending:
-        progress.update(explain(client, pending))
+        progress.update(_checked(explain(client, pending), pending, check))
     return progress

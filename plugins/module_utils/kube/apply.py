@@ -242,18 +242,21 @@ def apply_groups(
     crd_timeout: float = 60.0,
     live: Live | None = None,
     progress: Callable[[str], None] | None = None,
+    hold: Callable[[list[Item]], set[str]] | None = None,
 ) -> Outcome:
     """Apply the objects of all groups; an error stays within its group.
 
+    C(hold) is shown all items after they were compared, and names the groups of which nothing is to be sent now.
+
     Without a client (check mode before a cluster exists) everything is predicted to be created.
     """
-    return _Run(client, check_mode, field_manager, force_conflicts, tuple(take_over), parallel, crd_timeout, live, progress).run(groups)
+    return _Run(client, check_mode, field_manager, force_conflicts, tuple(take_over), parallel, crd_timeout, live, progress, hold).run(groups)
 
 
 class _Run:
     def __init__(
         self, client: Client | None, check_mode: bool, manager: str, force: bool, take_over: tuple[str, ...], parallel: int,
-        crd_timeout: float, live: Live | None, progress: Callable[[str], None] | None,
+        crd_timeout: float, live: Live | None, progress: Callable[[str], None] | None, hold: Callable[[list[Item]], set[str]] | None,
     ) -> None:
         self.client = client
         self.check_mode = check_mode
@@ -264,6 +267,7 @@ class _Run:
         self.crd_timeout = crd_timeout
         self.live = live or (Live(client, parallel) if client is not None else None)
         self.progress = progress
+        self.hold = hold
         self.resources = Resources(client)
         self.promised: dict[tuple[str, str], Resource] = {}
         self.new_namespaces: set[str] = set()
@@ -277,6 +281,10 @@ class _Run:
                     item.result = "created"
             return self._outcome(items, 0)
         self._compare(items, self.live)
+        held = self.hold(items) if self.hold else set()
+        for item in items:
+            if item.result == "pending" and item.group in held:
+                item.result = "held"
         client = self.client
         numbers = sorted({item.wave for item in items if item.result == "pending"})
         with ThreadPoolExecutor(max_workers=self.parallel) as pool:

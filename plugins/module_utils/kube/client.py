@@ -102,6 +102,10 @@ class Client:
             connection.set_tunnel(access.host, access.port, headers)
         return connection
 
+    def dedicated(self) -> http.client.HTTPConnection:
+        """A connection that is not kept, for a protocol that takes it over; the caller closes it."""
+        return self._connect()
+
     def _drop(self) -> None:
         connection = getattr(self._local, "connection", None)
         if connection is not None:

@@ -1,0 +1,82 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Changes running counties in waves, and shows how far it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.cht.k3s.plugins.module_utils.cht.waves import Policy, Rollout, hold_back, merge
+from ansible_collections.cht.k3s.plugins.plugin_utils.wait import wait_with_progress
+
+ARGUMENTS = {
+    "applied": {"type": "dict", "required": True},
+    "apply": {"type": "dict", "required": True},
+    "canary": {"type": "list", "elements": "str", "default": []},
+    "size": {"type": "int", "default": 5},
+    "max_failures": {"type": "int", "default": 2},
+    "timeout": {"type": "int", "default": 900},
+    "report_every": {"type": "int", "default": 15},
+    "health": {"type": "bool", "default": True},
+}
+
+
+class ActionModule(ActionBase):
+    """Apply, wait, judge, one wave after the other."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        _validation, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        self._args, self._vars = args, task_vars
+        applied = dict(args["applied"])
+        rollout = Rollout(applied["counties"], list(applied["held"]), Policy(args["size"], args["max_failures"], tuple(args["canary"])))
+        progress: dict[str, dict[str, Any]] = {}
+        changed = False
+        self._gate(rollout, applied["counties"], progress)
+        while (wave := rollout.next()) is not None:
+            title, names = wave
+            self._display.display(f"{title}: {', '.join(names)}")
+            part = self._execute_module(
+                module_name="cht.k3s.cht_projects", module_args={**args["apply"], "only": names, "on_invalid": "skip", "hold_restarts": False}, task_vars=task_vars
+            )
+            if "counties" not in part:
+                rollout.stop(str(part.get("msg") or "the counties could not be applied"))
+                break
+            changed = changed or bool(part.get("changed"))
+            applied["counties"] = merge(applied["counties"], part["counties"])
+            unwell = {row["name"]: row["remark"] for row in part["counties"] if row["state"] == "failed"}
+            unwell.update(self._wait([row for row in part["counties"] if row["state"] != "failed"], progress))
+            rollout.finish(unwell)
+        if rollout.stopped:
+            self._display.warning(f"No further wave: {rollout.stopped}.")
+            applied["counties"] = hold_back(applied["counties"], rollout.left(), rollout.stopped)
+        applied["held"] = rollout.left()
+        # Who was waited for here is not waited for again.
+        applied["waiting"] = [name for name in applied["waiting"] if name not in progress]
+        result.update(changed=changed, applied=applied, stopped=rollout.stopped)
+        result["waited"] = {"counties": list(progress.values()), "waiting": [name for name, entry in progress.items() if entry["obstacle"]]}
+        return result
+
+    def _gate(self, rollout: Rollout, rows: list[dict[str, Any]], progress: dict[str, dict[str, Any]]) -> None:
+        """Named canaries that an earlier run changed must be well."""
+        names = rollout.canaries_there
+        if rollout.next() is not None and names:
+            self._display.display(f"canary: {', '.join(names)}")
+            for name, why in self._wait([row for row in rows if row["name"] in names], progress).items():
+                rollout.stop(f"the canary {name} is not well: {why}")
+
+    def _wait(self, rows: list[dict[str, Any]], progress: dict[str, dict[str, Any]]) -> dict[str, str]:
+        """Wait for counties; return those that are not well, with what stands in their way."""
+        if not rows:
+            return {}
+        options = {"kubeconfig": self._args["apply"]["kubeconfig"], **{key: self._args[key] for key in ("timeout", "report_every", "health")}}
+        waited = wait_with_progress(self, rows, options, self._vars)
+        if waited.get("failed"):
+            return {row["name"]: str(waited["msg"]) for row in rows}
+        progress.update({entry["name"]: entry for entry in waited["counties"]})
+        return {name: progress[name]["obstacle"] for name in waited["waiting"]}

@@ -1,0 +1,149 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stands for the kubelets of all nodes: reports pods as running, and forwards ports to invented services in them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import ssl
+import struct
+import threading
+import typing as t
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+from apiserver import ApiServer
+
+from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
+
+NODE = "standin-1"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """The kubelet's /portForward as a WebSocket, as much of it as is asked for."""
+
+    protocol_version = "HTTP/1.1"
+    kubelet: Kubelet
+
+    def log_message(self, *dummy: t.Any) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        namespace, pod = urlsplit(self.path).path.split("/")[2:4]
+        key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
+        self.send_header("Sec-WebSocket-Protocol", "v4.channel.k8s.io")
+        self.end_headers()
+        for channel in (0, 1):
+            self._frame(bytes([channel]) + struct.pack("<H", 0))
+        request = self._read()[1:]
+        lines = request.decode().split("\r\n")
+        path = lines[0].split(" ")[1]
+        headers = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
+        status, body = self.kubelet.answer(namespace, pod, path, headers)
+        text = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+        # In two pieces: nothing says that an answer comes as one frame.
+        self._frame(b"\0" + text[:40])
+        self._frame(b"\0" + text[40:])
+        self.close_connection = True
+
+    def _frame(self, payload: bytes) -> None:
+        size = len(payload)
+        self.wfile.write((struct.pack(">BB", 0x82, size) if size < 126 else struct.pack(">BBH", 0x82, 126, size)) + payload)
+        self.wfile.flush()
+
+    def _read(self) -> bytes:
+        size = self.rfile.read(2)[1] & 0x7F
+        if size == 126:
+            size = struct.unpack(">H", self.rfile.read(2))[0]
+        mask = self.rfile.read(4)
+        return bytes(byte ^ mask[index % 4] for index, byte in enumerate(self.rfile.read(size)))
+
+
+class Kubelet:
+    """Runs every pod on one node, except those that `obstacle` gives a reason for.
+
+    obstacle(pod) returns the reason of a waiting container, or an empty string; membership(namespace) how many CouchDB nodes have
+    joined of those that are there, or None for all.
+    """
+
+    def __init__(self, server: ApiServer) -> None:
+        self.obstacle: t.Callable[[dict[str, t.Any]], str] = lambda pod: ""
+        self.unjoined: set[str] = set()
+        self.asked: list[tuple[str, str]] = []
+        self._client = Client.from_kubeconfig(str(server.kubeconfig))
+        self._end = threading.Event()
+        handler = type("Handler", (_Handler,), {"kubelet": self})
+        self._web = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(server.folder / "api.crt", server.folder / "api.key")
+        self._web.socket = context.wrap_socket(self._web.socket, server_side=True)
+        self._threads = [threading.Thread(target=self._web.serve_forever, daemon=True), threading.Thread(target=self._loop, daemon=True)]
+
+    def __enter__(self) -> Kubelet:
+        if self._client.find(f"/api/v1/nodes/{NODE}") is None:
+            self._client.json("POST", "/api/v1/nodes", body={"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
+        status = {
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self._web.server_address[1]}},
+        }
+        self._client.json("PATCH", f"/api/v1/nodes/{NODE}/status", body={"status": status}, content_type="application/merge-patch+json")
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._end.set()
+        self._web.shutdown()
+        self._web.server_close()
+        for thread in self._threads:
+            thread.join(10)
+        self._client.close()
+
+    def answer(self, namespace: str, pod: str, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+        """What the service in a pod answers."""
+        self.asked.append((namespace, path))
+        if path == "/api/info":
+            return 200, b'{"version": "4.22.0"}'
+        if not headers.get("Authorization", "").startswith("Basic "):
+            return 401, b"{}"
+        services = [item["metadata"]["labels"]["cht.service"] for item in self._client.items(f"/api/v1/namespaces/{namespace}/pods")]
+        names = sorted({f"couchdb@{name}" for name in services if name.startswith("couchdb")})
+        members = names[:-1] if namespace in self.unjoined else names
+        return 200, json.dumps({"all_nodes": members, "cluster_nodes": members}).encode()
+
+    def _loop(self) -> None:
+        while not self._end.wait(0.3):
+            try:
+                for pod in self._client.items("/api/v1/pods"):
+                    self._run(pod)
+            except (ApiError, OSError):
+                continue  # the API server is away, or the pod is gone: next time
+
+    def _run(self, pod: dict[str, t.Any]) -> None:
+        metadata = pod["metadata"]
+        path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+        if metadata.get("deletionTimestamp"):
+            self._client.json("DELETE", path, body={"gracePeriodSeconds": 0})
+            return
+        if not pod["spec"].get("nodeName"):
+            target = {"apiVersion": "v1", "kind": "Node", "name": NODE}
+            self._client.json("POST", f"{path}/binding", body={"apiVersion": "v1", "kind": "Binding", "metadata": {"name": metadata["name"]}, "target": target})
+        reason = self.obstacle(pod)
+        ready = "False" if reason else "True"
+        conditions = [{"type": name, "status": ready if name.endswith("Ready") else "True"} for name in ("PodScheduled", "Initialized", "ContainersReady", "Ready")]
+        state = {"waiting": {"reason": reason, "message": "as the test wants it"}} if reason else {"running": {}}
+        containers = [
+            {"name": item["name"], "image": item["image"], "imageID": "x", "ready": not reason, "restartCount": 0, "state": state}
+            for item in pod["spec"]["containers"]
+        ]
+        status = {"phase": "Pending" if reason else "Running", "conditions": conditions, "containerStatuses": containers, "podIP": "198.19.0.1"}
+        present = {key: (pod.get("status") or {}).get(key) for key in ("phase", "containerStatuses")}
+        if json.dumps(present["containerStatuses"]) != json.dumps(containers) or present["phase"] != status["phase"]:
+            self._client.json("PATCH", f"{path}/status", body={"status": status}, content_type="application/merge-patch+json")

@@ -1,0 +1,97 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Running counties are changed in waves, and what goes wrong with the first ones does not reach the others."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterator
+
+import pytest
+from conftest import Cluster, Play, county
+from kubelet import Kubelet
+
+SMALL = {"couchdb": {"mode": "single"}}
+
+
+def tag(cluster: Cluster, name: str) -> str:
+    deployment = cluster.get(f"/apis/apps/v1/namespaces/{name}/deployments/cht-api") or {}
+    return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"].rpartition(":")[2])
+
+
+def roll(cluster: Cluster, names: list[str], version: str, expect: int = 0, timeout: int = 90, **variables: t.Any) -> Play:
+    entries = [county(name, version=version, **SMALL) for name in names]
+    waiting = {"cht_project_wait": True, "cht_project_wait_timeout": 90, "cht_project_wave_timeout": timeout, "cht_project_wait_report_every": 2}
+    return cluster.counties(*entries, expect=expect, **{**waiting, **variables})
+
+
+@pytest.fixture(name="kubelet")
+def fixture_kubelet(cluster: Cluster) -> Iterator[Kubelet]:
+    with Kubelet(cluster.server) as kubelet:
+        yield kubelet
+
+
+def stuck_at(version: str, *names: str) -> t.Callable[[dict[str, t.Any]], str]:
+    def obstacle(pod: dict[str, t.Any]) -> str:
+        wrong = pod["metadata"]["namespace"] in names and pod["spec"]["containers"][0]["image"].endswith(f"cht-api:{version}")
+        return "ImagePullBackOff" if wrong else ""
+
+    return obstacle
+
+
+def test_an_upgrade_goes_canary_first_and_two_at_a_time(cluster: Cluster, kubelet: Kubelet) -> None:
+    names = [f"wave-{number}" for number in range(5)]
+    first = roll(cluster, names, "4.21.0")
+    assert "wave 1" not in first.text, "new counties have nothing to lose"
+    run = roll(cluster, names, "4.22.0", cht_project_wave_size=2, cht_project_canary=["wave-3"])
+    order = [line for line in run.text.splitlines() if line.startswith("wave ")][:3]
+    assert order == ["wave 1 of 3 (canary): wave-3", "wave 2 of 3: wave-0, wave-1", "wave 3 of 3: wave-2, wave-4"]
+    assert {tag(cluster, name) for name in names} == {"4.22.0"}
+    assert "5 counties: 5 changed" in run.text
+    assert {path for namespace, path in kubelet.asked if namespace == "wave-3"} == {"/_membership", "/api/info"}
+    assert roll(cluster, names, "4.22.0", cht_project_wave_size=2).changed == 0
+
+
+def test_a_change_that_restarts_nothing_does_not_wait_for_a_wave(cluster: Cluster, kubelet: Kubelet) -> None:
+    roll(cluster, ["calm"], "4.22.0")
+    entry = county("calm", host="calm2.health.example", **SMALL)
+    run = cluster.counties(entry, cht_project_wait=True, cht_project_wait_timeout=30)
+    assert "wave 1" not in run.text and "1 objects updated" in run.row("calm")
+
+
+def test_a_sick_canary_stops_the_rollout_and_the_next_run_resumes(cluster: Cluster, kubelet: Kubelet) -> None:
+    names = [f"sick-{number}" for number in range(3)]
+    roll(cluster, names, "4.21.0")
+    kubelet.obstacle = stuck_at("4.22.0", "sick-0")
+    run = roll(cluster, names, "4.22.0", expect=2, timeout=15, cht_project_canary=["sick-0"])
+    assert "waiting" in run.row("sick-0") and "ImagePullBackOff" in run.row("sick-0")
+    assert "not rolled out: the canary sick-0 is not well" in run.row("sick-1")
+    assert "counties ready: 0 of 1; sick-0 (" in run.text
+    assert [tag(cluster, name) for name in names] == ["4.22.0", "4.21.0", "4.21.0"]
+    again = roll(cluster, names, "4.22.0", expect=2, timeout=3, cht_project_wait_timeout=3, cht_project_canary=["sick-0"])
+    assert "the canary sick-0 is not well" in again.row("sick-2"), "a second run must not walk past the sick canary"
+    kubelet.obstacle = lambda pod: ""
+    healed = roll(cluster, names, "4.22.0", cht_project_canary=["sick-0"])
+    assert [tag(cluster, name) for name in names] == ["4.22.0"] * 3
+    assert "3 counties: 2 changed, 1 unchanged" in healed.text
+
+
+def test_too_many_failures_stop_the_rollout(cluster: Cluster, kubelet: Kubelet) -> None:
+    names = [f"limit-{number}" for number in range(4)]
+    roll(cluster, names, "4.21.0")
+    kubelet.obstacle = stuck_at("4.22.0", "limit-1")
+    run = roll(cluster, names, "4.22.0", expect=2, timeout=20, cht_project_wave_size=1, cht_project_wave_max_failures=0)
+    assert "changed" in run.row("limit-0")
+    assert "not rolled out: 1 counties with the new state are not well (limit-1)" in run.row("limit-2")
+    assert [tag(cluster, name) for name in names] == ["4.22.0", "4.22.0", "4.21.0", "4.21.0"]
+
+
+def test_a_cluster_of_databases_that_is_not_whole_is_not_well(cluster: Cluster, kubelet: Kubelet) -> None:
+    kubelet.unjoined.add("unjoined")
+    run = cluster.counties(
+        county("unjoined"), expect=2, cht_project_wait=True, cht_project_wait_timeout=25, cht_project_wait_report_every=5,
+    )
+    assert "CouchDB's cluster has 2 of 3 nodes" in run.row("unjoined")
+    kubelet.unjoined.clear()
+    assert cluster.counties(county("unjoined"), cht_project_wait=True).changed == 0

@@ -1,0 +1,108 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Waves: order, gate, threshold; and the health of one county."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+
+from ansible_collections.cht.k3s.plugins.module_utils.cht.health import info_problem, judge_health, membership_problem
+from ansible_collections.cht.k3s.plugins.module_utils.cht.waves import Policy, Rollout, hold_back, merge
+
+
+def row(name: str, state: str = "waiting", ready: int = 6, version: str = "4.22.0") -> dict[str, t.Any]:
+    return {"name": name, "state": state, "ready": ready, "total": 6, "version": version, "remark": ""}
+
+
+def names(count: int) -> list[str]:
+    return [f"c{number}" for number in range(count)]
+
+
+def walk(rollout: Rollout, unwell: dict[str, str] | None = None) -> list[list[str]]:
+    seen = []
+    while (wave := rollout.next()) is not None:
+        seen.append(wave[1])
+        rollout.finish({name: "why" for name in wave[1] if name in (unwell or {})})
+    return seen
+
+
+def test_the_first_held_county_is_the_canary() -> None:
+    held = names(6)
+    assert walk(Rollout([row(name) for name in held], held, Policy(3, 0))) == [["c0"], ["c1", "c2", "c3"], ["c4", "c5"]]
+
+
+def test_a_named_canary_goes_first_and_unknown_names_do_not_matter() -> None:
+    held = names(3)
+    assert walk(Rollout([row(name) for name in held], held, Policy(5, 0, ("c2", "nobody")))) == [["c2"], ["c0", "c1"]]
+
+
+@pytest.mark.parametrize(("limit", "waves"), [(0, 2), (1, 4), (9, 4)])
+def test_the_threshold(limit: int, waves: int) -> None:
+    held = names(4)
+    rollout = Rollout([row(name) for name in held], held, Policy(1, limit))
+    assert len(walk(rollout, {"c1": "why"})) == waves
+    assert bool(rollout.stopped) is (limit == 0)
+    assert rollout.left() == held[waves:]
+
+
+def test_a_canary_that_fails_stops_whatever_the_threshold() -> None:
+    held = names(3)
+    rollout = Rollout([row(name) for name in held], held, Policy(1, 9))
+    assert walk(rollout, {"c0": "why"}) == [["c0"]]
+    assert "the canary c0 is not well: why" in rollout.stopped
+
+
+def test_what_an_earlier_run_broke_counts() -> None:
+    rows = [row("broken", "unchanged", ready=5), row("other", "unchanged", ready=5, version="4.1.0"), row("c0"), row("c1")]
+    assert Rollout(rows, ["c0", "c1"], Policy(1, 0)).next() is None
+    assert Rollout(rows, ["c0", "c1"], Policy(1, 1)).next() is not None
+
+
+def test_rows_are_merged_and_held_back() -> None:
+    rows = hold_back(merge([row("a"), row("b")], [row("a", "changed")]), ["b"], "why")
+    assert [(entry["name"], entry["state"], entry["remark"]) for entry in rows] == [("a", "changed", ""), ("b", "waiting", "not rolled out: why")]
+
+
+def nodes(known: int, members: int) -> bytes:
+    return json.dumps({"all_nodes": names(known), "cluster_nodes": names(members)}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "problem"),
+    [
+        (200, nodes(3, 3), ""),
+        (200, nodes(2, 3), "not connected: c2"),
+        (200, nodes(2, 2), "has 2 of 3 nodes"),
+        (401, b"{}", "with 401"),
+        (200, b"<html>", "something else"),
+    ],
+)
+def test_membership(status: int, body: bytes, problem: str) -> None:
+    found = membership_problem(status, body, 3)
+    assert problem in found and bool(problem) == bool(found)
+
+
+def test_info() -> None:
+    assert info_problem(200, b'{"version": "4.22.0"}') == ""
+    assert info_problem(503, b"") == "API answers /api/info with 503"
+    assert info_problem(200, b"{}") == "API answers /api/info without a version"
+
+
+def test_the_first_database_and_api_are_asked() -> None:
+    def pod(service: str) -> dict[str, t.Any]:
+        return {"metadata": {"name": f"{service}-x", "labels": {"cht.service": service}}}
+
+    asked = []
+
+    def ask(name: str, port: int, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+        asked.append((name, port, path, headers.get("Authorization", "")))
+        return (200, nodes(2, 2)) if path == "/_membership" else (200, b'{"version": "1"}')
+
+    pods = [pod("couchdb-2"), pod("couchdb-1"), pod("api"), pod("haproxy")]
+    assert judge_health(pods, {"COUCHDB_USER": "a", "COUCHDB_PASSWORD": "b"}, ask) == ""
+    assert asked == [("couchdb-1-x", 5984, "/_membership", "Basic YTpi"), ("api-x", 5988, "/api/info", "")]
+    assert judge_health(pods[:2], {}, ask) == "its pods are gone"
