@@ -50,7 +50,10 @@ def decide(
         reasons = "; ".join(f"{name}: {answers[name].get('reason') or 'not healthy'}" for name in down)
         plan["problem"] = (
             f"A cluster exists (a datastore is on {', '.join(down)}), but no server answers, so {host} can join none and must not begin a second one."
-            f" {reasons}. Run the role control_plane on {', '.join(down)} first, or restore the cluster from a snapshot."
+            f" {reasons}. "
+            + (f"{', '.join(silent)} cannot be reached: etcd needs {len(urls) // 2 + 1} of the {len(urls)} servers, so bring these back first;" if silent
+               else f"Run the role control_plane on {', '.join(down)} first,")
+            + " or restore the cluster from a backup (playbooks/restore.yml)."
         )
     elif silent:
         plan["problem"] = (
