@@ -73,7 +73,16 @@ SCENARIOS = (
         "tests/integration/faults/test_bad_input.py", "tests/integration/faults/test_clock.py")),
     Scenario("interrupt", "Ctrl-C in the middle of joining, then another run", _pytest(
         "tests/integration/faults/test_interrupt.py"), limit=1800),
-    Scenario("k3s", "joining, losing and replacing machines, in a lab of five", _pytest("tests/integration/k3s"), ("all",), 3000),
+    Scenario("k3s", "joining, changing and rebuilding machines, in a lab of five", _pytest(
+        "tests/integration/k3s/test_k3s_cluster.py", "tests/integration/k3s/test_k3s_unreachable.py"), ("all",), 2400),
+    Scenario("k3s-removal", "removing machines, also half-way and dead ones", _pytest(
+        "tests/integration/k3s/test_k3s_removal.py"), ("all",), 1800),
+    Scenario("k3s-restore", "backup, restore, interrupted and damaged restore", _pytest(
+        "tests/integration/k3s/test_k3s_restore.py"), ("all",), 1800),
+    Scenario("k3s-faults", "frozen, cut off, dead and full machines", _pytest(
+        "tests/integration/k3s/test_k3s_faults.py"), ("all",), 2400),
+    Scenario("k3s-upgrade", "Kubernetes 1.34.2 to 1.34.4, both real, with an interruption", _pytest(
+        "tests/integration/k3s/test_k3s_upgrade.py"), ("all",), 2400),
     Scenario("molecule", "the molecule scenario on the lab", (
         "tests/lab/lab", "exec", "--", "molecule", "test"), ("all",), 1800),
 )
