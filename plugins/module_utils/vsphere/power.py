@@ -9,6 +9,7 @@ from typing import Any, Callable, Sequence
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.lookup import find_vms
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.properties import read_objects
 
 _POLL = 1.0
@@ -21,7 +22,7 @@ def wait_for_tasks(session: VsphereSession, tasks: Sequence[tuple[str, Any]], ti
     failed: list[str] = []
     deadline = time.monotonic() + timeout
     while open_tasks:
-        for item in read_objects(session, "Task", sorted(open_tasks), ("info.state", "info.error")):
+        for item in session.run(lambda: read_objects(session, "Task", sorted(open_tasks), ("info.state", "info.error"))):
             state = str(item.values.get("info.state"))
             if state == "success":
                 open_tasks.discard(item.moid)
@@ -49,9 +50,10 @@ def run_tasks(
     failed: list[str] = []
     for path, start in starts:
         try:
-            tasks.append((path, start()))
-        except Exception as exc:  # pylint: disable=broad-except
-            failed.append(f"{path}: {getattr(exc, 'msg', None) or type(exc).__name__}")
+            # A request that met an ended session was not carried out, so it may be repeated.
+            tasks.append((path, session.run(start)))
+        except VsphereError as exc:
+            failed.append(f"{path}: {exc.what}")
     failed += wait_for_tasks(session, tasks, timeout)
     if failed:
         raise VsphereError(
@@ -85,7 +87,8 @@ class PowerCycler:
         self._timeout = timeout
 
     def _value(self, moid: str, path: str) -> str:
-        return str(read_objects(self._session, "VirtualMachine", [moid], (path,))[0].values.get(path))
+        found = self._session.run(lambda: read_objects(self._session, "VirtualMachine", [moid], (path,)))
+        return str(found[0].values.get(path))
 
     def _wait(self, moid: str, name: str, path: str, wanted: str, what: str) -> None:
         deadline = time.monotonic() + self._timeout
@@ -104,7 +107,7 @@ class PowerCycler:
             return
         vm = self._session.reference("VirtualMachine", moid)
         if self._how == "graceful":
-            vm.ShutdownGuest()
+            self._session.run(vm.ShutdownGuest)
         else:
             run_tasks(self._session, "Powering off", [(name, vm.PowerOffVM_Task)], self._timeout)
         self._wait(moid, name, "runtime.powerState", "poweredOff", "did not power off")
@@ -120,3 +123,23 @@ class PowerCycler:
         """Off and on."""
         self.off(moid, name)
         self.on(moid, name, wait_for_tools=tools == "running")
+
+
+def ensure_off(
+    session: VsphereSession, queries: Sequence[str], search_by: str, datacenters: Sequence[str], pull: bool, timeout: float, check_mode: bool
+) -> dict[str, Any]:
+    """The VMs are off: those that are not make it fail, or have their plug pulled."""
+    found = find_vms(session, queries, search_by, datacenters, ("vsphere_path", "vsphere_power_state", "vsphere_moid"))
+    running = [found[query] for query in queries if found[query]["vsphere_power_state"] != "off"]
+    if running and not pull:
+        raise VsphereError(
+            "power",
+            f"These VMs are not off: {', '.join(record['vsphere_path'] + ' (' + record['vsphere_power_state'] + ')' for record in running)}.",
+            "A machine that runs still writes to its disks. Shut it down, or let it be powered off by its name. Nothing was changed.",
+        )
+    if not check_mode:
+        cycler = PowerCycler(session, "hard", timeout)
+        for record in running:
+            cycler.off(record["vsphere_moid"], record["vsphere_path"])
+    vms = [{"query": query, "path": found[query]["vsphere_path"], "power_state": found[query]["vsphere_power_state"]} for query in queries]
+    return {"changed": bool(running), "vms": vms}
