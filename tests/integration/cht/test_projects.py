@@ -12,6 +12,7 @@ import time
 
 import pytest
 from conftest import Cluster, county
+from kubelet import Kubelet
 
 DEPLOYMENT = "/apis/apps/v1/namespaces/{}/deployments/{}"
 SECRET = "/api/v1/namespaces/{}/secrets/cht-couchdb-credentials"
@@ -157,22 +158,10 @@ def test_a_quota_that_is_exceeded_is_told_as_the_county_s_obstacle(cluster: Clus
 
 
 def test_waiting_ends_when_the_pods_are_ready(cluster: Cluster) -> None:
-    stop = threading.Event()
-
-    def kubelet() -> None:
-        while not stop.wait(1):
-            if cluster.get("/api/v1/namespaces/ready"):
-                cluster.run_pods("ready")
-
-    thread = threading.Thread(target=kubelet)
-    thread.start()
-    try:
+    with Kubelet(cluster.server):
         run = cluster.counties(county("ready"), cht_project_wait=True, cht_project_wait_timeout=60)
-    finally:
-        stop.set()
-        thread.join()
-    assert "changed" in run.row("ready")
-    second = cluster.counties(county("ready"), cht_project_wait=True, cht_project_wait_timeout=60)
+        assert "changed" in run.row("ready")
+        second = cluster.counties(county("ready"), cht_project_wait=True, cht_project_wait_timeout=60)
     assert second.changed == 0
 
 

@@ -1,0 +1,138 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How many more counties fit, and which machines may be lost: arithmetic over what the scheduler counts."""
+
+from __future__ import annotations
+
+import itertools
+import typing as t
+from dataclasses import dataclass, field, replace
+
+DIMENSIONS = ("cpu", "memory", "pods", "volumes")
+
+
+@dataclass(frozen=True)
+class Amount:
+    """CPU in cores, memory in bytes, pods and volumes as counts."""
+
+    cpu: float = 0.0
+    memory: float = 0.0
+    pods: int = 0
+    volumes: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(*(mine + theirs for mine, theirs in zip(self.tuple(), other.tuple())))
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(*(mine - theirs for mine, theirs in zip(self.tuple(), other.tuple())))
+
+    def tuple(self) -> tuple[t.Any, ...]:
+        return self.cpu, self.memory, self.pods, self.volumes
+
+    def within(self, other: Amount) -> bool:
+        """Tell whether this fits into the other; what is not asked for always does."""
+        return all(mine <= theirs + 1e-9 for mine, theirs in zip(self.tuple(), other.tuple()) if mine > 0)
+
+    def as_dict(self) -> dict[str, float]:
+        return dict(zip(DIMENSIONS, self.tuple()))
+
+
+@dataclass(frozen=True)
+class Load:
+    """One pod that belongs to a county."""
+
+    county: str
+    name: str
+    needs: Amount
+
+
+@dataclass
+class Agent:
+    """A node that carries counties."""
+
+    name: str
+    allocatable: Amount
+    usable: bool = True
+    used: Amount = Amount()
+    loads: list[Load] = field(default_factory=list)
+
+    @property
+    def free(self) -> Amount:
+        return self.allocatable - self.used if self.usable else Amount()
+
+    @property
+    def counties(self) -> list[str]:
+        return sorted({load.county for load in self.loads})
+
+
+def fit(agents: list[Agent], need: Amount, storage_free: float | None = None, storage_need: float = 0.0) -> dict[str, t.Any]:
+    """Return how many counties of this size fit, in all and by each measure alone; None where nothing limits.
+
+    A county is counted as a whole on one agent, as placement `together` prefers it.
+    """
+    by: dict[str, int | None] = {}
+    for index, name in enumerate(DIMENSIONS):
+        wanted = need.tuple()[index]
+        by[name] = sum(max(0, int((agent.free.tuple()[index] + 1e-9) // wanted)) for agent in agents) if wanted > 0 else None
+    by["disk"] = max(0, int(storage_free // storage_need)) if storage_free is not None and storage_need > 0 else None
+    total: int | None = None
+    if any(by[name] is not None for name in DIMENSIONS):
+        total = 0
+        for agent in agents:
+            counts = [int((free + 1e-9) // wanted) for free, wanted in zip(agent.free.tuple(), need.tuple()) if wanted > 0]
+            total += max(0, min(counts))
+    if by["disk"] is not None:
+        total = by["disk"] if total is None else min(total, by["disk"])
+    limits = [name for name, count in by.items() if count is not None and count == min(value for value in by.values() if value is not None)]
+    return {"counties": total, "by": by, "limited_by": limits}
+
+
+def lose(agents: list[Agent], lost: t.Collection[str]) -> dict[str, t.Any]:
+    """Return what happens when agents are lost: which counties stop for a while, and which find no place on the others."""
+    gone = [agent for agent in agents if agent.name in lost]
+    free = {agent.name: agent.free for agent in agents if agent.name not in lost and agent.usable}
+    homeless: set[str] = set()
+    loads = sorted((load for agent in gone for load in agent.loads), key=lambda load: (load.needs.memory, load.needs.cpu, load.needs.volumes), reverse=True)
+    for load in loads:
+        places = [name for name, room in free.items() if load.needs.within(room)]
+        if not places:
+            homeless.add(load.county)
+            continue
+        best = max(places, key=lambda name: (free[name].memory, free[name].cpu, free[name].pods))
+        free[best] = free[best] - load.needs
+    return {
+        "lost": sorted(lost),
+        "stopped": sorted({load.county for load in loads}),
+        "homeless": sorted(homeless),
+        "survives": not homeless,
+    }
+
+
+def losses(agents: list[Agent], count: int) -> dict[str, t.Any]:
+    """Try every loss of so many agents; the worst is the one that leaves most counties without a place."""
+    names = [agent.name for agent in agents]
+    if len(names) <= count:
+        return {"survives": False, "bad": [], "worst": None, "reason": f"the cluster has only {len(names)} agents"}
+    tried = [lose(agents, lost) for lost in itertools.combinations(names, count)]
+    worst = max(tried, key=lambda entry: (len(entry["homeless"]), len(entry["stopped"])))
+    bad = [entry["lost"] for entry in tried if not entry["survives"]]
+    return {"survives": not bad, "bad": bad, "worst": worst, "reason": ""}
+
+
+def servers_to_lose(count: int) -> int:
+    """How many servers etcd can lose and still have a majority."""
+    return max(0, (count - 1) // 2)
+
+
+def typical(counties: list[tuple[Amount, float]]) -> tuple[Amount, float]:
+    """Return the largest of each measure over the counties that are there: a cautious guess of the next one."""
+    if not counties:
+        return Amount(), 0.0
+    biggest = Amount(*(max(values) for values in zip(*(amount.tuple() for amount, dummy in counties))))
+    return biggest, max(storage for dummy, storage in counties)
+
+
+def with_given(need: Amount, given: dict[str, float]) -> Amount:
+    """Replace the measures that somebody gave."""
+    return replace(need, **{name: value for name, value in given.items() if name in DIMENSIONS})

@@ -1,0 +1,286 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read a cluster with its counties into one report: what is unwell, what fits, what may be lost. Nothing is written."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import typing as t
+
+from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent, Amount, Load, fit, losses, servers_to_lose, typical, with_given
+from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import CertificateError, expiry, pem_expiry
+from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import describe
+from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
+from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+
+Object = dict[str, t.Any]
+
+CSI_DRIVER = "csi.vsphere.vmware.com"
+# Of the 60 disks that a VM's four paravirtual controllers take, one is the root disk.
+VOLUMES_PER_VM = 59
+EXPIRES_SOON = 30
+FULL = 0.9
+
+_NODES = WELL_KNOWN["v1", "Node"]
+_PODS = WELL_KNOWN["v1", "Pod"]
+_CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
+_VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
+_SECRETS = WELL_KNOWN["v1", "Secret"]
+_CSI_NODES = WELL_KNOWN["storage.k8s.io/v1", "CSINode"]
+_METRICS = "/apis/metrics.k8s.io/v1beta1/nodes"
+
+
+def number(text: t.Any) -> float:
+    """A quantity as a number; 0 for none. Metrics also come in nano and micro units."""
+    value = str(text or "0")
+    for suffix, factor in (("n", 1e-9), ("u", 1e-6)):
+        if value.endswith(suffix):
+            return float(value[:-1]) * factor
+    try:
+        return float(parse_quantity(value))
+    except ValueError:
+        return 0.0
+
+
+def pod_needs(pod: Object) -> Amount:
+    """What the scheduler counts for a pod."""
+    spec = pod["spec"]
+
+    def requests(containers: list[Object], name: str) -> list[float]:
+        return [number(((item.get("resources") or {}).get("requests") or {}).get(name)) for item in containers]
+
+    cpu, memory = (
+        max([sum(requests(spec.get("containers") or [], name)), *requests(spec.get("initContainers") or [], name)]) for name in ("cpu", "memory")
+    )
+    claims = {volume["persistentVolumeClaim"]["claimName"] for volume in spec.get("volumes") or [] if volume.get("persistentVolumeClaim")}
+    return Amount(cpu, memory, 1, len(claims))
+
+
+def is_server(node: Object) -> bool:
+    """Tell whether a node is of the control plane."""
+    labels = node["metadata"].get("labels") or {}
+    return any(f"node-role.kubernetes.io/{role}" in labels for role in ("control-plane", "master"))
+
+
+def is_ready(node: Object) -> bool:
+    """Tell whether the kubelet says that it is well."""
+    return any(item.get("type") == "Ready" and item.get("status") == "True" for item in (node.get("status") or {}).get("conditions") or [])
+
+
+def headlines(report: Object) -> list[str]:
+    """The report in a few lines: what is unwell, what fits, what may be lost."""
+    capacity, loss = report["capacity"], report["loss"]
+    lines = [f"{entry['what']}{'' if entry['text'].startswith(('is ', 'has ', 'runs ', 'run ')) else ':'} {entry['text']}" for entry in report["problems"]]
+    limit = ", ".join(capacity["limited_by"])
+    lines.append("nothing is known to limit more counties" if capacity["counties"] is None else f"{capacity['counties']} more counties fit (limit: {limit})")
+    said = []
+    for key, what in (("one_agent", "one agent"), ("two_agents", "two agents")):
+        entry = loss[key]
+        said.append(f"{what}: {'survived' if entry['survives'] else entry['reason'] or 'not survived in ' + str(len(entry['bad'])) + ' cases'}")
+    lines.append(f"loss of {'; of '.join(said)}; {loss['servers_to_lose']} of {loss['servers']} servers may be lost")
+    return lines
+
+
+class Reader:
+    """Reads what the report is made of, by a list call for each kind."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.counties = describe(client)
+        self.nodes = sorted(client.items(_NODES.collection()), key=lambda item: (not is_server(item), natural(item["metadata"]["name"])))
+        self.pods = [pod for pod in client.items(_PODS.collection()) if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
+        self.claims = list(client.items(_CLAIMS.collection()))
+        self.volumes = list(client.items(_VOLUMES.collection()))
+        self.limits = self._volume_limits()
+        self.usage = self._usage()
+        self.certificates = self._certificates()
+
+    def _volume_limits(self) -> dict[str, int]:
+        limits = {}
+        for item in self.client.items(_CSI_NODES.collection()):
+            for driver in (item.get("spec") or {}).get("drivers") or []:
+                count = (driver.get("allocatable") or {}).get("count")
+                if driver.get("name") == CSI_DRIVER and count:
+                    limits[item["metadata"]["name"]] = int(count)
+        return limits
+
+    def _usage(self) -> dict[str, Object]:
+        """What nodes really use, where a metrics server tells it."""
+        try:
+            return {item["metadata"]["name"]: item.get("usage") or {} for item in self.client.items(_METRICS)}
+        except ApiError:
+            return {}
+
+    def _certificates(self) -> list[tuple[str, datetime.datetime]]:
+        found = []
+        spaces = {county["namespace"]: county["name"] for county in self.counties}
+        for secret in self.client.items(_SECRETS.collection(), {"fieldSelector": "type=kubernetes.io/tls"}):
+            name = spaces.get(secret["metadata"]["namespace"])
+            if name is None:
+                continue
+            try:
+                text = base64.b64decode((secret.get("data") or {}).get("tls.crt") or "").decode(errors="replace")
+                found.append((f"county {name}", pem_expiry(text)))
+            except (CertificateError, ValueError):
+                continue
+        connection = self.client.dedicated()
+        try:
+            connection.connect()
+            der = getattr(connection.sock, "getpeercert", lambda **dummy: None)(binary_form=True)
+            if der:
+                found.append(("API server", expiry(der)))
+        except (OSError, CertificateError):
+            pass  # the API answered before; its certificate is worth a line, not a failure
+        finally:
+            connection.close()
+        return sorted(found, key=lambda entry: entry[1])
+
+
+def natural(name: str) -> list[t.Any]:
+    """Sort agent-10 after agent-9."""
+    digits, parts = "", []
+    for char in f"{name} ":
+        if char.isdigit():
+            digits += char
+            continue
+        if digits:
+            parts.append((1, int(digits), ""))
+            digits = ""
+        parts.append((0, 0, char))
+    return parts
+
+
+def build(client: Client, given: dict[str, float], storage_total: float, now: datetime.datetime) -> Object:
+    """Return the report. C(given) are the measures of the next county where somebody knows them; C(storage_total) the datastore's size or 0."""
+    found = Reader(client)
+    agents, nodes = _nodes(found)
+    needs: dict[str, Amount] = {county["namespace"]: Amount() for county in found.counties}
+    for pod in found.pods:
+        space = pod["metadata"]["namespace"]
+        if space in needs:
+            needs[space] = needs[space] + pod_needs(pod)
+    storage = {space: 0.0 for space in needs}
+    for claim in found.claims:
+        if claim["metadata"]["namespace"] in storage:
+            storage[claim["metadata"]["namespace"]] += number(claim["spec"]["resources"]["requests"].get("storage"))
+    need, storage_need = typical([(needs[space], storage[space]) for space in needs])
+    need, storage_need = with_given(need, given), given.get("storage", storage_need)
+    storage_used = sum(number((item["spec"].get("capacity") or {}).get("storage")) for item in found.volumes)
+    servers = [node for node in nodes if node["role"] == "server"]
+    counties = [{**county, "needs": needs[county["namespace"]].as_dict(), "storage": storage[county["namespace"]]} for county in found.counties]
+    certificates = [
+        {"name": name, "expires": when.strftime("%Y-%m-%d"), "days": (when - now).days} for name, when in found.certificates
+    ]
+    report: Object = {
+        "time": now.strftime("%Y-%m-%d %H:%M UTC"),
+        "nodes": nodes,
+        "counties": counties,
+        "certificates": certificates,
+        "versions": _versions(nodes, counties),
+        "next_county": {**need.as_dict(), "storage": storage_need},
+        "storage": {"total": storage_total or None, "used": storage_used},
+        "capacity": fit(agents, need, storage_total - storage_used if storage_total else None, storage_need),
+        "loss": {
+            "servers": len(servers),
+            "servers_to_lose": servers_to_lose(len(servers)),
+            "one_agent": losses(agents, 1),
+            "two_agents": losses(agents, 2),
+        },
+    }
+    report["problems"] = problems(report, found.claims, found.volumes)
+    return report
+
+
+def _nodes(found: Reader) -> tuple[list[Agent], list[Object]]:
+    spaces = {county["namespace"]: county["name"] for county in found.counties}
+    # A cluster without agents runs the counties on its servers.
+    none = all(is_server(node) for node in found.nodes)
+    by_node: dict[str, list[Object]] = {}
+    for pod in found.pods:
+        by_node.setdefault(pod["spec"].get("nodeName") or "", []).append(pod)
+    agents, nodes = [], []
+    for node in found.nodes:
+        name, status = node["metadata"]["name"], node.get("status") or {}
+        room = status.get("allocatable") or {}
+        limit = found.limits.get(name, VOLUMES_PER_VM)
+        agent = Agent(name, Amount(number(room.get("cpu")), number(room.get("memory")), int(number(room.get("pods"))), limit))
+        agent.usable = is_ready(node) and not (node.get("spec") or {}).get("unschedulable")
+        for pod in by_node.get(name, []):
+            wanted = pod_needs(pod)
+            agent.used = agent.used + wanted
+            if pod["metadata"]["namespace"] in spaces:
+                agent.loads.append(Load(spaces[pod["metadata"]["namespace"]], pod["metadata"]["name"], wanted))
+        if none or not is_server(node):
+            agents.append(agent)
+        info, real = status.get("nodeInfo") or {}, found.usage.get(name)
+        nodes.append({
+            "name": name,
+            "role": "server" if is_server(node) else "agent",
+            "ready": is_ready(node),
+            "schedulable": not (node.get("spec") or {}).get("unschedulable", False),
+            "version": info.get("kubeletVersion", ""),
+            "os": info.get("osImage", ""),
+            "runtime": info.get("containerRuntimeVersion", ""),
+            "allocatable": agent.allocatable.as_dict(),
+            "requested": agent.used.as_dict(),
+            "usage": {"cpu": number(real.get("cpu")), "memory": number(real.get("memory"))} if real else None,
+            "counties": agent.counties,
+        })
+    return agents, nodes
+
+
+def _versions(nodes: list[Object], counties: list[Object]) -> Object:
+    versions: Object = {"kubernetes": {}, "cht": {}}
+    for node in nodes:
+        versions["kubernetes"].setdefault(node["version"] or "unknown", []).append(node["name"])
+    for county in counties:
+        versions["cht"].setdefault(" and ".join(county["versions"]) or "none", []).append(county["name"])
+    return versions
+
+
+def problems(report: Object, claims: list[Object], volumes: list[Object]) -> list[Object]:
+    """Everything that needs somebody's eye, the worst first."""
+    bad: list[Object] = []
+    warn: list[Object] = []
+
+    def add(target: list[Object], what: str, text: str) -> None:
+        target.append({"level": "bad" if target is bad else "warning", "what": what, "text": text})
+
+    for node in report["nodes"]:
+        if not node["ready"]:
+            add(bad, node["name"], "is not ready: its kubelet does not report")
+        elif not node["schedulable"]:
+            add(warn, node["name"], "is cordoned: no new pods are placed on it")
+        for name, most in node["allocatable"].items():
+            if most and node["requested"][name] / most > FULL:
+                add(warn, node["name"], f"{name}: {node['requested'][name] / most:.0%} of what it has is taken")
+    for county in report["counties"]:
+        if county["ready"] < county["total"] or not county["total"]:
+            add(bad, f"county {county['name']}", f"{county['ready']} of {county['total']} Deployments ready; {county['obstacle']}")
+        if len(county["versions"]) > 1:
+            add(warn, f"county {county['name']}", f"runs images of several versions: {', '.join(county['versions'])}")
+    for entry in report["certificates"]:
+        if entry["days"] < 0:
+            add(bad, entry["name"], f"its certificate expired on {entry['expires']}")
+        elif entry["days"] < EXPIRES_SOON:
+            add(warn, entry["name"], f"its certificate expires on {entry['expires']}, in {entry['days']} days")
+    for claim in claims:
+        if (claim.get("status") or {}).get("phase") == "Lost":
+            add(bad, f"claim {claim['metadata']['namespace']}/{claim['metadata']['name']}", "has lost its volume")
+    for volume in volumes:
+        phase = (volume.get("status") or {}).get("phase")
+        if phase in ("Released", "Failed"):
+            claim = volume["spec"].get("claimRef") or {}
+            add(warn, f"volume {volume['metadata']['name']}", f"is {phase}; it was {claim.get('namespace', '?')}/{claim.get('name', '?')}'s and still takes space")
+    if len(report["versions"]["kubernetes"]) > 1:
+        add(warn, "nodes", f"run several versions: {', '.join(sorted(report['versions']['kubernetes']))}")
+    one = report["loss"]["one_agent"]
+    if not one["survives"]:
+        why = one["reason"] or f"not all counties of {', '.join(' and '.join(lost) for lost in one['bad'])} would find a place"
+        add(warn, "loss of one agent", f"is not survived: {why}")
+    if report["loss"]["servers_to_lose"] == 0:
+        add(warn, "control plane", f"has {report['loss']['servers']} server(s): the loss of one stops the cluster's control")
+    return bad + warn

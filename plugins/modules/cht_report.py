@@ -1,0 +1,161 @@
+#!/usr/bin/python
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cht_report
+short_description: What is unwell in a cluster of counties, what fits, what may be lost
+version_added: 1.0.0
+description:
+  - Reads nodes, pods, claims, volumes and certificates by a few list calls. Nothing in the cluster is changed.
+  - Says how many more counties fit by CPU, memory, pods, volumes and disk, as the scheduler counts (requests, not use).
+  - Says whether all counties find a place again when one or two agents are lost, and which agents are the bad ones.
+  - Writes the report as JSON and as one HTML page that needs no other file, where paths are given.
+author:
+  - CHT k3s maintainers (@cht-k3s)
+extends_documentation_fragment:
+  - cht.k3s.kube
+options:
+  need:
+    description: What the next county takes, as quantities; what is left out is taken from the largest county that is there.
+    type: dict
+    default: {}
+    suboptions:
+      cpu:
+        description: Cores.
+        type: str
+      memory:
+        description: Memory.
+        type: str
+      pods:
+        description: Pods.
+        type: str
+      volumes:
+        description: Volumes.
+        type: str
+      storage:
+        description: Size of all its volumes together.
+        type: str
+  storage:
+    description: Size of the datastore, which Kubernetes does not know. Without it the disk is left out of the count.
+    type: str
+    default: ''
+  json:
+    description: Where to write the report as JSON; the folder must exist.
+    type: path
+  html:
+    description: Where to write it as a page; the folder must exist.
+    type: path
+attributes:
+  check_mode:
+    description: Reads and writes no file.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Report
+  cht.k3s.cht_report:
+    kubeconfig: "{{ k3s_access_kubeconfig }}"
+    need: {cpu: "8", memory: 32Gi}
+    storage: 10Ti
+    html: /var/www/report.html
+"""
+
+RETURN = r"""
+headlines:
+  description: The report in a few lines.
+  returned: always
+  type: list
+  elements: str
+  sample: ["agent-3 is not ready: its kubelet does not report", "12 more counties fit (limit: memory)"]
+report:
+  description: The report.
+  returned: always
+  type: dict
+  sample:
+    problems:
+      - level: bad
+        what: agent-3
+        text: "is not ready: its kubelet does not report"
+    capacity:
+      counties: 12
+      by: {cpu: 14, memory: 12, pods: 80, volumes: 100, disk: null}
+      limited_by: [memory]
+    loss:
+      servers: 3
+      servers_to_lose: 1
+      one_agent: {survives: true, bad: [], reason: ""}
+      two_agents: {survives: false, bad: [[agent-1, agent-2]], reason: ""}
+"""
+
+import datetime
+import json
+import os
+import tempfile
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
+from ansible_collections.cht.k3s.plugins.module_utils.cht.report import build, headlines
+from ansible_collections.cht.k3s.plugins.module_utils.cht.report_page import page
+from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
+from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
+
+NEEDS = ("cpu", "memory", "pods", "volumes", "storage")
+
+
+def argument_spec() -> dict[str, Any]:
+    return base_argument_spec(
+        need={"type": "dict", "default": {}, "options": {name: {"type": "str"} for name in NEEDS}},
+        storage={"type": "str", "default": ""},
+        json={"type": "path"},
+        html={"type": "path"},
+    )
+
+
+def quantity(module: AnsibleModule, name: str, value: str) -> float:
+    """Read a quantity that a person wrote."""
+    try:
+        return float(parse_quantity(value))
+    except ValueError as error:
+        module.fail_json(msg=f"{name}: {error}: write it as '4Gi', '500m' or '2'")
+    return 0.0
+
+
+def write(module: AnsibleModule, path: str, text: str) -> None:
+    """Put a text in the place of a file at once, so that nobody reads half of it."""
+    if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        module.fail_json(msg=f"The folder of {path} does not exist: create it, or name another.")
+    handle, temporary = tempfile.mkstemp(dir=module.tmpdir)
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    module.atomic_move(temporary, path)
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    given = {name: quantity(module, f"need.{name}", value) for name, value in module.params["need"].items() if value}
+    total = quantity(module, "storage", module.params["storage"]) if module.params["storage"] else 0.0
+    client = open_client(module)
+    if client is None:
+        module.exit_json(changed=False, report={}, headlines=[])
+    try:
+        report = build(client, given, total, datetime.datetime.now(datetime.timezone.utc))
+    except ApiError as error:
+        module.fail_json(msg=f"The cluster can't be read: {error.message}")
+    finally:
+        client.close()
+    if not module.check_mode:
+        if module.params["json"]:
+            write(module, module.params["json"], json.dumps(report, indent=2) + "\n")
+        if module.params["html"]:
+            write(module, module.params["html"], page(report))
+    # The files are a picture of the moment and new each time; the cluster is as it was.
+    module.exit_json(changed=False, report=report, headlines=headlines(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report: arithmetic, certificates, page."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+import typing as t
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent, Amount, Load, fit, lose, losses, servers_to_lose, typical
+from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import CertificateError, pem_expiry
+from ansible_collections.cht.k3s.plugins.module_utils.cht.report import headlines, natural, number, pod_needs
+from ansible_collections.cht.k3s.plugins.module_utils.cht.report_page import page
+
+GI = 2.0**30
+COUNTY = Amount(4, 16 * GI, 8, 3)
+
+
+def agent(name: str, *counties: str, cpu: float = 16, memory: float = 64 * GI, each: Amount = COUNTY) -> Agent:
+    found = Agent(name, Amount(cpu, memory, 110, 59))
+    for county in counties:
+        found.loads.append(Load(county, f"{county}-pod", each))
+        found.used = found.used + each
+    return found
+
+
+def test_what_fits_is_the_least_of_all_measures_on_each_agent() -> None:
+    agents = [agent("a1", "c1"), agent("a2", "c2", "c3", cpu=32)]
+    found = fit(agents, Amount(4, 16 * GI, 8, 3))
+    assert found["by"] == {"cpu": 3 + 6, "memory": 3 + 2, "pods": 12 + 11, "volumes": 18 + 17, "disk": None}
+    assert found["counties"] == 5 and found["limited_by"] == ["memory"]
+
+
+def test_free_room_on_two_agents_is_not_room_for_one_county() -> None:
+    agents = [agent("a1", cpu=3), agent("a2", cpu=3)]
+    assert fit(agents, Amount(cpu=4))["counties"] == 0
+
+
+def test_the_datastore_counts_when_it_is_known() -> None:
+    found = fit([agent("a1")], Amount(volumes=3), storage_free=100 * GI, storage_need=30 * GI)
+    assert found["counties"] == 3 and found["limited_by"] == ["disk"]
+    assert fit([agent("a1")], Amount())["counties"] is None
+
+
+def test_an_agent_that_is_not_usable_has_no_room() -> None:
+    broken = agent("a1")
+    broken.usable = False
+    assert fit([broken], Amount(cpu=1))["counties"] == 0
+
+
+def test_losing_agents() -> None:
+    agents = [agent("a1", "c1", "c2"), agent("a2", "c3"), agent("a3", "c4", "c5", "c6")]
+    assert lose(agents, ["a1"]) == {"lost": ["a1"], "stopped": ["c1", "c2"], "homeless": [], "survives": True}
+    assert losses(agents, 1)["survives"]
+    two = losses(agents, 2)
+    assert two["bad"] == [["a1", "a2"], ["a1", "a3"], ["a2", "a3"]]
+    assert len(two["worst"]["homeless"]) == 2
+    assert losses(agents[:1], 1)["reason"] == "the cluster has only 1 agents"
+    assert [servers_to_lose(count) for count in (1, 2, 3, 5)] == [0, 0, 1, 2]
+
+
+def test_the_next_county_is_like_the_largest() -> None:
+    assert typical([(Amount(1, 8, 8, 3), 10.0), (Amount(2, 4, 8, 1), 20.0)]) == (Amount(2, 8, 8, 3), 20.0)
+
+
+@pytest.mark.parametrize(("text", "value"), [("250m", 0.25), ("1Gi", GI), ("500000000n", 0.5), ("20u", 2e-5), (None, 0.0), ("x", 0.0)])
+def test_numbers(text: str | None, value: float) -> None:
+    assert number(text) == pytest.approx(value)
+
+
+def test_what_the_scheduler_counts_of_a_pod() -> None:
+    def container(cpu: str) -> dict[str, t.Any]:
+        return {"resources": {"requests": {"cpu": cpu}}}
+
+    claims = [{"name": "data", "persistentVolumeClaim": {"claimName": "x"}}, {"name": "tmp", "emptyDir": {}}]
+    pod = {"spec": {"containers": [container("1"), container("500m"), {}], "initContainers": [container("2")], "volumes": claims}}
+    assert pod_needs(pod) == Amount(2.0, 0.0, 1, 1)
+
+
+def test_names_with_numbers_are_sorted_as_people_do() -> None:
+    assert sorted(["agent-10", "agent-9", "agent-1"], key=natural) == ["agent-1", "agent-9", "agent-10"]
+
+
+@pytest.mark.parametrize("days", [20, 20000])
+def test_expiry_of_a_certificate(tmp_path: Path, days: int) -> None:
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", str(days), "-subj", "/CN=x"]
+    subprocess.run([*command, "-keyout", str(tmp_path / "k"), "-out", str(tmp_path / "c")], check=True, capture_output=True)
+    left = pem_expiry((tmp_path / "c").read_text()) - datetime.datetime.now(datetime.timezone.utc)
+    assert abs(left - datetime.timedelta(days=days)) < datetime.timedelta(minutes=5)
+
+
+@pytest.mark.parametrize("text", ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"])
+def test_what_is_no_certificate(text: str) -> None:
+    with pytest.raises(CertificateError):
+        pem_expiry(text)
+
+
+def report(agents: int = 9, counties: int = 50) -> dict[str, t.Any]:
+    """A report of an invented cluster, large enough to see the page as it will be."""
+    names = [f"county-{number:02d}" for number in range(counties)]
+    each = Amount(1.5, 5 * GI, 8, 3)
+    machines = [agent(f"agent-{place + 1}", *names[place::agents], cpu=16, memory=40 * GI, each=each) for place in range(agents)]
+    nodes = [
+        {
+            "name": f"control-plane-{server}", "role": "server", "ready": True, "schedulable": True, "version": "v1.34.4+k3s1", "counties": [],
+            "allocatable": Amount(4, 8 * GI, 110, 59).as_dict(), "requested": Amount(0.9, 1.2 * GI, 12, 0).as_dict(), "usage": {"cpu": 1.3, "memory": 3 * GI},
+        }
+        for server in (1, 2, 3)
+    ]
+    for place, machine in enumerate(machines):
+        nodes.append({
+            "name": machine.name, "role": "agent", "ready": place != 4, "schedulable": place != 6, "version": "v1.34.4+k3s1",
+            "counties": machine.counties, "allocatable": machine.allocatable.as_dict(), "requested": machine.used.as_dict(),
+            "usage": {"cpu": 4.0 + place, "memory": 20 * GI},
+        })
+    rows = [
+        {
+            "name": name, "namespace": name, "host": f"{name}.health.example", "versions": ["4.22.0" if number % 3 else "5.2.0"], "ready": 8 - (number in (4, 13)),
+            "total": 8, "obstacle": "claim couchdb-1-claim0 is Pending (StorageClass vmware-sc)", "nodes": [f"agent-{number % agents + 1}"],
+            "needs": each.as_dict(), "storage": 60 * GI,
+        }
+        for number, name in enumerate(names)
+    ]
+    capacity = fit(machines, each, 4096 * GI - counties * 60 * GI, 60 * GI)
+    return {
+        "time": "2026-01-01 00:00 UTC", "nodes": nodes, "counties": rows, "capacity": capacity,
+        "certificates": [{"name": "county county-07", "expires": "2026-01-13", "days": 12}, {"name": "API server", "expires": "2026-12-24", "days": 357}],
+        "versions": {"kubernetes": {"v1.34.4+k3s1": [node["name"] for node in nodes]}, "cht": {"4.22.0": names[1::3] + names[2::3], "5.2.0": names[::3]}},
+        "next_county": {**each.as_dict(), "storage": 60 * GI}, "storage": {"total": 4096 * GI, "used": counties * 60 * GI},
+        "loss": {"servers": 3, "servers_to_lose": 1, "one_agent": losses(machines, 1), "two_agents": losses(machines, 2)},
+        "problems": [
+            {"level": "bad", "what": "agent-5", "text": "is not ready: its kubelet does not report"},
+            {"level": "bad", "what": "county county-04", "text": "7 of 8 Deployments ready; claim couchdb-1-claim0 is Pending (StorageClass vmware-sc)"},
+            {"level": "warning", "what": "agent-7", "text": "is cordoned: no new pods are placed on it"},
+            {"level": "warning", "what": "county county-07", "text": "its certificate expires on 2026-01-13, in 12 days"},
+        ],
+    }
+
+
+class Balance(HTMLParser):
+    """Counts tags that are opened and not closed, and notes what would be loaded from elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "link", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_loads_nothing() -> None:
+    found = Balance()
+    text = page(report())
+    found.feed(text)
+    assert found.open == [] and found.links == []
+    assert "url(" not in text and "@import" not in text
+    assert text.index("Needs attention") < text.index("Nodes and their counties") < text.index("Counties</h2>")
+
+
+def test_names_can_t_break_the_page() -> None:
+    wicked = report(2, 2)
+    wicked["counties"][0]["name"] = "<script>alert(1)</script>"
+    wicked["nodes"][3]["counties"] = ["<b>"]
+    assert "<script>" not in page(wicked) and "<b>&lt;" in page(wicked)
+
+
+def test_headlines() -> None:
+    lines = headlines(report())
+    assert lines[0] == "agent-5 is not ready: its kubelet does not report"
+    assert lines[-2] == "18 more counties fit (limit: disk)"
+    assert lines[-1].startswith("loss of one agent: survived; of two agents: ") and lines[-1].endswith("; 1 of 3 servers may be lost")
+
+
+def test_a_page_of_an_empty_cluster() -> None:
+    empty = report(0, 0)
+    empty.update(nodes=empty["nodes"][:1], problems=[], certificates=[])
+    assert "Nothing needs attention" in page(empty)
+
+
+if __name__ == "__main__":  # a look at the page: python3 test_report.py FILE
+    import sys
+
+    Path(sys.argv[1]).write_text(page(report()), encoding="utf-8")
