@@ -81,6 +81,10 @@ options:
     description: Environment of the service, for C(HTTP_PROXY), C(HTTPS_PROXY), C(NO_PROXY) and C(CONTAINERD_*). The binary is fetched through the same proxy.
     type: dict
     default: {}
+  files:
+    description: Content of more files that k3s reads at its start, by their path. They are kept for root alone.
+    type: dict
+    default: {}
   upgrade:
     description: Whether a member may be moved to another release.
     type: bool
@@ -199,6 +203,7 @@ def argument_spec() -> dict:
         registries={"type": "dict", "default": {}},
         registries_auth={"type": "dict", "default": {}, "no_log": True},
         environment={"type": "dict", "default": {}},
+        files={"type": "dict", "default": {}},
         upgrade={"type": "bool", "default": False},
         provider_id={"type": "str", "default": ""},
         wait={"type": "str", "choices": ["active", "node", "none"], "default": "active"},

@@ -55,32 +55,19 @@ class Drainer:
             api.request("PATCH", path, {"spec": {"unschedulable": True}, "metadata": {"annotations": {ANNOTATION: reason}}}, MERGE)
         evicted = []
         if wanted == "drained":
-            evicted = [_label(pod) for pod in self._pods(api, name)]
+            evicted = [_label(pod) for pod in pods_to_leave(api, name)]
             if not self.check_mode:
                 self._evict(api, name, timeout, grace)
                 if detach:
                     self._wait_detached(api, name, timeout)
         return {"changed": not cordoned or bool(evicted), "evicted": evicted}
 
-    def _pods(self, api: Api, name: str) -> list:
-        """The pods that have to go: not those of DaemonSets, which would come back, nor static or finished ones."""
-        query = urllib.parse.urlencode({"fieldSelector": f"spec.nodeName={name}"})
-        found = []
-        for pod in api.get(f"/api/v1/pods?{query}").get("items") or []:
-            meta = pod["metadata"]
-            owners = {owner.get("kind") for owner in meta.get("ownerReferences") or [] if owner.get("controller")}
-            static = "kubernetes.io/config.mirror" in (meta.get("annotations") or {})
-            finished = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-            if "DaemonSet" not in owners and not static and not finished:
-                found.append(pod)
-        return found
-
     def _evict(self, api: Api, name: str, timeout: int, grace: int) -> None:
         """Ask again and again for what a disruption budget holds back, until all are gone or time is up."""
         deadline = self.system.now() + timeout
         held: dict = {}
         while True:
-            pods = self._pods(api, name)
+            pods = pods_to_leave(api, name)
             if not pods:
                 return
             if self.system.now() >= deadline:
@@ -124,6 +111,25 @@ class Drainer:
             if error.status not in (404, 409):
                 raise
         return ""
+
+
+def pods_to_leave(api: Api, name: str) -> list:
+    """The pods that have to go: not those of DaemonSets, which would come back, nor static or finished ones."""
+    query = urllib.parse.urlencode({"fieldSelector": f"spec.nodeName={name}"})
+    found = []
+    for pod in api.get(f"/api/v1/pods?{query}").get("items") or []:
+        meta = pod["metadata"]
+        owners = {owner.get("kind") for owner in meta.get("ownerReferences") or [] if owner.get("controller")}
+        static = "kubernetes.io/config.mirror" in (meta.get("annotations") or {})
+        finished = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+        if "DaemonSet" not in owners and not static and not finished:
+            found.append(pod)
+    return found
+
+
+def busy_pods(api: Api, name: str) -> list:
+    """The names of these."""
+    return [_label(pod) for pod in pods_to_leave(api, name)]
 
 
 def _label(pod: dict) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from . import state
 from .api import ApiError, condition, is_true
+from .drain import busy_pods
 from .files import (
     CONFIG_DIR, CONFIG_PATH, MASK, OWNER, REGISTRIES_PATH, TOKEN_PATH, check_token, mask_config, mask_environment, mask_registries,
     render_config, render_registries, same_token, split_token,
@@ -50,6 +51,7 @@ class Wanted:
     registries: dict = field(default_factory=dict)
     registries_auth: dict = field(default_factory=dict)
     environment: dict = field(default_factory=dict)
+    files: dict = field(default_factory=dict)
     upgrade: bool = False
     provider_id: str = ""
     wait: str = "active"
@@ -181,21 +183,43 @@ class Joiner:
         if foreign or by_variable:
             what = "arguments in its unit" if foreign else f"{', '.join(by_variable)} in {environment_path(role)}"
             raise NodeError(
-                f"k3s was installed on this host by other means ({what}). It is left alone, because its settings would get lost;"
-                " move them to the roles' variables and uninstall k3s there, or manage this host by those other means."
+                f"k3s was installed on this host by other means ({what}). It is left alone, because its settings would get lost."
+                " Run playbooks/adopt.yml, which first reports them and then moves them. Nothing was changed."
             )
         config = self.system.read(CONFIG_PATH)
         if config is not None and OWNER not in config.split("\n", 1)[0] and self._is_member():
             raise NodeError(
-                f"This member's {CONFIG_PATH} was not written by this collection. It is left alone, because its settings would get lost;"
-                " move them to the roles' variables and remove the file, then run again in check mode and read the difference."
+                f"This member's {CONFIG_PATH} was not written by this collection. It is left alone, because its settings would get lost."
+                " Run playbooks/adopt.yml, which first reports them and then moves them. Nothing was changed."
             )
+        self._refuse_another_runtime(config)
         problems = check(self.wanted.config, role, self.wanted.version) + check(self.wanted.secret_config, role, self.wanted.version)
         problems += check_s3({**self.wanted.config, **self.wanted.secret_config})
         misplaced = sorted(set(self.wanted.config) & SECRET)
         problems += [f"'{key}' is a secret; give it in secret_config, which is never shown" for key in misplaced]
         if problems:
             raise NodeError("The configuration for k3s is not valid: " + "; ".join(problems) + ". Nothing was changed.")
+
+    def _refuse_another_runtime(self, config: str | None) -> None:
+        """One runtime does not know the containers of the other, so a node changes it only while it is empty."""
+        if not self._is_member() or (top_level(config).get("docker") == "true") == bool(self.wanted.config.get("docker")):
+            return
+        try:
+            api = state.server_api(self.system) if self.wanted.role == "server" else state.agent_api(self.system)
+            try:
+                node = api.node(self.name) or {}
+                pods = busy_pods(api, self.name)
+            finally:
+                api.close()
+            state_now = "carries " + ", ".join(pods[:3]) if pods else "" if (node.get("spec") or {}).get("unschedulable") else "is not cordoned"
+        except ApiError as error:
+            state_now = f"cannot be looked at ({error})"
+        if state_now:
+            raise NodeError(
+                f"k3s_container_runtime is {'docker' if self.wanted.config.get('docker') else 'containerd'}, and this node runs with the other one."
+                f" That is changed only on an empty node, and {self.name} {state_now}. Set it back, or run `kubectl drain {self.name}"
+                " --ignore-daemonsets` first. Nothing was changed."
+            )
 
     def _check_version(self, installed: str, unit: UnitState) -> None:
         if not installed or not unit.loaded or installed == self.wanted.version:
@@ -284,6 +308,8 @@ class Joiner:
         if registries is not None or before is not None:
             registries = registries or ""
             changes.append(self._change(REGISTRIES_PATH, 0o600, registries, mask_registries(before), mask_registries(registries)))
+        for path in sorted(wanted.files):
+            changes.append(self._change(path, 0o600, wanted.files[path], self.system.read(path) or "", wanted.files[path]))
         environment = render_environment(wanted.environment)
         before = self.system.read(environment_path(role))
         changes.append(

@@ -171,7 +171,7 @@ def test_a_node_installed_by_hand_is_left_alone(system):
 
 def test_a_members_foreign_configuration_is_left_alone(member):
     member.put(CONFIG, "node-ip: 198.18.0.11\ndocker: true\n")
-    with pytest.raises(NodeError, match="was not written by this collection.*remove the file"):
+    with pytest.raises(NodeError, match="was not written by this collection.*adopt.yml"):
         join(member, wanted())
     assert "docker" in member.read(CONFIG) and member.commands() == []
 
