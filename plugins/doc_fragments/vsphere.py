@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """DOCUMENTATION for modules, PLUGIN for plugins (which read the environment through C(env))."""
+    """DOCUMENTATION for modules, POWER for those that may power VMs off and on, PLUGIN for plugins."""
 
     DOCUMENTATION = r"""
 options:
@@ -66,6 +66,38 @@ requirements:
 notes:
   - One session is opened for the whole call, and always closed.
   - Credentials can be written once for all modules with C(module_defaults) and the action group C(cht.k3s.vsphere).
+"""
+
+    POWER = r"""
+options:
+  vms:
+    description: The VMs.
+    type: list
+    elements: str
+    required: true
+  search_by:
+    description: What the entries of O(vms) are.
+    type: str
+    choices: [name, moid, path]
+    default: name
+  datacenters:
+    description: Search only in these datacenters, by name or path.
+    type: list
+    elements: str
+    default: []
+  power_cycle:
+    description:
+      - Whether VMs that are on may be powered off and on where a change needs it to be made or to take effect.
+      - V(graceful) shuts the guest down through Tools, V(hard) switches off.
+      - VMs are cycled strictly one after the other, each waiting until the Tools of the one before run again, so that
+        two control planes are never down together. The first that fails ends it.
+    type: str
+    choices: [never, graceful, hard]
+    default: never
+  power_timeout:
+    description: Seconds to wait for each step of a VM, such as to go off, or to come back.
+    type: int
+    default: 300
 """
 
     PLUGIN = r"""

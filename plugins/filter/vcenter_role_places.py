@@ -13,7 +13,8 @@ description:
   - Makes an entry for every object that is given, with the role that belongs there.
 options:
   _input:
-    description: Names of objects under C(root), C(datastores), C(vms) (folders) and C(readable) (datacenters).
+    description: Names of objects under C(root), C(datastores), C(file_clusters),
+      C(vms) (folders) and C(readable) (datacenters).
     type: dict
     required: true
 """
@@ -41,7 +42,13 @@ from typing import Any
 
 
 # Place -> (kind of object, whether all below it is meant too)
-KINDS = {"root": ("Folder", False), "datastores": ("Datastore", False), "vms": ("Folder", True), "readable": ("Datacenter", True)}
+KINDS = {
+    "root": ("Folder", False),
+    "datastores": ("Datastore", False),
+    "file_clusters": ("ClusterComputeResource", True),
+    "vms": ("Folder", True),
+    "readable": ("Datacenter", True),
+}
 
 
 def vcenter_role_places(places: Mapping[str, Iterable[str]]) -> list[dict[str, Any]]:

@@ -57,6 +57,16 @@ found:
   type: bool
   returned: success
   sample: true
+ready:
+  description: Whether it is Ready.
+  type: bool
+  returned: success
+  sample: true
+cordoned_by:
+  description: The O(cht.k3s.k3s_drain#module:reason) for which it is cordoned; empty if it is not, or was by people.
+  type: str
+  returned: success
+  sample: ''
 """
 
 from ansible.module_utils.basic import AnsibleModule

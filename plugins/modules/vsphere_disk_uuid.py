@@ -16,37 +16,9 @@ description:
   - Any spelling of the key and of true counts as set, and an existing key keeps its spelling.
   - The setting takes effect when the VM is powered off and on; a reboot of the guest is not enough.
   - All VMs are read and set in one session.
-options:
-  vms:
-    description: The VMs.
-    type: list
-    elements: str
-    required: true
-  search_by:
-    description: What the entries of O(vms) are.
-    type: str
-    choices: [name, moid, path]
-    default: name
-  datacenters:
-    description: Search only in these datacenters, by name or path.
-    type: list
-    elements: str
-    default: []
-  power_cycle:
-    description:
-      - Whether VMs that were changed and are on are powered off and on to make the setting effective.
-      - V(graceful) shuts the guest down through Tools, V(hard) switches off.
-      - VMs are cycled strictly one after the other, each waiting until the Tools of the one before run again, so that
-        two control planes are never down together. The first that fails ends it.
-    type: str
-    choices: [never, graceful, hard]
-    default: never
-  power_timeout:
-    description: Seconds to wait for each VM to go off, and to come back.
-    type: int
-    default: 300
 extends_documentation_fragment:
   - cht.k3s.vsphere
+  - cht.k3s.vsphere.power
 attributes:
   check_mode:
     support: full
@@ -112,7 +84,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.argument_spec import base_argument_spec
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.argument_spec import power_argument_spec
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.disk_uuid import ensure_disk_uuid
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.module import run_module
@@ -120,16 +92,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.vsphere.module import run_
 
 def main() -> None:
     """Entry point."""
-    module = AnsibleModule(
-        argument_spec=base_argument_spec(
-            vms={"type": "list", "elements": "str", "required": True},
-            search_by={"type": "str", "choices": ["name", "moid", "path"], "default": "name"},
-            datacenters={"type": "list", "elements": "str", "default": []},
-            power_cycle={"type": "str", "choices": ["never", "graceful", "hard"], "default": "never"},
-            power_timeout={"type": "int", "default": 300},
-        ),
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=power_argument_spec(), supports_check_mode=True)
 
     def work(session: VsphereSession) -> dict[str, Any]:
         return ensure_disk_uuid(session, module.params, module.check_mode)

@@ -18,21 +18,6 @@ description:
     before run again, so that two control planes are never down together. The first that fails ends it.
   - What cannot be done is reported for all VMs before anything is changed.
 options:
-  vms:
-    description: The VMs.
-    type: list
-    elements: str
-    required: true
-  search_by:
-    description: What the entries of O(vms) are.
-    type: str
-    choices: [name, moid, path]
-    default: name
-  datacenters:
-    description: Search only in these datacenters, by name or path.
-    type: list
-    elements: str
-    default: []
   hardware_version:
     description: Least virtual hardware version. The CSI driver needs 15. An upgrade cannot be taken back.
     type: int
@@ -57,23 +42,13 @@ options:
         as nodes must not have snapshots.
     type: bool
     default: false
-  power_cycle:
-    description:
-      - Whether VMs that are on may be switched off and on where a change needs it.
-      - V(graceful) shuts the guest down through Tools, V(hard) switches off.
-    type: str
-    choices: [never, graceful, hard]
-    default: never
   power_on:
     description: Whether VMs that are off are powered on when they have what they need.
     type: bool
     default: false
-  power_timeout:
-    description: Seconds to wait for each step of a VM.
-    type: int
-    default: 300
 extends_documentation_fragment:
   - cht.k3s.vsphere
+  - cht.k3s.vsphere.power
 attributes:
   check_mode:
     support: full
@@ -132,7 +107,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.argument_spec import base_argument_spec
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.argument_spec import power_argument_spec
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hardware import ensure_hardware
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.module import run_module
@@ -141,19 +116,14 @@ from ansible_collections.cht.k3s.plugins.module_utils.vsphere.module import run_
 def main() -> None:
     """Entry point."""
     module = AnsibleModule(
-        argument_spec=base_argument_spec(
-            vms={"type": "list", "elements": "str", "required": True},
-            search_by={"type": "str", "choices": ["name", "moid", "path"], "default": "name"},
-            datacenters={"type": "list", "elements": "str", "default": []},
+        argument_spec=power_argument_spec(
             hardware_version={"type": "int", "default": 15},
             pvscsi={"type": "bool", "default": True},
             cpu={"type": "int"},
             memory_mb={"type": "int"},
             disk_gb={"type": "int"},
             snapshot={"type": "bool", "default": False},
-            power_cycle={"type": "str", "choices": ["never", "graceful", "hard"], "default": "never"},
             power_on={"type": "bool", "default": False},
-            power_timeout={"type": "int", "default": 300},
         ),
         supports_check_mode=True,
     )

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from . import state
-from .api import ApiError
+from .api import ApiError, is_true
+from .drain import ANNOTATION
 from .system import NodeError, System
 
 
@@ -36,6 +37,9 @@ def find_node(system: System, name: str, provider_id: str, address: str, fallbac
     except ApiError as error:
         raise NodeError(f"The Node of {fallback} cannot be looked up: the API of this server does not answer: {error}") from error
     if name:
-        return {"name": name, "found": any(node["metadata"]["name"] == name for node in nodes)}
-    found, exists = find(nodes, provider_id, address, fallback)
-    return {"name": found, "found": exists}
+        found, exists = name, any(node["metadata"]["name"] == name for node in nodes)
+    else:
+        found, exists = find(nodes, provider_id, address, fallback)
+    node = next((node for node in nodes if node["metadata"]["name"] == found), {})
+    cordoned_by = (node.get("metadata", {}).get("annotations") or {}).get(ANNOTATION, "")
+    return {"name": found, "found": exists, "ready": is_true(node, "Ready"), "cordoned_by": cordoned_by}

@@ -31,7 +31,8 @@ CHECKS: dict[str, Check] = {
     "vcenter-version": Check(ERROR, "Upgrade vCenter to 6.7 U3 or newer."),
     "vm-missing": Check(
         ERROR,
-        "Create the VM, correct its name in the inventory, or give the account read right on it.",
+        "Create the VM, correct its name in the inventory, list its datacenter (vsphere_datacenters), or give the account "
+        "read right on it.",
     ),
     "vm-ambiguous": Check(ERROR, "Limit vsphere_datacenters, or rename one of the VMs."),
     "vm-template": Check(ERROR, "Name the VM made from the template, or convert the template to a VM."),

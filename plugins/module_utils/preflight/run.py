@@ -4,7 +4,6 @@
 """The whole preflight: reads vCenter once, then judges everything; no finding stops the others."""
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +30,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.preflight.vms import (
 from ansible_collections.cht.k3s.plugins.module_utils.versions import VersionError, describe
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.lookup import search_vms
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.lookup import missing_hint, search_vms
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.options import ConnectionOptions
 
 Record = dict[str, Any]
@@ -44,6 +43,7 @@ class VcenterView:
     api_version: str = ""
     found: dict[str, list[Record]] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
+    elsewhere: Mapping[str, Sequence[str]] = field(default_factory=dict)
     account: AccountView = field(default_factory=AccountView)
     error: VsphereError | None = None
 
@@ -55,7 +55,7 @@ def read_vcenter(options: ConnectionOptions, nodes: Sequence[Node], datacenters:
             result = search_vms(session, [node.vm for node in nodes], "name", datacenters)
             records = {record["vsphere_moid"]: record for found in result.found.values() for record in found}
             account = session.run(lambda: read_account(session, result.tree, list(records.values())))
-            return VcenterView(session.content.about.apiVersion, result.found, result.seen, account)
+            return VcenterView(session.content.about.apiVersion, result.found, result.seen, result.elsewhere, account)
     except VsphereError as exc:
         return VcenterView(error=exc)
 
@@ -93,8 +93,7 @@ def _similar(nodes: Sequence[Node], view: VcenterView) -> Mapping[str, str]:
     result = {}
     for node in nodes:
         if not view.found.get(node.vm):
-            close = difflib.get_close_matches(node.vm, known, n=3, cutoff=0.7)
-            result[node.vm] = f"similar: {', '.join(close)}" if close else ""
+            result[node.vm] = missing_hint(node.vm, known, view.elsewhere)
     return result
 
 

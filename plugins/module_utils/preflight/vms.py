@@ -50,8 +50,7 @@ def check_names(nodes: Sequence[Node], found: Mapping[str, Sequence[Record]], si
     for node in nodes:
         records = found.get(node.vm, ())
         if not records:
-            hint = f" ({similar[node.vm]})" if similar.get(node.vm) else ""
-            findings.append(Finding("vm-missing", node.name, f"vCenter has no VM '{node.vm}'{hint}"))
+            findings.append(Finding("vm-missing", node.name, f"vCenter has no VM '{node.vm}'{similar.get(node.vm, '')}"))
         elif len(records) > 1:
             paths = " and ".join(sorted(record["vsphere_path"] for record in records))
             findings.append(Finding("vm-ambiguous", node.name, f"'{node.vm}' stands for {paths}"))

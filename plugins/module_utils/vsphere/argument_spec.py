@@ -1,7 +1,7 @@
 # Copyright: Contributors to the cht.k3s project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The argument spec of every vSphere module. Its twin in prose is the doc fragment cht.k3s.vsphere."""
+"""The argument specs that vSphere modules share. Their twins in prose are in the doc fragment cht.k3s.vsphere."""
 from __future__ import annotations
 
 from typing import Any
@@ -35,3 +35,15 @@ def base_argument_spec(**extra: Any) -> dict[str, Any]:
     }
     spec.update(extra)
     return spec
+
+
+def power_argument_spec(**extra: Any) -> dict[str, Any]:
+    """The same for modules that may have to power VMs off and on."""
+    return base_argument_spec(
+        vms={"type": "list", "elements": "str", "required": True},
+        search_by={"type": "str", "choices": ["name", "moid", "path"], "default": "name"},
+        datacenters={"type": "list", "elements": "str", "default": []},
+        power_cycle={"type": "str", "choices": ["never", "graceful", "hard"], "default": "never"},
+        power_timeout={"type": "int", "default": 300},
+        **extra,
+    )

@@ -54,9 +54,7 @@ def ensure_disk_uuid(session: VsphereSession, params: Mapping[str, Any], check_m
         _change(session, {moid: vms[moid] for moid in to_change}, config, params["timeout"])
         cycler = PowerCycler(session, params["power_cycle"], params["power_timeout"])
         for moid in to_cycle:
-            session.run(
-                lambda moid=moid: cycler.cycle(moid, vms[moid]["vsphere_path"], vms[moid]["vsphere_tools_status"])
-            )
+            cycler.cycle(moid, vms[moid]["vsphere_path"], vms[moid]["vsphere_tools_status"])
     return _result(params["vms"], found, config, set(to_change), set(to_cycle))
 
 

@@ -145,7 +145,7 @@ class _Worker:
         """Change one VM. Every step leaves a VM that the next run can go on with."""
         session, path = self._session, item.path
         if item.needs_off:
-            session.run(lambda: self._cycler.off(moid, path))
+            self._cycler.off(moid, path)
         vm = session.reference("VirtualMachine", moid)
         if "hardware_version" in item.changes:
             if self._snapshot:
@@ -157,10 +157,10 @@ class _Worker:
             self._task(path, "Changing the hardware", lambda: vm.ReconfigVM_Task(spec))
         if item.needs_off:
             tools = item.record["vsphere_tools_status"] == "running"
-            session.run(lambda: self._cycler.on(moid, path, wait_for_tools=tools))
+            self._cycler.on(moid, path, wait_for_tools=tools)
         elif "power" in item.changes:
             # Whether its guest has Tools cannot be told while it is off.
-            session.run(lambda: self._cycler.on(moid, path, wait_for_tools=False))
+            self._cycler.on(moid, path, wait_for_tools=False)
 
     def _task(self, path: str, what: str, start: Any) -> None:
         run_tasks(self._session, what, [(path, start)], self._timeout)
@@ -172,7 +172,9 @@ class _Worker:
         if "memory_mb" in item.changes:
             spec.memoryMB = item.changes["memory_mb"][1]
         if {"pvscsi", "disk_gb"} & set(item.changes):
-            found = read_objects(self._session, "VirtualMachine", [moid], ("config.hardware.device",))
+            found = self._session.run(
+                lambda: read_objects(self._session, "VirtualMachine", [moid], ("config.hardware.device",))
+            )
             devices = found[0].values.get("config.hardware.device") or []
             spec.deviceChange = [
                 *([_pvscsi(devices, item.path)] if "pvscsi" in item.changes else []),

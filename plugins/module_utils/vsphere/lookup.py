@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
@@ -56,15 +56,23 @@ def assign(queries: Sequence[str], search_by: str, records: Iterable[Record]) ->
     return found
 
 
-def problems(found: dict[str, list[Record]], search_by: str, seen: Iterable[str]) -> list[str]:
+def missing_hint(query: str, known: Sequence[str], elsewhere: Mapping[str, Sequence[str]]) -> str:
+    """What may have been meant by a query that stands for no VM."""
+    if elsewhere.get(query):
+        return f" (it is {' and '.join(elsewhere[query])}, in a datacenter that is not listed)"
+    close = difflib.get_close_matches(query, known, n=3, cutoff=0.7)
+    return f" (similar: {', '.join(close)})" if close else ""
+
+
+def problems(
+    found: dict[str, list[Record]], search_by: str, seen: Iterable[str], elsewhere: Mapping[str, Sequence[str]]
+) -> list[str]:
     """A sentence for each query that does not stand for exactly one VM."""
     known = sorted({key for key in seen if key})
     result = []
     for query, records in found.items():
         if not records:
-            close = difflib.get_close_matches(query, known, n=3, cutoff=0.7)
-            hint = f" (similar: {', '.join(close)})" if close else ""
-            result.append(f"no VM has the {search_by} '{query}'{hint}")
+            result.append(f"no VM has the {search_by} '{query}'{missing_hint(query, known, elsewhere)}")
         elif len(records) > 1:
             paths = " and ".join(sorted(record["vsphere_path"] for record in records))
             result.append(f"the {search_by} '{query}' stands for {paths}")
@@ -89,6 +97,8 @@ class SearchResult:
     found: dict[str, list[Record]]
     seen: set[str]
     tree: Tree
+    # Query -> paths of VMs in datacenters that were not searched
+    elsewhere: dict[str, list[str]] = field(default_factory=dict)
 
 
 def search_vms(
@@ -105,7 +115,16 @@ def search_vms(
     result = session.run(
         lambda: VmReader(session).read(Selection(datacenters=datacenters), variables=sorted(wanted), accept=accept)
     )
-    return SearchResult(assign(queries, search_by, result.records), seen, result.tree)
+    found = assign(queries, search_by, result.records)
+    missing = [query for query, records in found.items() if not records]
+    elsewhere = _elsewhere(session, missing, search_by) if missing and datacenters else {}
+    return SearchResult(found, seen, result.tree, elsewhere)
+
+
+def _elsewhere(session: VsphereSession, missing: Sequence[str], search_by: str) -> dict[str, list[str]]:
+    """Only for the message: where else the VMs are that were not found."""
+    found = search_vms(session, missing, search_by, variables=("vsphere_path",)).found
+    return {query: sorted(record["vsphere_path"] for record in records) for query, records in found.items() if records}
 
 
 def find_vms(
@@ -117,7 +136,7 @@ def find_vms(
 ) -> dict[str, Record]:
     """Exactly one VM for each query, or an error that names all that are missing or ambiguous."""
     result = search_vms(session, queries, search_by, datacenters, variables)
-    wrong = problems(result.found, search_by, result.seen)
+    wrong = problems(result.found, search_by, result.seen, result.elsewhere)
     if wrong:
         raise VsphereError(
             "lookup",

@@ -38,6 +38,13 @@ def _property_specs(properties: Mapping[str, Sequence[str]]) -> list[Any]:
     ]
 
 
+def _refuse_ended_session(item: Any) -> None:
+    """Without a session the request succeeds, and each property is missing instead."""
+    for missing in item.missingSet or ():
+        if isinstance(missing.fault, vim.fault.NotAuthenticated):
+            raise missing.fault
+
+
 def _retrieve(session: VsphereSession, filter_spec: Any) -> list[ObjectProperties]:
     collector = session.content.propertyCollector
     options = vmodl.query.PropertyCollector.RetrieveOptions(maxObjects=PAGE_SIZE)
@@ -45,6 +52,7 @@ def _retrieve(session: VsphereSession, filter_spec: Any) -> list[ObjectPropertie
     page = collector.RetrievePropertiesEx([filter_spec], options)
     while page is not None:
         for item in page.objects or ():
+            _refuse_ended_session(item)
             found.append(
                 ObjectProperties(
                     moid=item.obj._moId,

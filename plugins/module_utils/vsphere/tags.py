@@ -33,12 +33,9 @@ class TagClient:
         self._tags: dict[str, tuple[str, str]] | None = None
 
     def __enter__(self) -> TagClient:
-        credentials = f"{self._options.username}:{self._options.password}".encode()
         try:
             self._connection = https_connection(self._options, tls_context(self._options))
-            self._token = self._request(
-                "POST", _SESSION, headers={"Authorization": f"Basic {b64encode(credentials).decode()}"}
-            )
+            self._login()
         except (OSError, HTTPException) as exc:
             raise explain(self._options, exc) from exc
         return self
@@ -54,7 +51,27 @@ class TagClient:
         finally:
             self._connection.close()
 
+    def _login(self) -> None:
+        credentials = f"{self._options.username}:{self._options.password}".encode()
+        self._token = ""
+        self._token = self._request("POST", _SESSION, headers={"Authorization": f"Basic {b64encode(credentials).decode()}"})
+
     def _request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+        """One request; all of them read, so that one that met an ended session is repeated after another login."""
+        status, answer = self._send(method, path, body, headers)
+        if status == 401 and self._token and path != _SESSION:
+            self._login()
+            status, answer = self._send(method, path, body, headers)
+        if status != 200:
+            raise VsphereError(
+                "tags",
+                f"vCenter {self._options.address} refused {method} {path.partition('?')[0]} for "
+                f"'{self._options.username}' with HTTP {status}.",
+                "Check that the account may read tags, or select the VMs by folder or name instead.",
+            )
+        return json.loads(answer).get("value") if answer.strip() else None
+
+    def _send(self, method: str, path: str, body: Any, headers: dict[str, str] | None) -> tuple[int, bytes]:
         if self._connection is None:
             raise RuntimeError("TagClient is used outside its with block")
         sent = {"Content-Type": "application/json", "Accept": "application/json", **(headers or {})}
@@ -62,15 +79,7 @@ class TagClient:
             sent["vmware-api-session-id"] = self._token
         self._connection.request(method, path, None if body is None else json.dumps(body), sent)
         response = self._connection.getresponse()
-        text = response.read()
-        if response.status != 200:
-            raise VsphereError(
-                "tags",
-                f"vCenter {self._options.address} refused {method} {path.partition('?')[0]} for "
-                f"'{self._options.username}' with HTTP {response.status}.",
-                "Check that the account may read tags, or select the VMs by folder or name instead.",
-            )
-        return json.loads(text).get("value") if text.strip() else None
+        return response.status, response.read()
 
     def _all_tags(self) -> dict[str, tuple[str, str]]:
         """Tag id -> (category, tag)."""

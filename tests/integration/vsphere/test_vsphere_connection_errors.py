@@ -7,6 +7,7 @@ import ssl
 from pathlib import Path
 
 import pytest
+from pyVmomi import vim
 from vcenter import certificate, free_port
 
 NAME = "vsphere_vm_uuid"
@@ -125,6 +126,58 @@ def test_credentials_come_from_the_environment(module, vcenter, monkeypatch):
     for option, name in names.items():
         monkeypatch.setenv(f"VMWARE_{name}", str(vcenter.options[option]))
     assert module(NAME, vms=["agent-1"])["vms"][0]["name"] == "agent-1"
+
+
+class Dropper:
+    """Ends all sessions once, right after the n-th request that follows the login."""
+
+    def __init__(self, ledger, monkeypatch, moment):
+        self.left = moment
+        self.ledger = ledger
+        self.seen = []
+        count = ledger.count
+        monkeypatch.setattr(ledger, "count", lambda method: (count(method), self.step(method)))
+
+    def step(self, method):
+        """One more request."""
+        self.seen.append(method)
+        if "Login" in self.seen and method not in ("Login", "RetrieveServiceContent"):
+            self.left -= 1
+            if self.left == 0:
+                self.ledger.drop()
+
+
+def test_a_session_that_ends_at_any_moment_costs_one_more_login(module, own, monkeypatch):
+    """Whatever request comes next: everything is done once, nothing twice."""
+    work = {"vms": ["agent-1"], "power_cycle": "hard", "power_timeout": 20, **own.options}
+    moment = 0
+    while True:
+        moment += 1
+        own.change("agent-1", extraConfig=[vim.option.OptionValue(key="disk.EnableUUID", value="FALSE")])
+        own.ledger.reset()
+        with monkeypatch.context() as patch:
+            dropper = Dropper(own.ledger, patch, moment)
+            result = module("vsphere_disk_uuid", **work)
+        assert not result.get("failed"), (moment, dropper.seen, result)
+        assert result["vms"][0]["power_cycled"] and result["restart_required"] is False
+        methods = own.ledger.report()["methods"]
+        if dropper.left > 0:
+            break
+        assert own.counts[1] == 0 and methods["Login"] == (1 if dropper.seen[-1] == "Logout" and dropper.seen.count("Login") == 1 else 2)
+        assert len([name for name in dropper.seen if name == "PowerOnVM_Task"]) <= 2
+    assert moment > 10 and methods["Login"] == 1
+    machine = own.vms(own.connect())["agent-1"]
+    assert machine.runtime.powerState == "poweredOn"
+
+
+def test_a_session_for_tags_that_ends_is_opened_once_more(vcenter):
+    from ansible_collections.cht.k3s.plugins.module_utils.vsphere.options import connection_options
+    from ansible_collections.cht.k3s.plugins.module_utils.vsphere.tags import TagClient
+
+    with TagClient(connection_options(vcenter.options)) as tags:
+        vcenter.ledger.drop()
+        assert len(tags.vms_with(["cht-role:server"])) == 3
+    assert vcenter.counts == (2, 0, 0)
 
 
 def test_a_session_that_vcenter_drops_in_mid_run_is_opened_once_more(vcenter):

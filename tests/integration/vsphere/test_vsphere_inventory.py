@@ -1,12 +1,14 @@
 """The inventory plugin against the real vcsim."""
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 
 import pytest
 import yaml
 from pyVmomi import vim
+from support.layouts import export, install_collection
 from vcenter import ROOT
 
 SERVERS = [f"control-plane-{n}" for n in (1, 2, 3)]
@@ -194,3 +196,74 @@ def test_ansible_playbook_stops_before_any_task(vcenter, tmp_path):
     assert "refused the login of 'k3s@vsphere.local'" in done.stdout + done.stderr
     assert "Read the machines" not in done.stdout
     assert vcenter.counts == (0, 1, 0)
+
+
+@pytest.fixture(scope="session")
+def started_from(tmp_path_factory):
+    """Where the plugin is started from: folder, and path of collections."""
+    installed = tmp_path_factory.mktemp("installed")
+    (installed / "work").mkdir()
+    checkout = tmp_path_factory.mktemp("checkout") / "ansible_collections" / "cht"
+    checkout.mkdir(parents=True)
+    (checkout / "k3s").symlink_to(ROOT)
+    return {
+        "checkout": (ROOT, checkout.parents[1]),
+        "installed": (installed / "work", install_collection(export(installed / "src"), installed / "collections")),
+    }
+
+
+@pytest.mark.parametrize("layout", ["checkout", "installed"])
+def test_ansible_inventory_reads_it_with_and_without_a_cache(started_from, vcenter, tmp_path, layout):
+    """As AWX updates an inventory source: a fresh home, credentials in the environment, --export."""
+    folder, collections = started_from[layout]
+    source = tmp_path / "cluster.vsphere.yml"
+    source.write_text(yaml.safe_dump({"plugin": "cht.k3s.vsphere", **FOLDER, "keyed_groups": [{"key": "vsphere_cluster", "prefix": "in"}]}))
+    names = {"HOST": "hostname", "PORT": "port", "USER": "username", "PASSWORD": "password", "CA_PATH": "ca_path"}
+    base = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    env = {
+        **base,
+        **{f"VMWARE_{name}": str(vcenter.options[option]) for name, option in names.items()},
+        "HOME": str(tmp_path), "ANSIBLE_HOME": str(tmp_path / "home"), "ANSIBLE_COLLECTIONS_PATH": str(collections),
+    }  # fmt: skip
+
+    def read(**more):
+        done = subprocess.run(
+            ["ansible-inventory", "-i", str(source), "--list", "--export"],
+            capture_output=True, text=True, env={**env, **more}, cwd=folder, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    plain = read()
+    assert plain["control_plane"]["hosts"] == SERVERS and plain["in_cluster_cht"]["hosts"] == plain["control_plane"]["hosts"] + plain["agent"]["hosts"]
+    read()
+    assert vcenter.counts == (2, 0, 0)
+    cache = {
+        "ANSIBLE_INVENTORY_CACHE": "true", "ANSIBLE_INVENTORY_CACHE_PLUGIN": "jsonfile", "ANSIBLE_INVENTORY_CACHE_CONNECTION": str(tmp_path / "cache"),
+    }  # fmt: skip
+    assert read(**cache) == read(**cache) == plain
+    assert vcenter.counts == (3, 0, 0)
+    assert (tmp_path / "cache").is_dir() and not any(vcenter.options["password"] in path.read_text() for path in (tmp_path / "cache").iterdir())
+
+
+def test_the_pages_of_ansible_doc(started_from, tmp_path):
+    folder, collections = started_from["installed"]
+    env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_HOME": str(tmp_path)}
+    modules = ["vsphere_vm_uuid", "vsphere_disk_uuid", "vsphere_vm_hardware", "vsphere_vm_plan", "vsphere_preflight"]
+    kinds = {"module": modules, "inventory": ["vsphere"], "role": ["preflight", "vm", "vm_prepare", "vcenter_roles"]}
+    for kind, names in kinds.items():
+        done = subprocess.run(
+            ["ansible-doc", "-t", kind, "--json", *(f"cht.k3s.{name}" for name in names)],
+            capture_output=True, text=True, env=env, cwd=folder, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        pages = json.loads(done.stdout)
+        assert set(pages) == {f"cht.k3s.{name}" for name in names}
+        for name, page in pages.items():
+            if kind == "role":
+                assert page["entry_points"]["main"]["options"], name
+                continue
+            assert "VMWARE_PASSWORD" in str(page["doc"]["options"]["password"]), name
+            assert page["examples"].strip() and all(option["description"] for option in page["doc"]["options"].values()), name
+            if kind == "module":
+                assert all("sample" in value or "contains" in value for value in page["return"].values()), name

@@ -44,7 +44,7 @@ def test_missing_vms_are_all_named_with_similar_names(module, vcenter):
     assert "'agnet-4' (similar: agent-" in message and "'nothing'" in message and "'agent-3'" not in message
 
 
-def test_a_vm_in_an_unlisted_datacenter_is_not_found(module, vcenter):
+def test_a_datacenter_that_does_not_exist(module, vcenter):
     message = module("vsphere_vm_uuid", vms=["agent-3"], datacenters=["elsewhere"], **vcenter.options)["msg"]
     assert "no datacenter 'elsewhere'" in message and "dc-moh" in message
 

@@ -31,6 +31,8 @@ class Project:
         env = {
             **os.environ,
             "ANSIBLE_NOCOLOR": "1",
+            # The VMs have no machines behind them.
+            "ANSIBLE_TIMEOUT": "1",
             "ANSIBLE_HOME": str(self.folder / "home"),
             "ANSIBLE_PYTHON_INTERPRETER": "/nonexistent/python",
             "VMWARE_HOST": options["hostname"],
@@ -93,9 +95,14 @@ def test_vcenter_roles_are_made_assigned_and_then_left_alone(project):
         "vcenter_roles_principal": "VSPHERE.LOCAL\\k3s",
         "vcenter_roles_datastores": ["datastore-cht"],
         "vcenter_roles_folders": ["k3s"],
+        "vcenter_roles_file_clusters": ["cluster-cht"],
         "vcenter_roles_datacenters": ["dc-moh"],
     }.items():
         arguments += ["-e", yaml.safe_dump({name: value}, default_flow_style=True, width=1000).strip()]
+    refused = project.play("vcenter_roles.yml", *arguments, "-e", "vcenter_roles_admin_password=wrong")
+    assert refused.returncode != 0 and "refused the login of 'k3s@vsphere.local'" in " ".join(refused.stdout.split())
+    # Not one for each role: that would lock the administrator.
+    assert project.vcenter.counts == (0, 1, 0)
     done = project.play("vcenter_roles.yml", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     content = project.vcenter.connect().content
@@ -108,7 +115,8 @@ def test_vcenter_roles_are_made_assigned_and_then_left_alone(project):
         if permission.principal == "VSPHERE.LOCAL\\k3s"
     }
     assert given == {
-        ("Datacenters", "CNS-SEARCH-AND-SPBM", False), ("datastore-cht", "CNS-DATASTORE", False), ("k3s", "CNS-VM", True), ("dc-moh", "ReadOnly", True),
+        ("Datacenters", "CNS-SEARCH-AND-SPBM", False), ("datastore-cht", "CNS-DATASTORE", False),
+        ("cluster-cht", "CNS-HOST-CONFIG-STORAGE", True), ("k3s", "CNS-VM", True), ("dc-moh", "ReadOnly", True),
     }  # fmt: skip
     again = project.play("vcenter_roles.yml", *arguments)
     assert again.returncode == 0 and "changed=0" in again.stdout, again.stdout

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pytest
+from pyVmomi import vim
 
 from ansible_collections.cht.k3s.plugins.module_utils.preflight.findings import CHECKS
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.privileges import ROLES
@@ -65,7 +66,11 @@ def test_check_mode_says_the_same(module, faulty):
     )
 
 
-@pytest.mark.parametrize("privilege", [name for privileges, _where in ROLES.values() for name in privileges])
+# File volumes are not used: nothing is asked about their privilege.
+ASKED = [name for privileges, where in ROLES.values() if where != "file_clusters" for name in privileges]
+
+
+@pytest.mark.parametrize("privilege", ASKED)
 def test_each_missing_privilege_is_named_with_its_object(module, vcenter, privilege):
     vcenter.ledger.denied = {privilege}
     try:
@@ -91,6 +96,60 @@ def test_a_template_and_a_vm_that_does_not_exist(module, vcenter):
     assert ids["debian-12-template"] == "vm-template"
     assert ids["agent-99"] == "vm-missing"
     assert "agent-9" in next(item["message"] for item in result["findings"] if item["id"] == "vm-missing")
+
+
+def one(result, name):
+    """The only finding about a host."""
+    (finding,) = [item for item in result["findings"] if item["object"] == name and not item["accepted"]]
+    return finding
+
+
+def test_vms_with_nothing_to_reach_them_by(module, own):
+    def tell(name, **values):
+        own.change(name, extraConfig=[vim.option.OptionValue(key=f"SET.guest.{key}", value=value) for key, value in values.items()])
+
+    tell("agent-1", ipAddress="")
+    tell("agent-2", ipAddress="2001:db8::22")
+    tell("agent-3", toolsRunningStatus="guestToolsNotRunning")
+    own.change("agent-4", name="with%2fslash")
+    agents = [{"name": f"agent-{n}", "role": "agent", "address": f"198.18.0.2{n}"} for n in (1, 2, 3)]
+    slash = {"name": "agent-4", "vm": "with/slash", "role": "agent", "address": "198.18.0.24"}
+    result = run(module, own, nodes=[*agents, slash])
+    assert one(result, "agent-1")["message"] == "the guest reports no address"
+    assert "198.18.0.22 of the inventory is not among the guest's addresses 2001:db8::22" in one(result, "agent-2")["message"]
+    assert "Tools are not running" in one(result, "agent-3")["message"] and "open-vm-tools" in one(result, "agent-3")["remedy"]
+    assert not [item for item in result["findings"] if item["object"] == "agent-4" and not item["accepted"]]
+    agents[1]["address"] = "2001:DB8:0::22"
+    assert ("agent-2", "vm-ip") not in found(run(module, own, nodes=agents))
+    assert own.counts[1:] == (0, 0)
+
+
+def test_a_vm_in_an_unlisted_datacenter_and_two_of_one_name(module, own):
+    service = own.connect()
+    other = service.content.rootFolder.CreateDatacenter("dc-other")
+    from cht_lab.vcenter import _wait
+
+    vms = own.vms(service)
+    spec = vim.vm.CloneSpec(location=vim.vm.RelocateSpec(), powerOn=False, template=False)
+    _wait(vms["agent-2"].CloneVM_Task(vms["dhis2-db"].parent, "agent-2", spec))
+    nodes = [{"name": f"agent-{n}", "role": "agent", "address": f"198.18.0.2{n}"} for n in (1, 2)]
+    twice = one(run(module, own, nodes=nodes), "agent-2")
+    assert twice["id"] == "vm-ambiguous" and "/dc-moh/vm/k3s/agent-2 and /dc-moh/vm/other/agent-2" in twice["message"]
+    assert "vsphere_datacenters" in twice["remedy"]
+    missing = one(run(module, own, nodes=nodes[:1], datacenters=[other.name]), "agent-1")
+    assert missing["id"] == "vm-missing" and "vsphere_datacenters" in missing["remedy"]
+    assert "it is /dc-moh/vm/k3s/agent-1, in a datacenter that is not listed" in missing["message"]
+    message = module("vsphere_vm_uuid", vms=["agent-1"], datacenters=["dc-other"], **own.options)["msg"]
+    assert "no VM has the name 'agent-1' (it is /dc-moh/vm/k3s/agent-1, in a datacenter that is not listed)" in message
+
+
+def test_a_slow_vcenter_is_a_finding(module, vcenter):
+    vcenter.ledger.delay_ms = 1500
+    try:
+        finding = next(item for item in run(module, vcenter, timeout=1)["findings"] if item["id"] == "vcenter-connection")
+    finally:
+        vcenter.ledger.delay_ms = 0
+    assert "did not answer within 1 s" in finding["message"] and "VMWARE_TIMEOUT" in finding["remedy"]
 
 
 def test_a_wrong_password_is_a_finding_after_one_attempt(module, vcenter):

@@ -4,10 +4,11 @@ from __future__ import annotations
 import yaml
 
 from ansible_collections.cht.k3s.plugins.doc_fragments.vsphere import ModuleDocFragment
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.argument_spec import base_argument_spec
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.argument_spec import base_argument_spec, power_argument_spec
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.options import ENVIRONMENT
 
 MODULE = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
+POWER = yaml.safe_load(ModuleDocFragment.POWER)["options"]
 PLUGIN = yaml.safe_load(ModuleDocFragment.PLUGIN)["options"]
 
 
@@ -24,3 +25,11 @@ def test_modules_and_plugin_have_the_same_options_from_the_same_environment():
 
 def test_the_password_is_never_logged():
     assert base_argument_spec()["password"]["no_log"] is True
+
+
+def test_the_options_about_power_are_documented_as_they_are():
+    spec = power_argument_spec()
+    assert set(spec) == {*MODULE, *POWER}
+    for name, documented in POWER.items():
+        for key in ("type", "default", "elements", "choices", "required"):
+            assert spec[name].get(key) == documented.get(key), (name, key)

@@ -110,7 +110,7 @@ def test_missing_ambiguous_and_shared_vms():
     found = vms.check_names(
         nodes,
         {"a": [], "b": [record("b"), record("b", vsphere_path="/dc2/vm/b")], "one": [record("one")]},
-        {"a": "similar: aa"},
+        {"a": " (similar: aa)"},
     )
     assert [(finding.id, finding.object) for finding in found] == [
         ("vm-missing", "a"),

@@ -36,6 +36,6 @@ def test_names_are_compared_letter_by_letter():
 def test_all_problems_are_named_at_once_with_candidates():
     twins = [record("web", "vm-1"), record("web", "vm-2", path="/dc2/vm/web")]
     found = lookup.assign(["web", "agent-1"], "name", twins)
-    texts = lookup.problems(found, "name", {"web", "agent-11", "agent-2"})
+    texts = lookup.problems(found, "name", {"web", "agent-11", "agent-2"}, {})
     assert texts[0] == "the name 'web' stands for /dc/vm/web and /dc2/vm/web"
     assert texts[1].startswith("no VM has the name 'agent-1' (similar: agent-")
