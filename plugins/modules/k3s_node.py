@@ -9,8 +9,9 @@ module: k3s_node
 short_description: Prepare a machine for k3s
 version_added: 1.0.0
 description:
-  - Loads kernel modules and sets kernel parameters, now and for every start, turns swap off, and limits the journal's size. All in one task,
-    as a cluster has many machines.
+  - Loads kernel modules and sets kernel parameters, now and for every start, turns swap off, limits the journal's size, sees that a time
+    service runs, and opens ports where a firewall is active. All in one task, as a cluster has many machines.
+  - Refuses a machine whose k3s was installed by other means, before anything is changed.
   - What the kernel refuses is a warning.
   - Uses Python's standard library only.
 author:
@@ -33,6 +34,33 @@ options:
     description: Largest size of the journal on disk, like V(1G); left alone when empty.
     type: str
     default: ''
+  time_sync:
+    description: Whether a time service that is installed must run.
+    type: bool
+    default: false
+  firewall:
+    description: What to open where ufw or firewalld is active. Nothing is opened when left out.
+    type: dict
+    suboptions:
+      group:
+        description: What the machine is.
+        type: str
+        choices: [control_plane, agent]
+        required: true
+      addresses:
+        description: Addresses of the nodes, by C(control_plane) and C(agent).
+        type: dict
+        required: true
+      networks:
+        description: Networks of pods and services, trusted as a whole.
+        type: list
+        elements: str
+        default: []
+      public:
+        description: TCP ports for everybody.
+        type: list
+        elements: int
+        default: []
 attributes:
   check_mode:
     description: Predicts every change.
@@ -57,11 +85,18 @@ actions:
   elements: str
   returned: success
   sample: ["file /etc/sysctl.d/90-cht-k3s.conf", "sysctl net.ipv4.ip_forward=1"]
+firewall:
+  description: The firewall that is active, V(ufw), V(firewalld) or nothing.
+  type: str
+  returned: success
+  sample: ufw
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.firewall import Firewall
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.node import Preparer
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.ports import open_for
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError, System
 
 
@@ -72,12 +107,27 @@ def main() -> None:
             "sysctls": {"type": "dict", "default": {}},
             "swap": {"type": "bool", "default": False},
             "journal_size": {"type": "str", "default": ""},
+            "time_sync": {"type": "bool", "default": False},
+            "firewall": {
+                "type": "dict",
+                "options": {
+                    "group": {"type": "str", "choices": ["control_plane", "agent"], "required": True},
+                    "addresses": {"type": "dict", "required": True},
+                    "networks": {"type": "list", "elements": "str", "default": []},
+                    "public": {"type": "list", "elements": "int", "default": []},
+                },
+            },
         },
         supports_check_mode=True,
     )
-    preparer = Preparer(System(), module.check_mode)
+    params = dict(module.params)
+    system = System()
+    preparer = Preparer(system, module.check_mode)
+    wanted = params.pop("firewall")
+    if wanted:
+        params["firewall"] = Firewall(system, open_for(wanted["group"], wanted["addresses"]), wanted["networks"], wanted["public"])
     try:
-        result = preparer.run(module.params["modules"], module.params["sysctls"], module.params["swap"], module.params["journal_size"])
+        result = preparer.run(**params)
     except NodeError as error:
         module.fail_json(msg=str(error))
     for warning in preparer.warnings:

@@ -59,3 +59,8 @@ def first_line(message) -> str:
 def with_server(kubeconfig: str, url: str) -> str:
     """The kubeconfig with the server's address in place of the loopback one."""
     return re.sub(r"^([ \t]*server:[ \t]*)\S+[ \t]*$", lambda match: match.group(1) + url, kubeconfig, count=1, flags=re.MULTILINE)
+
+
+def with_names(kubeconfig: str, name: str) -> str:
+    """The kubeconfig with the cluster's name where k3s writes `default`."""
+    return re.sub(r"^([ \t-]*(?:name|cluster|user|current-context):[ \t]*)default[ \t]*$", lambda match: match.group(1) + name, kubeconfig, flags=re.MULTILINE)

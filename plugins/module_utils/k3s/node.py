@@ -1,18 +1,21 @@
 # Copyright: Contributors to the cht.k3s project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prepare a machine for k3s: kernel modules, kernel parameters, swap, the size of the journal."""
+"""Prepare a machine for k3s: kernel modules, kernel parameters, swap, the size of the journal, time, firewall."""
 
 from __future__ import annotations
 
 import re
 
-from .system import System
+from .firewall import Firewall
+from .system import NodeError, System
+from .unit import foreign_arguments, unit_path
 
 MODULES_PATH = "/etc/modules-load.d/cht-k3s.conf"
 SYSCTL_PATH = "/etc/sysctl.d/90-cht-k3s.conf"
 JOURNAL_PATH = "/etc/systemd/journald.conf.d/cht-k3s.conf"
 FSTAB_PATH = "/etc/fstab"
+TIME_SERVICES = ("chronyd", "chrony", "systemd-timesyncd", "ntpsec", "ntp")
 HEADER = "# Written by Ansible (cht.k3s.k3s_node): changes made here are overwritten.\n"
 
 
@@ -29,7 +32,10 @@ class Preparer:
         self.diff: list = []
         self.warnings: list = []
 
-    def run(self, modules: list, sysctls: dict, swap: bool, journal_size: str) -> dict:
+    def run(
+        self, modules: list, sysctls: dict, swap: bool, journal_size: str, time_sync: bool = False, firewall: Firewall | None = None,
+    ) -> dict:
+        self._refuse_a_foreign_node()
         self._file(MODULES_PATH, HEADER + "".join(f"{name}\n" for name in modules))
         for name in modules:
             self._load(name)
@@ -42,7 +48,44 @@ class Preparer:
             done = self.system.systemctl("restart", "systemd-journald.service")
             if done.rc != 0:
                 self.warnings.append(f"systemd-journald was not restarted: {done.err.strip()}")
-        return {"changed": bool(self.actions), "actions": self.actions, "diff": self.diff}
+        if time_sync:
+            self._time_sync()
+        if firewall is not None:
+            self._firewall(firewall)
+        active = Firewall(self.system, [], [], []).active()
+        return {"changed": bool(self.actions), "actions": self.actions, "diff": self.diff, "firewall": active}
+
+    def _refuse_a_foreign_node(self) -> None:
+        """Before anything is changed: a cluster that was built by hand is adopted first."""
+        for role in ("server", "agent"):
+            arguments = foreign_arguments(self.system.read(unit_path(role)), role)
+            if arguments:
+                raise NodeError(
+                    f"k3s was installed on this machine by other means: {unit_path(role)} passes arguments to it. Run playbooks/adopt.yml, which first"
+                    " reports its settings and then moves them. Nothing was changed."
+                )
+
+    def _time_sync(self) -> None:
+        """One of the time services runs; which one is the machine's choice."""
+        units = {name: self.system.unit(name) for name in TIME_SERVICES}
+        if any(unit.active == "active" for unit in units.values()):
+            return
+        name = next((name for name, unit in units.items() if unit.loaded and unit.enabled != "masked"), "")
+        if not name:
+            self.warnings.append("No time service is installed (chrony, systemd-timesyncd). Clocks that differ break etcd and certificates.")
+            return
+        self.actions.append(f"enable and start {name}")
+        if not self.check_mode:
+            done = self.system.systemctl("enable", "--now", f"{name}.service")
+            if done.rc != 0:
+                raise NodeError(f"The time service {name} does not start: {done.err.strip()}. See its journal, or set node_time_sync: false.")
+
+    def _firewall(self, firewall: Firewall) -> None:
+        kind = firewall.active()
+        commands = firewall.missing(kind)
+        self.actions += [" ".join(words) for words in commands]
+        if commands and not self.check_mode:
+            firewall.apply(kind, commands)
 
     def _file(self, path: str, text: str) -> bool:
         before = self.system.read(path)

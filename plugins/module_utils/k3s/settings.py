@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 
+from .yamltext import dump
+
 
 def address_or_empty(value) -> str:
     """The value when it is an IP address, else '': then k3s finds its own."""
@@ -50,6 +52,30 @@ def common_config(node: dict) -> dict:
     }
 
 
+AUDIT_POLICY = "/etc/rancher/k3s/audit-policy.yaml"
+AUDIT_LOG = "/var/lib/rancher/k3s/server/logs/audit.log"
+# What a request asked for, and not its body: that may be a secret.
+DEFAULT_POLICY = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [{"level": "Metadata"}]}
+
+
+def server_files(audit: dict) -> dict:
+    """More files that a server reads at its start. Keys of audit: enabled, policy."""
+    return {AUDIT_POLICY: dump(audit.get("policy") or DEFAULT_POLICY)} if audit.get("enabled") else {}
+
+
+def _audit_args(audit: dict) -> list:
+    if not audit.get("enabled"):
+        return []
+    return [
+        f"audit-log-path={AUDIT_LOG}", f"audit-policy-file={AUDIT_POLICY}", f"audit-log-maxage={audit['days']}",
+        f"audit-log-maxbackup={audit['files']}", f"audit-log-maxsize={audit['size_mb']}",
+    ]
+
+
+def _eviction_args(seconds: int) -> list:
+    return [f"default-not-ready-toleration-seconds={seconds}", f"default-unreachable-toleration-seconds={seconds}"] if seconds else []
+
+
 def agent_config(extra: dict, node: dict) -> dict:
     """An agent's settings."""
     return merge_config(common_config(node), extra)
@@ -60,6 +86,7 @@ def server_config(extra: dict, node: dict, server: dict) -> dict:
     base = common_config(node)
     if server.get("taint"):
         base["node-taint"] = base["node-taint"] + ["node-role.kubernetes.io/control-plane=true:NoSchedule"]
+    grace = [f"node-monitor-grace-period={server['node_grace_seconds']}s"] if server.get("node_grace_seconds") else []
     base.update({
         "cluster-cidr": server.get("cluster_cidr"),
         "service-cidr": server.get("service_cidr"),
@@ -68,8 +95,8 @@ def server_config(extra: dict, node: dict, server: dict) -> dict:
         "disable-cloud-controller": True if node.get("cloud_provider") == "external" else None,
         "secrets-encryption": True if server.get("secrets_encryption") else None,
         "etcd-arg": list(server.get("etcd_args") or []),
-        "kube-apiserver-arg": list(server.get("apiserver_args") or []),
-        "kube-controller-manager-arg": list(server.get("controller_manager_args") or []),
+        "kube-apiserver-arg": _audit_args(server.get("audit") or {}) + _eviction_args(server.get("eviction_seconds") or 0) + list(server.get("apiserver_args") or []),
+        "kube-controller-manager-arg": grace + list(server.get("controller_manager_args") or []),
         "etcd-snapshot-schedule-cron": server.get("snapshot_cron"),
         "etcd-snapshot-retention": server.get("snapshot_retention"),
     })

@@ -8,15 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-# TCP ports between nodes: (from, to, port). 8472/udp (vxlan) cannot be tried without a listener that answers.
-BETWEEN = (
-    ("control_plane", "control_plane", 2379),
-    ("control_plane", "control_plane", 2380),
-    ("control_plane", "control_plane", 6443),
-    ("agent", "control_plane", 6443),
-    ("control_plane", "agent", 10250),
-    ("control_plane", "control_plane", 10250),
-)
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.ports import AGENT, TABLE
+
+# 8472/udp (vxlan) cannot be tried without a listener that answers, and what agents ask of each other needs no proof before there are any.
+BETWEEN = tuple((port.source, port.destination, port.number) for port in TABLE if port.protocol == "tcp" and (port.source, port.number) != (AGENT, 10250))
 
 Target = dict[str, Any]
 

@@ -1,0 +1,63 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+DOCUMENTATION = r"""
+name: node_addresses
+short_description: Addresses of all nodes, by what they are
+version_added: 1.0.0
+author: CHT k3s maintainers (@cht-k3s)
+description:
+  - Gives the addresses of servers and agents, for the option C(firewall) of M(cht.k3s.k3s_node).
+positional: _input, hostvars, server_group
+options:
+  _input:
+    description: The groups of the inventory.
+    type: dict
+    required: true
+  hostvars:
+    description: Variables of all hosts.
+    type: dict
+    required: true
+  server_group:
+    description: Group with the servers.
+    type: str
+    default: control_plane
+"""
+
+EXAMPLES = r"""
+- name: Show them
+  ansible.builtin.debug:
+    msg: "{{ groups | cht.k3s.node_addresses(hostvars) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Addresses by C(control_plane) and C(agent).
+  type: dict
+  sample: {"control_plane": ["198.18.0.11"], "agent": ["198.18.0.21"]}
+"""
+
+
+def node_addresses(groups: Mapping[str, list[str]], hostvars: Mapping[str, Any], server_group: str = "control_plane") -> dict[str, list[str]]:
+    """Addresses by what the node is; hosts without one are left out."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import address_or_empty
+
+    found = {}
+    for kind, group in (("control_plane", server_group), ("agent", "agent")):
+        known = [hostvars[host] for host in groups.get(group) or []]
+        addresses = [address_or_empty(one.get("k3s_node_ip") or one.get("ansible_host") or one.get("inventory_hostname")) for one in known]
+        found[kind] = [address for address in addresses if address]
+    return found
+
+
+class FilterModule:
+    """The filter node_addresses."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"node_addresses": node_addresses}
