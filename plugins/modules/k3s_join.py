@@ -29,9 +29,10 @@ options:
       - V(present) makes the node a member and waits for it.
       - V(installed) brings the binary alone.
       - V(stopped) stops the service and leaves it enabled.
+      - V(started) starts the service of a member that is down, and does not wait. Several servers that are down need each other to come up.
       - V(absent) removes k3s with all it left behind. Delete the node from the cluster before; C(/etc/rancher/node) stays.
     type: str
-    choices: [present, installed, absent, stopped]
+    choices: [present, installed, absent, stopped, started]
     default: present
   version:
     description: Release of k3s, like V(v1.34.4+k3s1). Required with O(state=present) and O(state=installed).
@@ -191,7 +192,7 @@ def argument_spec() -> dict:
     return dict(
         binary_spec(),
         role={"type": "str", "choices": ["server", "agent"]},
-        state={"type": "str", "choices": ["present", "installed", "absent", "stopped"], "default": "present"},
+        state={"type": "str", "choices": ["present", "installed", "absent", "stopped", "started"], "default": "present"},
         version={"type": "str"},
         release_url={"type": "str", "default": ""},
         checksum={"type": "str", "default": ""},
@@ -215,7 +216,10 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=argument_spec(),
         supports_check_mode=True,
-        required_if=[("state", "present", ("role", "version")), ("state", "installed", ("role", "version")), ("state", "stopped", ("role",))],
+        required_if=[
+            ("state", "present", ("role", "version")), ("state", "installed", ("role", "version")), ("state", "stopped", ("role",)),
+            ("state", "started", ("role",)),
+        ],
     )
     params = dict(module.params)
     state = params.pop("state")
@@ -226,7 +230,7 @@ def main() -> None:
             result = Remover(system, params["binary"], module.check_mode).absent()
         else:
             joiner = Joiner(system, Wanted(**dict(params, version=params["version"] or "")), module.check_mode)
-            result = {"present": joiner.present, "installed": joiner.installed, "stopped": joiner.stopped}[state]()
+            result = {"present": joiner.present, "installed": joiner.installed, "stopped": joiner.stopped, "started": joiner.started}[state]()
     except NodeError as error:
         module.fail_json(
             msg=str(error), cause=error.cause, node=joiner.name if joiner else "",

@@ -160,6 +160,16 @@ class Joiner:
                 self._systemctl("stop", self.service)
         return self._result("", installed_version(self.system, self.wanted.binary))
 
+    def started(self) -> dict:
+        """The unit of a member is up or on its way; nothing else is changed, and nothing is waited for."""
+        unit = self.system.unit(self.service)
+        if unit.loaded and not unit.running and self._is_member() and not self.system.exists(PENDING):
+            self._act(f"start {self.service}.service")
+            self._show(f"{self.service}.service", _service_text(True, False), _service_text(True, True))
+            if not self.check_mode:
+                self._change_service("start", unit)
+        return self._result("", installed_version(self.system, self.wanted.binary))
+
     # -- looking -------------------------------------------------------------------------------
 
     def _refuse_what_cannot_work(self) -> None:

@@ -85,7 +85,7 @@ class Restorer:
             cause = find_cause(lines)
             why = f"{cause.summary}. Remedy: {cause.remedy}. {cause.line}" if cause else " | ".join(tail(lines)) or f"exit code {done.rc}"
             self._put_back(before)
-            raise NodeError(f"The snapshot was not put back: {why}. This server's data is as it was, and k3s is stopped. Correct it and run again.")
+            raise NodeError(f"The snapshot was not put back: {why}. This server's data is as it was.")
         self.system.remove(PENDING)
         return {"changed": True, "said": [message_of(line) for line in lines if DONE in line][0]}
 

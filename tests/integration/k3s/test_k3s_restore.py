@@ -4,7 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.k3s import SERVERS, Cluster, play, site
+from support.k3s import SERVERS, Cluster, play, said, site
 
 CA = "sudo sha256sum /var/lib/rancher/k3s/server/tls/server-ca.crt"
 
@@ -31,9 +31,9 @@ def test_a_backup_is_whole_and_its_owners(cluster: Cluster, backup: Path) -> Non
 
 
 def test_a_backup_needs_a_place_and_a_restore_the_cluster_name(cluster: Cluster, backup: Path) -> None:
-    assert "Set k3s_backup_dir" in play(cluster.lab, "backup", "nowhere", {}).expect(1).output
+    assert "Set k3s_backup_dir" in said(play(cluster.lab, "backup", "nowhere", {}).expect(1))
     refused = play(cluster.lab, "restore", "unconfirmed", {"k3s_restore_from": str(backup)}).expect(1)
-    assert refused.changed == [] and "Nothing was changed" in refused.output
+    assert refused.changed == [] and "Nothing was changed" in said(refused)
 
 
 def test_a_damaged_snapshot_changes_nothing(cluster: Cluster, backup: Path, tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_damaged_snapshot_changes_nothing(cluster: Cluster, backup: Path, tmp_
     (damaged / "token").write_text((backup / "token").read_text())
     (damaged / backup.name).write_bytes((backup / backup.name).read_bytes()[:50_000])
     run = play(cluster.lab, "restore", "damaged", {"k3s_restore_from": str(damaged), "k3s_confirm": "lab"}).expect(1)
-    assert "Nothing was restored and no data was changed" in run.output
+    assert "Nothing was restored and no data was changed" in said(run)
     cluster.heals("damaged-after", "before-backup", "after-backup")
 
 
@@ -50,9 +50,9 @@ def test_an_interrupted_restore_is_refused_until_it_is_finished(cluster: Cluster
     """The first server has the old data back, the others have the new: site.yml must not bring them together."""
     lab = cluster.lab
     restore = {"k3s_restore_from": str(backup), "k3s_confirm": "lab"}
-    assert play(lab, "restore", "cut-short", restore, interrupt_after="Remove the copy").code != 0
+    assert play(lab, "restore", "cut-short", restore, interrupt_after="control_plane : Put the snapshot back").code != 0
     refused = site(lab, "cut-short-site").expect(1)
-    assert f"A restore of this cluster was begun and not finished ({backup.name})" in refused.output
+    assert f"A restore of this cluster was begun and not finished ({backup.name})" in said(refused)
     play(lab, "restore", "finished", restore).expect()
     assert {"before-backup"} <= _marks(cluster) and "after-backup" not in _marks(cluster)
     cluster.heals("finished-after", "before-backup")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.k3s import NODES, SERVERS, Cluster, cluster_id, message, play, services, site, until
+from support.k3s import NODES, SERVERS, Cluster, cluster_id, message, play, said, services, site, until
 from support.lab import Lab
 
 OLD, NEW = "v1.34.2+k3s1", "v1.34.4+k3s1"
@@ -38,7 +38,7 @@ def old(small_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
     lab = small_lab
     if "k3s.service" in lab("ssh", "control-plane-1", "ls /etc/systemd/system"):
         refused = play(lab, "reset", "reset-refused", {"k3s_confirm": "another"}).expect(1)
-        assert refused.changed == [] and "Give its name" in refused.output
+        assert refused.changed == [] and "Give its name" in said(refused)
         play(lab, "reset", "reset", {"k3s_confirm": "lab"}).expect()
         for node in NODES:
             left = lab("ssh", node, "ls -d /var/lib/rancher/k3s /etc/rancher/k3s /usr/local/bin/k3s /etc/systemd/system/k3s*.service 2>/dev/null || true")
@@ -59,7 +59,7 @@ def upgrade(cluster: Cluster, name: str, backup: Path, version: str = NEW, inter
 
 def test_what_cannot_work_is_refused_before_anything_changes(old: Cluster, tmp_path: Path) -> None:
     before = services(old.lab)
-    assert "set k3s_backup_dir" in play(old.lab, "upgrade", "upgrade-unsaved", {"k3s_version": NEW}).expect(1).output
+    assert "set k3s_backup_dir" in said(play(old.lab, "upgrade", "upgrade-unsaved", {"k3s_version": NEW}).expect(1))
     for version, variables, text in (
             ("v1.36.2+k3s1", {}, "would skip a minor release"),
             ("v1.25.14+k3s1", {}, "k3s cannot go back"),
@@ -73,7 +73,7 @@ def test_what_cannot_work_is_refused_before_anything_changes(old: Cluster, tmp_p
 def test_an_interrupted_upgrade_goes_on_from_there(old: Cluster, tmp_path: Path) -> None:
     lab = old.lab
     old.mark("before-upgrade")
-    cut = upgrade(old, "upgrade-cut", tmp_path, interrupt_after="TASK [Take the node back into use]")
+    cut = upgrade(old, "upgrade-cut", tmp_path, interrupt_after="Take the node back into use")
     assert cut.code != 0
     snapshot = next((tmp_path / "lab").iterdir())
     assert snapshot.name.startswith("before-upgrade") and (snapshot / "token").exists()

@@ -65,6 +65,11 @@ def message(run: Run, host: str) -> str:
     return failed[0]["result"]["msg"]
 
 
+def said(run: Run) -> str:
+    """Every failure's message; the output breaks them into lines."""
+    return "\n".join(str(task["result"].get("msg", "")) for task in run.tasks if task["status"] in ("failed", "unreachable"))
+
+
 def until(what: str, condition: Callable[[], bool], seconds: float = 120) -> None:
     """Wait for a fact; the API may be silent meanwhile."""
     deadline = time.monotonic() + seconds

@@ -295,3 +295,19 @@ def test_a_server_in_the_middle_of_a_restore_is_not_started(member):
     with pytest.raises(NodeError, match=r"restore of this cluster was begun and not finished \(snapshot-1\).*restore.yml again"):
         join(member, wanted(config={"node-ip": "198.18.0.11"}))
     assert not member.commands()
+
+
+def test_only_a_member_that_is_down_is_started(member, tmp_path):
+    def start():
+        return Joiner(member, wanted()).started()
+
+    assert not start()["changed"]
+    member.units["k3s"].active, member.units["k3s"].pid = "inactive", 0
+    assert Joiner(member, wanted(), True).started()["changed"] and not member.commands()
+    assert start()["changed"] and member.commands() == [("start", "--no-block", "k3s.service")]
+    member.units["k3s"].active = "inactive"
+    member.put("/etc/rancher/k3s/restore-pending")
+    assert not start()["changed"], "a server in the middle of a restore stays down"
+    member.remove("/etc/rancher/k3s/restore-pending")
+    member.remove("/var/lib/rancher/k3s/server/db")
+    assert not start()["changed"], "a server without data begins nothing"
