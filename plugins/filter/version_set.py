@@ -15,7 +15,7 @@ version_added: 1.0.0
 author: CHT k3s maintainers (@cht-k3s)
 description:
   - Looks the minor of a k3s version up in the collection's one table of versions.
-positional: _input, cpi, csi
+positional: _input, cpi, csi, snapshotter
 options:
   _input:
     description: A k3s version such as C(v1.34.4+k3s1), or an empty string for the newest set.
@@ -26,6 +26,9 @@ options:
     type: str
   csi:
     description: A version of the CSI driver that differs from the table.
+    type: str
+  snapshotter:
+    description: A version of the snapshot-controller that differs from the table.
     type: str
 """
 
@@ -53,13 +56,13 @@ _value:
 """
 
 
-def version_set(k3s: str, cpi: str | None = None, csi: str | None = None) -> dict[str, Any]:
+def version_set(k3s: str, cpi: str | None = None, csi: str | None = None, snapshotter: str | None = None) -> dict[str, Any]:
     """The set of versions as a dictionary."""
     # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
     from ansible_collections.cht.k3s.plugins.module_utils import versions
 
     try:
-        return versions.describe(str(k3s) if k3s else None, str(cpi) if cpi else None, str(csi) if csi else None)
+        return versions.describe(str(k3s) if k3s else None, str(cpi) if cpi else None, str(csi) if csi else None, str(snapshotter) if snapshotter else None)
     except versions.VersionError as error:
         raise AnsibleFilterError(str(error)) from error
 

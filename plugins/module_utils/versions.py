@@ -97,6 +97,20 @@ CSI_SIDECARS: dict[str, dict[str, str]] = {
             "csi-node-driver-registrar": "v2.14.0"},
 }
 
+# The snapshot-controller, for every Kubernetes minor of the table. Its CRDs come from the tag of its client library.
+SNAPSHOTTER = "8.2.0"
+SNAPSHOT_MANIFEST_URL = "https://raw.githubusercontent.com/kubernetes-csi/external-snapshotter"
+# Version -> digests of the files of snapshot_manifests(), in that order.
+_SNAPSHOT_MANIFESTS: dict[str, tuple[str, ...]] = {
+    "8.2.0": (
+        "75e6565aac2c0f2949ed13ea884bbaa388cb7be576b558b709cf1168e011828d",
+        "895a3c1e73b60f06a0deb566dd123d01bdf1b2efc5d5ff5231ff8bbcf42dafc7",
+        "b032116e987fb1d7d93cec7d942833adeb9d95c9bdc7e00c10b280c2fe4a6c33",
+        "99c4ac480b6c9563be0d85599e29cc7b68b25a82d250b0e789726727551e8d38",
+        "faf5c93e57bcbfb0f5831a0ca93d869764980f3d113c8379a7ccb6464d5f910c",
+    ),
+}
+
 # This project was deleted in September 2024, with all its images.
 DELETED_REGISTRY = "gcr.io/cloud-provider-vsphere/"
 
@@ -178,8 +192,18 @@ def csi_manifest(version: str) -> dict[str, str]:
     return {"path": f"v{number}/manifests/vanilla/vsphere-csi-driver.yaml", "sha256": _CSI_MANIFESTS.get(number, "")}
 
 
-def describe(k3s: str | None = None, cpi: str | None = None, csi: str | None = None) -> dict[str, Any]:
-    """The set for a k3s version with all that follows from it; CPI and CSI may be given to differ from the table."""
+def snapshot_manifests(version: str = SNAPSHOTTER) -> list[dict[str, str]]:
+    """Paths below the base URL, and digests, of the three CRDs and the two files of the snapshot-controller."""
+    number = plain(version)
+    crds = [f"snapshot.storage.k8s.io_volumesnapshot{part}.yaml" for part in ("classes", "contents", "s")]
+    paths = [f"refs/tags/client/v{number}/client/config/crd/{name}" for name in crds]
+    paths += [f"v{number}/deploy/kubernetes/snapshot-controller/{part}-snapshot-controller.yaml" for part in ("rbac", "setup")]
+    digests = _SNAPSHOT_MANIFESTS.get(number, ("",) * len(paths))
+    return [{"path": path, "sha256": digest} for path, digest in zip(paths, digests)]
+
+
+def describe(k3s: str | None = None, cpi: str | None = None, csi: str | None = None, snapshotter: str | None = None) -> dict[str, Any]:
+    """The set for a k3s version with all that follows from it; the other parts may be given to differ from the table."""
     if k3s and cpi and csi:
         row = VersionSet(minor(k3s), k3s, plain(cpi), plain(csi))
     else:
@@ -196,6 +220,9 @@ def describe(k3s: str | None = None, cpi: str | None = None, csi: str | None = N
         "cpi_manifest": cpi_manifest(row.cpi),
         "csi_images": csi_images(row.csi),
         "csi_manifest": csi_manifest(row.csi),
+        "snapshotter": plain(snapshotter or SNAPSHOTTER),
+        "snapshot_image": f"registry.k8s.io/sig-storage/snapshot-controller:v{plain(snapshotter or SNAPSHOTTER)}",
+        "snapshot_manifests": snapshot_manifests(snapshotter or SNAPSHOTTER),
         "csi_sidecars": CSI_SIDECARS.get(minor(row.csi), {}),
         "problems": compatible(row.k3s, row.cpi, row.csi),
     }

@@ -79,7 +79,7 @@ def up(args: argparse.Namespace) -> int:
     description = descriptions.load(source)
     wanted = [] if args.vms_only else _selected(description, args.nodes)
     image.ensure()
-    for name in (*tools.NEEDED, *args.tool, *(["csi"] if description.csi == "real" else [])):
+    for name in (*tools.NEEDED, *args.tool, *(["csi", "snapshotter"] if description.csi == "real" else [])):
         tools.ensure(name)
     with exclusive():
         if source != paths.DESCRIPTION:
@@ -119,6 +119,7 @@ def down(args: argparse.Namespace) -> int:
 
         for socket in paths.SSH_CONTROL.glob("*"):
             run(["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "lab"], check=False)
+        services.stop_csi()
         names = {item.name for item in paths.NODES.iterdir()} if paths.NODES.is_dir() else set()
         names |= node.cgroups.leftovers()
         ghosts = [Vm(name=name, bios_uuid="", instance_uuid="") for name in sorted(names)]

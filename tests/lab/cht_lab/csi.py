@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -186,12 +187,15 @@ class Sidecars:
         self.csi, _registration = csi_proto.load()
         self.channel: grpc.Channel | None = None
         self.socket: Path | None = None
+        self.machine: Vm | None = None
         self.failed: dict[str, str] = {}
 
     def ask(self, method: str, **fields: Any) -> Any:
         """One call to the controller."""
         request, reply = self.csi.method("csi.v1.Controller", method)
-        function = self.channel.unary_unary(  # type: ignore[union-attr]
+        if self.channel is None:
+            raise LabError("the machine of the controller is off")
+        function = self.channel.unary_unary(
             f"/csi.v1.Controller/{method}", request_serializer=request.SerializeToString, response_deserializer=reply.FromString
         )
         answer = function(request(**fields), timeout=60)
@@ -219,8 +223,10 @@ class Sidecars:
         chosen = sorted(ready)[0]
         if lease.get("kind") == "Lease":
             self.call("PATCH", f"{LEASES}/{LEASE}", {"spec": {"holderIdentity": chosen}})
-        elif not self.call("POST", LEASES, {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE}, "spec": {"holderIdentity": chosen}}).get("kind") == "Lease":
-            return None
+        else:
+            body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE}, "spec": {"holderIdentity": chosen}}
+            if self.call("POST", LEASES, body).get("kind") != "Lease":
+                return None
         print(f"lease: {chosen}", flush=True)
         return pods[chosen]
 
@@ -233,12 +239,17 @@ class Sidecars:
         folder = node.folder(vm) / "merged/var/lib/kubelet/pods" / pod["metadata"]["uid"] / "volumes/kubernetes.io~empty-dir/socket-dir"
         if not (folder / "csi.sock").is_socket():
             return False
-        if folder != self.socket:
-            if self.channel is not None:
-                self.channel.close()
+        if folder != self.socket or self.channel is None:
+            self.hang_up()
             self.channel = grpc.insecure_channel(f"unix:{short(folder, 'csi')}/csi.sock")
-            self.socket = folder
+            self.socket, self.machine = folder, vm
         return True
+
+    def hang_up(self) -> None:
+        """Leave the controller."""
+        channel, self.channel, self.machine = self.channel, None, None
+        if channel is not None:
+            channel.close()
 
     def turn(self) -> None:
         """Each object once; what fails is tried again in the next turn."""
@@ -410,15 +421,36 @@ def plugins(call: Api, found: dict[str, NodePlugin]) -> None:
             found.pop(vm.name).stop()
 
 
+class Doorkeeper:
+    """Closes what is open on the disk of a machine that was switched off: an open socket would keep the disk mounted."""
+
+    def __init__(self, servers: dict[str, NodePlugin]) -> None:
+        self.servers = servers
+        self.sidecars: Sidecars | None = None
+        threading.Thread(target=self.watch, daemon=True).start()
+
+    def watch(self) -> None:
+        """Look often: whoever switches the machine off waits for it."""
+        while True:
+            for name, server in list(self.servers.items()):
+                if not node.running(server.vm):
+                    self.servers.pop(name, None)
+                    server.stop()
+            if self.sidecars is not None and self.sidecars.machine is not None and not node.running(self.sidecars.machine):
+                self.sidecars.hang_up()
+            time.sleep(0.3)
+
+
 def main() -> int:
     """Run until ended; a cluster that is not there (yet) is waited for."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     servers: dict[str, NodePlugin] = {}
+    keeper = Doorkeeper(servers)
     trouble = ""
     while True:
         try:
             call = api()
-            sidecars = Sidecars(call) if call is not None else None
+            sidecars = keeper.sidecars = Sidecars(call) if call is not None else None
             while call is not None and sidecars is not None:
                 plugins(call, servers)
                 sidecars.turn()

@@ -275,6 +275,8 @@ def catalogue(csi: bool = False) -> dict[str, Image]:
     if csi:
         real = Image(csi_layer(), ("/start",), ("PATH=/bin", "STUB=csi-driver", "STUB_TAG=v3.3.1"))
         result["csi-vsphere/driver:v3.3.1"] = real
+        controller = program_layer("snapshotter", tools.program("snapshot-controller"), "snapshot-controller")
+        result["sig-storage/snapshot-controller:v8.2.0"] = Image(controller, ("/snapshot-controller",))
     traefik = tools.TOOLS["traefik"]
     if (traefik.folder / "traefik").exists():
         web = Image(program_layer("traefik", traefik.folder / "traefik", "traefik"), ("/traefik",))

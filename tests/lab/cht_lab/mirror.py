@@ -30,6 +30,7 @@ ALIASES = {
     "/k3s-io/k3s/releases/download/": "/k3s/",
     "/kubernetes/cloud-provider-vsphere/": "/cpi/",
     "/kubernetes-sigs/vsphere-csi-driver/": "/csi/",
+    "/kubernetes-csi/external-snapshotter/": "/snapshotter/",
 }
 MODULES = {
     "cpi": ("kubernetes", "k8s.io/cloud-provider-vsphere", "v1.31.0", "releases"),
@@ -66,6 +67,23 @@ def _upstream(www: Path) -> None:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
+
+
+def _snapshotter(www: Path) -> None:
+    """The manifests of the snapshot-controller: its CRDs come in the module of its client."""
+    version = tools.TOOLS["snapshotter"].version
+    source = paths.LAB_DIR / "tools" / "snapshotter"
+    env = {**os.environ, "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
+    base = "github.com/kubernetes-csi/external-snapshotter"
+    for module, folder, place in (
+        (f"{base}/client/v8", "config/crd", f"refs/tags/client/v{version}/client/config/crd"),
+        (f"{base}/v8", "deploy/kubernetes/snapshot-controller", f"v{version}/deploy/kubernetes/snapshot-controller"),
+    ):
+        target = www / "snapshotter" / place
+        if not target.is_dir():
+            run([tools.go(), "mod", "download", module], cwd=source, env=env)
+            found = run([tools.go(), "list", "-m", "-f", "{{.Dir}}", module], cwd=source, env=env).stdout.strip()
+            shutil.copytree(Path(found) / folder, target)
 
 
 def _k3s(www: Path) -> None:
@@ -113,6 +131,8 @@ def prepare(csi: bool = False) -> None:
             shutil.copytree(module_files(name), work)
             work.rename(target)
     _upstream(WWW)
+    if csi:
+        _snapshotter(WWW)
     started = time.monotonic()
     registry = {name: images.manifest(item).decode() for name, item in images.catalogue(csi).items()}
     (paths.MIRROR / "registry.json").write_text(json.dumps(registry), encoding="utf-8")

@@ -38,6 +38,11 @@ def down() -> None:
     center.down()
 
 
+def stop_csi() -> None:
+    """Its sockets lie on the machines' disks, which can't be unmounted while they are open."""
+    process.stop("csi", grace=2)
+
+
 def power(description: Description, vms: list[Vm] | None = None) -> None:
     """Make vCenter's power states those of the machines."""
     center.power(list(vms if vms is not None else description.nodes))

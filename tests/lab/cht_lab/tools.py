@@ -70,6 +70,7 @@ TOOLS = {
         ),
         Tool("coredns", "1.14.3", ("coredns",), probe=(("-version",), "CoreDNS-1.14.3")),
         Tool("csi", "3.3.1", ("vsphere-csi", "syncer")),
+        Tool("snapshotter", "8.2.0", ("snapshot-controller",)),
         Tool("traefik", "3.6.12", ("traefik",), probe=(("version",), "3.6.12")),
     )
 }  # fmt: skip

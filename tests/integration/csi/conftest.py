@@ -1,0 +1,108 @@
+"""A lab of its own with two machines and the real CSI controller, beside the one of the other tests."""
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.lab import Lab, Run
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "tests" / "lab"))
+
+from cht_lab import tools  # noqa: E402
+
+NAME = "csi"
+SETTINGS = {"csi_snapshots": True, "csi_smoke_test": True, "csi_verify": ["objects", "rollout", "csinode"], "csi_timeout": 300}
+GOVC = (
+    'GOVC_URL="https://$VMWARE_HOST/sdk" GOVC_USERNAME="$VMWARE_USER" GOVC_PASSWORD="$VMWARE_PASSWORD" GOVC_TLS_CA_CERTS="$VMWARE_CA_PATH" exec "$@"'
+)
+
+
+class Cluster:
+    """The cluster of this folder's tests."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.lab = lab
+        self.folder = folder
+
+    def play(self, name: str, *argv: str, playbook: str = "playbooks/site.yml", **variables: Any) -> Run:
+        """A playbook with the settings of these tests."""
+        return self.lab.playbook(*argv, "-e", json.dumps({**SETTINGS, **variables}), playbook=playbook, name=f"csi-{name}")
+
+    def own(self, name: str, tasks: list[dict[str, Any]], **variables: Any) -> Run:
+        """A play of our own with access to the API."""
+        access = {"name": "Access", "ansible.builtin.import_role": {"name": "cht.k3s.k3s", "tasks_from": "access"}}
+        file = self.folder / f"{name}.yml"
+        file.write_text(yaml.safe_dump([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [access, *tasks]}]))
+        return self.play(name, playbook=str(file), **variables)
+
+    def volumes(self) -> dict[str, list[str]]:
+        """Volumes in vCenter by name: size and cluster id, as govc shows them."""
+        rows = self.lab("exec", "--", "sh", "-c", GOVC, "govc", str(tools.program("govc")), "volume.ls", "-l").splitlines()
+        return {row.split()[1]: [row.split()[2], row.split()[-1]] for row in rows if row.strip()}
+
+    def apply(self, document: dict[str, Any]) -> None:
+        file = self.folder / "object.yml"
+        file.write_text(yaml.safe_dump(document))
+        self.lab("kubectl", "apply", "-f", str(file))
+
+    def claim(self, name: str, size: str = "1Gi", **spec: Any) -> None:
+        """A claim in the namespace default."""
+        self.apply({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}, **spec},
+        })
+
+    def pod(self, name: str, claim: str, command: str) -> None:
+        """A pod with that claim at /data."""
+        container = {
+            "name": "main", "image": "lab/client:1", "command": ["/bin/sh", "-c", command], "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+        }
+        self.apply({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"containers": [container], "terminationGracePeriodSeconds": 1, "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]},
+        })
+
+    def wait(self, what: str, check: Callable[[], Any], seconds: float = 180) -> Any:
+        """Wait until the check is true."""
+        deadline = time.monotonic() + seconds
+        while not (found := check()):
+            assert time.monotonic() < deadline, f"{what} did not happen:\n{self.lab('logs', 'csi')[-3000:]}"
+            time.sleep(1)
+        return found
+
+    def bound(self, name: str) -> str:
+        """The volume of a claim, once it has one."""
+        def check() -> str | None:
+            found = self.lab.kubectl("get", "pvc", name)
+            return found["spec"]["volumeName"] if found["status"].get("phase") == "Bound" else None
+
+        return str(self.wait(f"binding of {name}", check))
+
+    def gone(self, *names: str) -> None:
+        """Delete objects of the namespace default and wait for the end of their volumes."""
+        self.lab("kubectl", "delete", "--wait=true", *names, timeout=240)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    before = os.environ.get("LAB_NAME")
+    os.environ["LAB_NAME"] = NAME
+    lab = Lab()
+    lab("down", timeout=300)
+    lab("up", "--description", str(Path(__file__).parent / "cluster.yml"), timeout=2400)
+    try:
+        yield Cluster(lab, tmp_path_factory.mktemp("csi"))
+    finally:
+        lab("down", timeout=300)
+        if before is None:
+            os.environ.pop("LAB_NAME", None)
+        else:
+            os.environ["LAB_NAME"] = before

@@ -1,0 +1,145 @@
+"""Claims as volumes of vCenter, through the real CSI controller in the manifest's own Deployment with its own Secret.
+
+The sidecars and the mount on the node are stand-ins of the lab. The tests build on each other: the cluster is made once.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from conftest import Cluster
+
+SKIP = ("--skip-tags", "cht_project,verify")
+# All that has broken configuration files of others; the real CPI and the real CSI controller log in with it.
+PASSWORD = 'n3w "p\\w#;$%: \'6@ ü€'
+
+
+def pods(cluster: Cluster) -> dict[str, str]:
+    """Pods of CPI and CSI: name and restarts tell whether one was touched."""
+    items = [
+        *cluster.lab.kubectl("get", "pods", "-n", "vmware-system-csi")["items"],
+        *cluster.lab.kubectl("get", "pods", "-n", "kube-system", "-l", "k8s-app=vsphere-cloud-controller-manager")["items"],
+        *cluster.lab.kubectl("get", "pods", "-n", "kube-system", "-l", "component=cloud-controller-manager")["items"],
+    ]
+    return {item["metadata"]["name"]: str(sum(s["restartCount"] for s in item["status"].get("containerStatuses", []))) for item in items}
+
+
+def nodes(cluster: Cluster) -> dict[str, str]:
+    return {item["metadata"]["name"]: item["metadata"]["uid"] for item in cluster.lab.kubectl("get", "nodes")["items"]}
+
+
+def cluster_id(cluster: Cluster) -> str:
+    return str(cluster.lab.kubectl("get", "namespace", "kube-system")["metadata"]["uid"])
+
+
+def test_1_the_whole_is_installed_and_tested(cluster: Cluster) -> None:
+    run = cluster.play("install", *SKIP).expect()
+    smoke = run.results("csi_smoke_test")
+    assert len(smoke) == 1 and set(smoke[0]["steps"]) == {"bound", "written", "snapshot", "deleted"}
+    registered = {item["metadata"]["name"]: item["spec"]["drivers"] for item in cluster.lab.kubectl("get", "csinodes")["items"]}
+    uuids = {item["metadata"]["name"]: item["spec"]["providerID"].removeprefix("vsphere://") for item in cluster.lab.kubectl("get", "nodes")["items"]}
+    assert {name: drivers[0]["nodeID"] for name, drivers in registered.items()} == uuids
+    left = cluster.lab.kubectl("get", "pv,pvc,volumesnapshots,volumesnapshotcontents,volumeattachments", "-A")["items"]
+    assert left == [] and cluster.volumes() == {}, "the smoke test has to leave nothing"
+
+
+def test_2_second_run_changes_nothing(cluster: Cluster) -> None:
+    run = cluster.play("again", *SKIP, csi_smoke_test=False).expect()
+    assert run.changed == []
+
+
+def test_3_a_claim_lives_and_dies_as_a_volume_of_vcenter(cluster: Cluster) -> None:
+    cluster.apply({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "passing"}, "provisioner": "csi.vsphere.vmware.com",
+        "reclaimPolicy": "Delete", "allowVolumeExpansion": True,
+    })
+    cluster.claim("passing", storageClassName="passing")
+    cluster.pod("writer", "passing", "echo kept > /data/file; while :; do sleep 1; done")
+    volume = cluster.bound("passing")
+    assert cluster.volumes()[volume] == ["1.0GB", cluster_id(cluster)]
+    cluster.wait("start of the pod", lambda: cluster.lab.kubectl("get", "pod", "writer")["status"]["phase"] == "Running")
+    attached = cluster.lab.kubectl("get", "volumeattachments")["items"]
+    assert [(item["spec"]["source"]["persistentVolumeName"], item["status"]["attached"]) for item in attached] == [(volume, True)]
+    cluster.claim("passing", "2Gi", storageClassName="passing")
+    cluster.wait("expansion", lambda: cluster.lab.kubectl("get", "pvc", "passing")["status"]["capacity"]["storage"] == "2Gi", 240)
+    assert cluster.volumes()[volume][0] == "2.0GB"
+    assert cluster.lab("kubectl", "exec", "writer", "--", "cat", "/data/file").strip() == "kept"
+    cluster.gone("pod/writer", "pvc/passing")
+    cluster.wait("end of the volume", lambda: volume not in cluster.volumes())
+    assert cluster.lab.kubectl("get", "pv,volumeattachments")["items"] == []
+    cluster.gone("storageclass/passing")
+
+
+def test_4_our_modules_and_the_driver_work_at_the_same_time(cluster: Cluster) -> None:
+    names = [f"busy-{number}" for number in range(3)]
+    for name in names:
+        cluster.claim(name)
+    task: dict[str, Any] = {"name": "Tasks in vCenter", "cht.k3s.vsphere_disk_uuid": {
+        "hostname": "{{ vsphere_hostname }}", "username": "{{ vsphere_username }}", "password": "{{ vsphere_password }}",
+        "ca_path": "{{ vsphere_ca_path }}", "vms": ["dhis2-db"],
+    }}
+    role = {"name": "Settings", "ansible.builtin.import_role": {"name": "cht.k3s.vsphere"}}
+    cluster.own("tasks", [role, task]).expect()
+    volumes = [cluster.bound(name) for name in names]
+    assert set(volumes) <= set(cluster.volumes())
+    for name in names[1:]:
+        cluster.gone(f"pvc/{name}")
+
+
+def test_5_a_cluster_id_in_use_is_refused(cluster: Cluster) -> None:
+    tasks = [
+        {"name": "The check of a new cluster", "ansible.builtin.include_role": {"name": "cht.k3s.csi", "tasks_from": "cluster_id"},
+         "vars": {"__csi_cluster_id": "{{ wanted }}"}},
+    ]
+    (cluster.folder / "plain.txt").write_text("")
+    refused = cluster.own("id-in-use", tasks, wanted=cluster_id(cluster)).expect(1)
+    assert "Another cluster uses it" in " ".join(refused.output.split())
+    cluster.own("id-free", tasks, wanted="6f4a7b1e-0000-4000-8000-000000000001").expect()
+
+
+def test_6_a_wrong_password_changes_nothing(cluster: Cluster) -> None:
+    before, machines = pods(cluster), nodes(cluster)
+    cluster.lab.reset_logins()
+    refused = cluster.play("wrong-password", "--tags", "vcenter", playbook="playbooks/rotate.yml", vsphere_password="wrong#1").expect(1)
+    assert "refused the login" in refused.output and "wrong#1" not in refused.output
+    assert cluster.lab.ansible_logins()["failed"] == 1, "more than one attempt locks the account"
+    assert refused.changed == [] and (pods(cluster), nodes(cluster)) == (before, machines)
+
+
+def test_7_a_new_password_restarts_what_reads_it(cluster: Cluster) -> None:
+    before, machines = pods(cluster), nodes(cluster)
+    cluster.lab("vcenter", "password", PASSWORD)
+    cluster.lab.reset_logins()
+    run = cluster.play("rotate", "--tags", "vcenter", playbook="playbooks/rotate.yml").expect()
+    assert len(run.changed) == 2 and cluster.lab.ansible_logins() == {"ok": 2, "failed": 0, "open": 0}, "one for the inventory, one to try the password"
+    assert PASSWORD not in run.output
+    after = pods(cluster)
+    kept = {name for name in before if name in after}
+    assert {name.rsplit("-", 1)[0] for name in kept} == {"vsphere-csi-node"}, "the node plugin reads no password"
+    assert nodes(cluster) == machines
+    cluster.claim("after")
+    assert cluster.bound("after") in cluster.volumes(), "the controller logs in with the new password"
+    cluster.gone("pvc/after")
+    again = cluster.play("rotate-again", "--tags", "vcenter", playbook="playbooks/rotate.yml").expect()
+    assert again.changed == []
+
+
+def test_8_rotation_is_no_upgrade(cluster: Cluster) -> None:
+    refused = cluster.play("no-upgrade", "--tags", "vcenter", playbook="playbooks/rotate.yml", cpi_image="registry.example.org/cpi:1").expect(1)
+    assert "Only the password may change here" in " ".join(refused.output.split())
+    assert refused.changed == []
+
+
+def test_9_removal_waits_for_the_last_volume(cluster: Cluster) -> None:
+    refused = cluster.play("remove-refused", playbook="playbooks/remove_csi.yml").expect(1)
+    text = " ".join(refused.output.split())
+    assert "The storage driver is still needed" in text and "default/busy-0" in text
+    assert refused.changed == []
+    volume = cluster.bound("busy-0")
+    cluster.gone("pvc/busy-0")
+    retained = [item["metadata"]["name"] for item in cluster.lab.kubectl("get", "pv")["items"]]
+    assert volume in retained and "Retain" in cluster.play("remove-retained", playbook="playbooks/remove_csi.yml").expect(1).output.replace("retained", "Retain")
+    cluster.gone(*[f"pv/{name}" for name in retained])
+    assert volume in cluster.volumes(), "a retained disk outlives its PersistentVolume"
+    assert len(cluster.play("remove", playbook="playbooks/remove_csi.yml").expect().changed) == 1
+    assert cluster.lab.kubectl("get", "csidrivers")["items"] == []
+    assert cluster.play("remove-again", playbook="playbooks/remove_csi.yml").expect().changed == []

@@ -1,0 +1,111 @@
+"""The smoke test leaves nothing, whatever happens in it."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from ansible_collections.cht.k3s.plugins.module_utils.kube import smoke
+from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
+from ansible_collections.cht.k3s.plugins.module_utils.kube.smoke import SmokeTest, SmokeTestError
+
+
+class Cluster:
+    """An API server with a driver that works, as far as C(broken) does not say otherwise."""
+
+    def __init__(self, broken: str = "") -> None:
+        self.broken = broken
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.deleted: list[str] = []
+
+    def find(self, path: str) -> dict[str, Any] | None:
+        return self.objects.get(path)
+
+    def get(self, path: str) -> dict[str, Any]:
+        if path not in self.objects:
+            raise ApiError(404, f"{path} not found")
+        return self.objects[path]
+
+    def items(self, path: str) -> Iterator[dict[str, Any]]:
+        if path.endswith("/events"):
+            yield {"type": "Warning", "reason": "ProvisioningFailed", "message": "no datastore"}
+        yield from [item for key, item in self.objects.items() if key.rpartition("/")[0] == path]
+
+    def json(self, method: str, path: str, body: Any = None, content_type: str = "") -> dict[str, Any]:
+        if method == "POST":
+            self._made(f"{path}/{body['metadata']['name']}", body)
+        elif method == "PATCH":
+            self.get(path)["spec"].update(body["spec"])
+        elif path in self.objects:
+            self.deleted.append(path.rpartition("/")[2] if "volumes/" in path else path.split("/")[-2])
+            item = self.objects.pop(path)
+            volume = f"/api/v1/persistentvolumes/{item.get('spec', {}).get('volumeName')}"
+            if volume in self.objects and self.objects[volume]["spec"]["persistentVolumeReclaimPolicy"] == "Delete" and self.broken != "delete":
+                del self.objects[volume]
+        return {}
+
+    def _made(self, path: str, body: dict[str, Any]) -> None:
+        self.objects[path] = body
+        if body["kind"] == "PersistentVolumeClaim" and self.broken != "bind":
+            body["spec"]["volumeName"], body["status"] = "pvc-1", {"phase": "Bound"}
+            self.objects["/api/v1/persistentvolumes/pvc-1"] = {
+                "metadata": {"name": "pvc-1"},
+                "spec": {"claimRef": {"namespace": smoke.NAME}, "persistentVolumeReclaimPolicy": "Retain", "csi": {"volumeHandle": "handle-1"}},
+            }
+        if body["kind"] == "Pod":
+            body["status"] = {"phase": "Failed" if self.broken == "write" else "Succeeded"}
+        if body["kind"] == "VolumeSnapshot":
+            body["status"] = {"readyToUse": self.broken != "snapshot"}
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def test_of() -> Callable[[Cluster], SmokeTest]:
+    clock = Clock()
+
+    def make(cluster: Cluster) -> SmokeTest:
+        return SmokeTest(cluster, "vmware-sc", "busybox", True, 5, clock, clock.sleep)  # type: ignore[arg-type]
+
+    return make
+
+
+def test_every_step_and_nothing_left(test_of: Callable[[Cluster], SmokeTest]) -> None:
+    cluster = Cluster()
+    test = test_of(cluster)
+    test.run()
+    assert list(test.steps) == ["bound", "written", "snapshot", "deleted"] and (test.volume, test.handle) == ("pvc-1", "handle-1")
+    assert cluster.objects == {} and cluster.deleted == ["volumesnapshots", "pods", "persistentvolumeclaims", "namespaces"]
+
+
+@pytest.mark.parametrize(("broken", "words"), [
+    ("bind", "the claim is not bound after 5 s .*no datastore"), ("write", "could not write"), ("snapshot", "the snapshot is not ready"),
+])
+def test_a_failed_step_is_named_and_leaves_nothing(test_of: Callable[[Cluster], SmokeTest], broken: str, words: str) -> None:
+    cluster = Cluster(broken)
+    with pytest.raises(SmokeTestError, match=words):
+        test_of(cluster).run()
+    assert cluster.objects == {}
+
+
+def test_a_volume_that_stays_is_named(test_of: Callable[[Cluster], SmokeTest]) -> None:
+    with pytest.raises(SmokeTestError, match="PersistentVolume pvc-1 is still there"):
+        test_of(Cluster("delete")).run()
+
+
+def test_leftovers_of_an_interrupted_run_go_first(test_of: Callable[[Cluster], SmokeTest]) -> None:
+    cluster = Cluster()
+    test = test_of(cluster)
+    test._make()
+    test.run()
+    assert cluster.objects == {}
