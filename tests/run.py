@@ -63,6 +63,7 @@ SCENARIOS = (
         "tests/integration/kube", "tests/integration/cht", "--ignore=tests/integration/cht/test_waves.py"), limit=1200),
     Scenario("waves", "counties changed in waves against a real API server", _pytest(
         "tests/integration/cht/test_waves.py"), ("all",), 1800),
+    Scenario("access", "a real nginx in front of the counties, asked by host name", _pytest("tests/integration/access"), ("all",)),
     Scenario("vsphere", "inventory, modules and preflight against vcsim", _pytest("tests/integration/vsphere"), limit=900),
     Scenario("cpi-uuid", "the real CPI and the two UUIDs", _pytest("tests/integration/cpi")),
     Scenario("csi", "the real CSI controller: claims as volumes of vCenter, rotation, removal, in a lab of two", _pytest(

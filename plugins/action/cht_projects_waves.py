@@ -41,9 +41,8 @@ class ActionModule(ActionBase):
         while (wave := rollout.next()) is not None:
             title, names = wave
             self._display.display(f"{title}: {', '.join(names)}")
-            part = self._execute_module(
-                module_name="cht.k3s.cht_projects", module_args={**args["apply"], "only": names, "on_invalid": "skip", "hold_restarts": False}, task_vars=task_vars
-            )
+            options = {**args["apply"], "only": names, "on_invalid": "skip", "hold_restarts": False}
+            part = self._execute_module(module_name="cht.k3s.cht_projects", module_args=options, task_vars=task_vars)
             if "counties" not in part:
                 rollout.stop(str(part.get("msg") or "the counties could not be applied"))
                 break

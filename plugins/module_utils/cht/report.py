@@ -274,7 +274,8 @@ def problems(report: Object, claims: list[Object], volumes: list[Object]) -> lis
         phase = (volume.get("status") or {}).get("phase")
         if phase in ("Released", "Failed"):
             claim = volume["spec"].get("claimRef") or {}
-            add(warn, f"volume {volume['metadata']['name']}", f"is {phase}; it was {claim.get('namespace', '?')}/{claim.get('name', '?')}'s and still takes space")
+            owner = f"{claim.get('namespace', '?')}/{claim.get('name', '?')}"
+            add(warn, f"volume {volume['metadata']['name']}", f"is {phase}; it was {owner}'s and still takes space")
     if len(report["versions"]["kubernetes"]) > 1:
         add(warn, "nodes", f"run several versions: {', '.join(sorted(report['versions']['kubernetes']))}")
     one = report["loss"]["one_agent"]

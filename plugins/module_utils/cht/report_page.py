@@ -15,12 +15,14 @@ _STYLE = """
   --good:#1f8a55; --good-bg:#dff3e8; --warn:#a86400; --warn-bg:#fdf0d5; --bad:#c02f2f; --bad-bg:#fbe3e3; }
 @media (prefers-color-scheme: dark) { :root { --bg:#14181f; --card:#1d232d; --ink:#e6e9ef; --soft:#98a2b3; --line:#323a47; --track:#2b3340;
   --bar:#6ea0e8; --bar2:#3d5f94; --good:#5cc992; --good-bg:#173a2a; --warn:#e6ae4c; --warn-bg:#40300f; --bad:#f08080; --bad-bg:#4a1f1f; } }
-* { box-sizing:border-box } body { margin:0; background:var(--bg); color:var(--ink); font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif }
+* { box-sizing:border-box }
+body { margin:0; background:var(--bg); color:var(--ink); font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif }
 main { max-width:1240px; margin:0 auto; padding:28px 20px 60px } h1 { font-size:26px; margin:0 } h2 { font-size:18px; margin:0 0 4px }
 header { display:flex; justify-content:space-between; align-items:baseline; flex-wrap:wrap; gap:8px; margin-bottom:18px } .soft { color:var(--soft) }
 section { background:var(--card); border:1px solid var(--line); border-radius:12px; padding:18px 20px; margin-top:18px; overflow-x:auto }
 .cards { display:grid; grid-template-columns:repeat(auto-fit,minmax(185px,1fr)); gap:14px } .card { background:var(--card); border:1px solid var(--line);
-  border-radius:12px; padding:14px 18px; border-top:4px solid var(--line) } .card b { display:block; font-size:28px; line-height:1.25 } .card span { color:var(--soft); font-size:13px }
+  border-radius:12px; padding:14px 18px; border-top:4px solid var(--line) }
+.card b { display:block; font-size:28px; line-height:1.25 } .card span { color:var(--soft); font-size:13px }
 .card.good { border-top-color:var(--good) } .card.warning { border-top-color:var(--warn) } .card.bad { border-top-color:var(--bad) }
 ul.problems { list-style:none; margin:10px 0 0; padding:0 } ul.problems li { padding:8px 12px; border-radius:8px; margin-top:6px; overflow-wrap:anywhere }
 li.bad { background:var(--bad-bg) } li.warning { background:var(--warn-bg) } li b { margin-right:6px }
@@ -28,7 +30,8 @@ table { border-collapse:collapse; width:100%; font-size:14px; margin-top:10px } 
 th,td { padding:6px 10px 6px 0; border-bottom:1px solid var(--line); vertical-align:top } td.n,th.n { text-align:right; font-variant-numeric:tabular-nums }
 .pill { border-radius:99px; padding:1px 9px; font-size:12.5px; white-space:nowrap } .pill.good { background:var(--good-bg); color:var(--good) }
 .pill.bad { background:var(--bad-bg); color:var(--bad) } .pill.warning { background:var(--warn-bg); color:var(--warn) }
-svg { display:block; width:100%; height:auto; margin-top:12px; min-width:640px } svg text { fill:var(--ink); font-size:12px } svg .soft { fill:var(--soft); font-size:11px }
+svg { display:block; width:100%; height:auto; margin-top:12px; min-width:640px }
+svg text { fill:var(--ink); font-size:12px } svg .soft { fill:var(--soft); font-size:11px }
 .two { display:grid; grid-template-columns:repeat(auto-fit,minmax(420px,1fr)); gap:18px } .two section { min-width:0 }
 @media print { body { background:#fff } section,.card { break-inside:avoid } }
 """
@@ -179,10 +182,8 @@ def _capacity(report: Object) -> str:
     total = "No measure limits them." if capacity["counties"] is None else f"{capacity['counties']} more counties fit."
     disk = report["storage"]
     text = f"{total} The next one is taken to be as large as the largest that is there. Volumes take {amount('disk', disk['used'])} now."
-    return (
-        f'<section><h2>Room for more counties</h2><span class="soft">{escape(text)}</span>'
-        f'<svg viewBox="0 0 560 {8 + 34 * len(capacity["by"])}" style="min-width:0" role="img" aria-label="counties that fit by each measure">{"".join(rows)}</svg></section>'
-    )
+    picture = f'<svg viewBox="0 0 560 {8 + 34 * len(capacity["by"])}" style="min-width:0" role="img" aria-label="counties that fit by each measure">'
+    return f'<section><h2>Room for more counties</h2><span class="soft">{escape(text)}</span>{picture}{"".join(rows)}</svg></section>'
 
 
 def _loss(report: Object) -> str:
@@ -214,10 +215,11 @@ def _loss(report: Object) -> str:
         if worst and worst["homeless"]:
             answer += f", the worst {' and '.join(worst['lost'])}: {', '.join(worst['homeless'][:6])}{' and more' if len(worst['homeless']) > 6 else ''}"
         lines.append(f"<div><span class='pill {'good' if entry['survives'] else 'bad'}'>{what}</span> {escape(answer)}</div>")
-    lines.append(f"<div><span class='pill {'good' if loss['servers_to_lose'] else 'bad'}'>servers</span> {loss['servers_to_lose']} of {loss['servers']} may be lost</div>")
+    level = "good" if loss["servers_to_lose"] else "bad"
+    lines.append(f"<div><span class='pill {level}'>servers</span> {loss['servers_to_lose']} of {loss['servers']} may be lost</div>")
     return (
-        f'<section><h2>When machines are lost</h2>{"".join(lines)}<span class="soft">The number is how many counties stop until their pods have moved; on the diagonal '
-        f'one agent, else two. Red: some find no place.</span><svg viewBox="0 0 560 {12 + cell * len(names):.0f}" style="min-width:0" role="img" '
+        f'<section><h2>When machines are lost</h2>{"".join(lines)}<span class="soft">The number is how many counties stop until '
+        f'their pods have moved; on the diagonal one agent, else two. Red: some find no place.</span><svg viewBox="0 0 560 {12 + cell * len(names):.0f}" style="min-width:0" role="img" '
         f'aria-label="losses of one and two agents">{"".join(drawn)}</svg></section>'
     )
 
@@ -239,7 +241,8 @@ def _counties(report: Object) -> str:
 
 def _details(report: Object) -> str:
     versions = "".join(
-        f"<tr><td>{label}</td><td><b>{escape(version)}</b></td><td>{len(names)}</td><td class=soft>{escape(', '.join(names[:8]))}{' ...' if len(names) > 8 else ''}</td></tr>"
+        f"<tr><td>{label}</td><td><b>{escape(version)}</b></td><td>{len(names)}</td>"
+        f"<td class=soft>{escape(', '.join(names[:8]))}{' ...' if len(names) > 8 else ''}</td></tr>"
         for label, key in (("Kubernetes", "kubernetes"), ("CHT", "cht")) for version, names in sorted(report["versions"][key].items())
     )
     certificates = "".join(

@@ -52,7 +52,7 @@ def counties(count: int) -> list[dict[str, Any]]:
             "name": f"{PREFIX}{number:03d}",
             "host": f"{PREFIX}{number:03d}.health.example",
             "version": "4.22.0",
-            "credentials": {"password": f"bench-password-{number:03d}", "secret": f"bench-secret-0000000{number:03d}", "uuid": f"bench-uuid-000000000{number:03d}"},
+            "credentials": {key: f"bench-{key}-0000000000{number:03d}" for key in ("password", "secret", "uuid")},
         }
         for number in range(count)
     ]
@@ -152,7 +152,8 @@ class Contenders:
     def kubectl(self) -> None:
         """kubectl apply --server-side of one file."""
         self._run([
-            str(tool("kubectl")), "--kubeconfig", str(self.target.kubeconfig), "apply", "--server-side", "--force-conflicts", "-f", str(self.folder / "all.yml"),
+            str(tool("kubectl")), "--kubeconfig", str(self.target.kubeconfig), "apply", "--server-side", "--force-conflicts",
+            "-f", str(self.folder / "all.yml"),
         ])
 
     def kubernetes_core(self) -> None:

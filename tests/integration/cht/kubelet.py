@@ -137,7 +137,8 @@ class Kubelet:
             self._client.json("POST", f"{path}/binding", body={"apiVersion": "v1", "kind": "Binding", "metadata": {"name": metadata["name"]}, "target": target})
         reason = self.obstacle(pod)
         ready = "False" if reason else "True"
-        conditions = [{"type": name, "status": ready if name.endswith("Ready") else "True"} for name in ("PodScheduled", "Initialized", "ContainersReady", "Ready")]
+        names = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+        conditions = [{"type": name, "status": ready if name.endswith("Ready") else "True"} for name in names]
         state = {"waiting": {"reason": reason, "message": "as the test wants it"}} if reason else {"running": {}}
         containers = [
             {"name": item["name"], "image": item["image"], "imageID": "x", "ready": not reason, "restartCount": 0, "state": state}
