@@ -1,4 +1,4 @@
-"""A lab of its own with five machines, beside the one of the other tests.
+"""Labs of their own, with five and with three machines, beside the one of the other tests.
 
 K3S_LAB=keep uses the one that runs and leaves it running, to work on a test.
 """
@@ -6,26 +6,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support.k3s import NODES, Cluster, cluster_id, joined, site
 from support.lab import Lab
 
+HERE = Path(__file__).parent
 NAME = "k3s"
 KEEP = os.environ.get("K3S_LAB") == "keep"
 
 
-@pytest.fixture(scope="session")
-def small_lab() -> Iterator[Lab]:
-    """Three servers and two agents, with nothing on them; SSH's shared connections are kept apart from those of the other lab."""
+@contextmanager
+def own_lab(name: str, *up: str) -> Iterator[Lab]:
+    """A lab beside the others, with nothing on its machines; SSH's shared connections are kept apart as well."""
     before = {key: os.environ.get(key) for key in ("LAB_NAME", "ANSIBLE_SSH_CONTROL_PATH_DIR")}
-    os.environ["LAB_NAME"] = NAME
-    os.environ["ANSIBLE_SSH_CONTROL_PATH_DIR"] = f"/tmp/cht-k3s-{NAME}-ssh"
+    os.environ["LAB_NAME"] = name
+    os.environ["ANSIBLE_SSH_CONTROL_PATH_DIR"] = f"/tmp/cht-k3s-{name}-ssh"
     lab = Lab()
     if not KEEP:
         lab("down", timeout=300)
-        lab("up", "--description", str(Path(__file__).parent / "cluster.yml"), "--tool", "kubernetes-1.34.2", timeout=2400)
+        lab("up", *up, timeout=2400)
     try:
         yield lab
     finally:
@@ -36,6 +38,28 @@ def small_lab() -> Iterator[Lab]:
                 os.environ.pop(key, None)
             else:
                 os.environ[key] = value
+
+
+@pytest.fixture(scope="session")
+def small_lab() -> Iterator[Lab]:
+    """Three servers and two agents."""
+    with own_lab(NAME, "--description", str(HERE / "cluster.yml"), "--tool", "kubernetes-1.34.2") as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def life_lab() -> Iterator[Lab]:
+    """One server and two agents, for what needs no quorum."""
+    with own_lab("life", "--description", str(HERE / "life.yml")) as lab:
+        yield lab
+
+
+@pytest.fixture
+def life(life_lab: Lab) -> Lab:
+    """A cluster on it, whatever an earlier test left."""
+    if "active" not in life_lab("ssh", "agent-2", "systemctl is-active k3s-agent || true").split():
+        life_lab.playbook("--tags", "node,control_plane,agent", "-e", "k3s_cloud_provider=none", name="life-built").expect()
+    return life_lab
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,371 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Adopting, rotating, fencing, firewalls: the logic, on a node below a temporary directory."""
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from k3s_fakes import FakeApi, FakeSystem, make_node
+
+from ansible_collections.cht.k3s.plugins.filter.adoption_report import adoption_report
+from ansible_collections.cht.k3s.plugins.filter.certificate_report import certificate_report
+from ansible_collections.cht.k3s.plugins.filter.kubeconfig_for_people import kubeconfig_for_people
+from ansible_collections.cht.k3s.plugins.filter.node_addresses import node_addresses
+from ansible_collections.cht.k3s.plugins.module_utils.k3s import adopt, certificates, settings, state
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.adopt import Adopter, config_values, differences, environment_values, exec_flags
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.fence import TAINT, Fencer
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.firewall import Firewall
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.node import Preparer
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.ports import open_for
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.rotate import Rotator
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError, Result, UnitState
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.unit import render_unit
+
+UNIT = "/etc/systemd/system/k3s.service"
+AGENT_UNIT = "/etc/systemd/system/k3s-agent.service"
+TOKEN = "/etc/rancher/k3s/token"
+BY_HAND = """[Service]
+ExecStart=/usr/local/bin/k3s \\
+    server \\
+\t'--cluster-init' \\
+\t'--docker' \\
+\t'-t' 'a secret' \\
+\t'--disable=traefik,local-storage' '--disable' 'servicelb' \\
+\t'--kubelet-arg=provider-id=vsphere://420E' --kubelet-arg 'max-pods=200' \\
+\t'--write-kubeconfig-mode' '0644' '--etcd-s3=false' \\
+
+"""
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> FakeSystem:
+    fake = FakeSystem(tmp_path)
+    fake.version = "v1.34.4+k3s1"
+    fake.put("/usr/local/bin/k3s")
+    return fake
+
+
+@pytest.fixture
+def api(monkeypatch):
+    fake = FakeApi()
+    fake.get = lambda path: {}
+    for name in ("server_api", "agent_api"):
+        monkeypatch.setattr(state, name, lambda system, timeout=5.0: fake)
+    return fake
+
+
+# -- adopting
+
+def test_flags_of_a_unit_as_the_installer_writes_them():
+    assert exec_flags(BY_HAND, "server") == {
+        "cluster-init": True, "docker": True, "token": "a secret", "disable": ["traefik", "local-storage", "servicelb"],
+        "kubelet-arg": ["provider-id=vsphere://420E", "max-pods=200"], "write-kubeconfig-mode": "0644", "etcd-s3": False,
+    }
+
+
+@pytest.mark.parametrize("text, message", [("ExecStart=/usr/local/bin/k3s server stray", "belongs to no flag"), ("ExecStart=/usr/local/bin/k3s server --tls-san", "has no value")])
+def test_flags_that_cannot_be_read_are_refused(text, message):
+    with pytest.raises(NodeError, match=message):
+        exec_flags(text, "server")
+
+
+def test_our_own_unit_has_no_flags():
+    assert exec_flags(render_unit("agent", "/usr/local/bin/k3s"), "agent") == {}
+
+
+def test_values_of_an_environment_file():
+    assert environment_values("K3S_TOKEN='a b'\n# x\nNO_PROXY=\".svc,10.0.0.0/8\"\nEMPTY=\n") == {"K3S_TOKEN": "a b", "NO_PROXY": ".svc,10.0.0.0/8", "EMPTY": ""}
+
+
+def test_values_of_a_configuration():
+    assert config_values('# x\n---\ndocker: true\ntls-san:\n  - "a"\n- b\ndisable: [x, "y"]\nnode-ip: 1.2.3.4 # why\n') == {
+        "docker": True, "tls-san": ["a", "b"], "disable": ["x", "y"], "node-ip": "1.2.3.4"}
+    with pytest.raises(NodeError, match="Line 2"):
+        config_values("a: b\n  nested: x\n")
+
+
+def test_the_unit_beats_the_file_and_the_file_the_variables(system, api):
+    system.put(UNIT, BY_HAND)
+    system.put("/etc/systemd/system/k3s.service.env", "K3S_TOKEN=other\nK3S_NODE_NAME=one\n")
+    system.put("/etc/rancher/k3s/config.yaml", "node-name: two\ndisable: [coredns]\n")
+    found = Adopter(system, "server", "/usr/local/bin/k3s", 10).settings()
+    assert found["token"] == "a secret" and found["node-name"] == "two" and found["disable"] == ["traefik", "local-storage", "servicelb"]
+
+
+def test_a_report_masks_and_changes_nothing(system, api):
+    system.put(UNIT, BY_HAND)
+    report = Adopter(system, "server", "/usr/local/bin/k3s", 10).report({"docker": None, "disable": ["local-storage", "traefik", "servicelb"], "tls-san": ["x"]})
+    assert not report["adopted"] and report["places"] == [UNIT] and report["runtime"] == "docker" and "a secret" not in str(report)
+    keys = [row["key"] for row in report["differences"]]
+    assert "disable" not in keys and "tls-san" in keys and "cluster-init" not in keys and system.read(UNIT) == BY_HAND
+
+
+def test_moving_keeps_every_setting_and_the_old_files(system, api):
+    system.put(UNIT, BY_HAND)
+    system.put("/etc/systemd/system/k3s.service.env", "K3S_URL=https://1.2.3.4:6443\nHTTP_PROXY=http://p\n")
+    system.units["k3s"] = UnitState(loaded=True, active="active", pid=7, started_at=1.0)
+    api.objects["control-plane-1"] = make_node("control-plane-1")
+    adopter = Adopter(system, "server", "/usr/local/bin/k3s", 10)
+    before = adopter.settings()
+    assert adopter.move()["changed"]
+    after = Adopter(system, "server", "/usr/local/bin/k3s", 10)
+    assert after.foreign() == [] and after.move() == {"changed": False}
+    moved = after.settings()
+    assert moved.pop("token-file") == TOKEN and system.read(TOKEN) == "a secret\n" and before.pop("token")
+    assert differences(before, moved) == [] and moved["server"] == "https://1.2.3.4:6443"
+    assert system.read(UNIT + ".before-adoption") == BY_HAND and system.mode(TOKEN) == 0o600
+    assert system.read("/etc/systemd/system/k3s.service.env") == 'HTTP_PROXY="http://p"\n'
+
+
+def test_a_node_that_does_not_come_up_gets_its_old_files_back(system, api):
+    system.put(UNIT, BY_HAND)
+    system.units["k3s"] = UnitState(loaded=True, active="active", pid=7, started_at=1.0)
+    with pytest.raises(NodeError):
+        Adopter(system, "server", "/usr/local/bin/k3s", 10).move()
+    assert system.read(UNIT) == BY_HAND and not system.exists("/etc/rancher/k3s/config.yaml")
+
+
+def test_data_in_another_place_is_refused(system, api):
+    system.put(UNIT, "ExecStart=/usr/local/bin/k3s server --data-dir /srv/k3s")
+    with pytest.raises(NodeError, match="another place"):
+        Adopter(system, "server", "/usr/local/bin/k3s", 10).move()
+
+
+def test_the_report_says_what_must_stay():
+    result = {"adopted": False, "places": [UNIT], "runtime": "docker", "provider_id": "vsphere://1", "cluster_ids": ["moh"],
+              "differences": [{"key": "tls-san", "found": None, "wanted": ["x"]}]}
+    lines = adoption_report({"a": result, "b": result}, {host: {"provider_id": "vsphere://2", "runtime": "containerd", "cluster_id": "lab"} for host in "ab"})
+    text = "\n".join(lines)
+    assert "Set k3s_provider_id" in text and "Set k3s_container_runtime to docker" in text and "Set csi_cluster_id to moh" in text
+    assert "tls-san: has nothing, site.yml would set ['x'] (a, b)" in lines
+
+
+def test_a_foreign_machine_is_refused_before_it_is_prepared(system):
+    system.put(AGENT_UNIT, "ExecStart=/usr/local/bin/k3s agent --docker")
+    with pytest.raises(NodeError, match="adopt.yml"):
+        Preparer(system).run(["overlay"], {}, True, "1G")
+    assert not system.exists("/etc/modules-load.d/cht-k3s.conf")
+
+
+def test_cluster_ids_of_the_storage_driver():
+    class Api:
+        def get(self, path):
+            import base64
+            return {"items": [{"data": {"csi-vsphere.conf": base64.b64encode(b'[Global]\ncluster-id = "moh-prod"\n').decode()}}, {"data": None}]}
+    assert adopt._cluster_ids(Api()) == ["moh-prod"]
+
+
+# -- certificates and token
+
+@pytest.fixture
+def certificate(tmp_path) -> str:
+    done = subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=x", "-days", "100",
+                           "-keyout", str(tmp_path / "key"), "-out", "/dev/stdout"], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_dates_of_a_certificate(certificate, tmp_path):
+    begins, ends = certificates.validity(certificate)
+    assert ends - begins == 100 * 86400
+    shown = subprocess.run(["openssl", "x509", "-noout", "-enddate", "-dateopt", "iso_8601"], input=certificate, capture_output=True, text=True, check=False).stdout
+    assert not shown or certificates._shown(ends).replace("T", " ") in shown
+    for broken in ("", "nothing", certificate[:120] + "\n-----END CERTIFICATE-----"):
+        with pytest.raises(ValueError):
+            certificates.validity(broken)
+
+
+def test_what_is_due(system, certificate):
+    system.clock = certificates.validity(certificate)[0] + 10
+    for name in ("server/tls/server-ca.crt", "server/tls/client-admin.crt", "agent/client-kubelet.crt"):
+        system.put("/var/lib/rancher/k3s/" + name, certificate)
+    system.put("/var/lib/rancher/k3s/server/tls/empty.crt", "")
+    found = certificates.certificates(system)
+    assert len(found) == 3 and {entry["days"] for entry in found} == {99}
+    assert len(certificates.due(found, 100)) == 2 and certificates.due(found, 99) == []
+    table = certificate_report({"one": {"certificates": found}, "two": {"certificates": []}})
+    assert table[0].startswith("NODE") and table[1].startswith("one     99") and "no certificate found" in table[2]
+
+
+@pytest.fixture
+def server(system, api) -> FakeSystem:
+    system.put(UNIT, render_unit("server", "/usr/local/bin/k3s"))
+    system.put(state.SERVER_TOKEN, "K10" + "a" * 64 + "::server:old\n")
+    system.put("/etc/rancher/k3s/config.yaml", "token-file: /etc/rancher/k3s/token\n")
+    system.put(TOKEN, "old\n")
+    system.units["k3s"] = UnitState(loaded=True, active="active", pid=7, started_at=system.clock)
+    api.objects["control-plane-1"] = make_node("control-plane-1")
+    return system
+
+
+def test_a_node_takes_the_token_once(server):
+    rotator = Rotator(server, "/usr/local/bin/k3s", 10)
+    assert not rotator.knows("new") and rotator.take_token("new")["changed"]
+    assert server.read(TOKEN) == "new\n" and server.read(state.SERVER_TOKEN) == "K10" + "a" * 64 + "::server:new\n"
+    assert len(server.commands("restart")) == 1
+    server.age()
+    again = Rotator(server, "/usr/local/bin/k3s", 10)
+    assert again.knows("new") and again.take_token("new") == {"changed": False}
+
+
+def test_an_interrupted_run_restarts_what_it_left(server):
+    server.put(TOKEN, "new\n")
+    server.put(state.SERVER_TOKEN, "new\n")
+    server.clock += 500
+    server.write(TOKEN, "new\n", 0o600)
+    assert Rotator(server, "/usr/local/bin/k3s", 10).take_token("new")["changed"]
+
+
+def test_the_token_is_changed_through_the_supervisor_and_not_by_a_command(server, monkeypatch):
+    sent = []
+    monkeypatch.setattr(Rotator, "_put_token", lambda self, old, new, port: sent.append((old, new, port)))
+    assert Rotator(server, "/usr/local/bin/k3s", 10).change_token("new", 6443) == {"changed": True}
+    assert sent == [("old", "new", 6443)] and not [call for call in server.calls if "new" in call]
+    assert Rotator(server, "/usr/local/bin/k3s", 10).change_token("old", 6443) == {"changed": False}
+
+
+@pytest.mark.parametrize("token", ["", "two words", "K10" + "b" * 64 + "::server:x"])
+def test_a_token_that_cannot_be_right(server, token):
+    with pytest.raises(NodeError, match="Nothing was changed"):
+        Rotator(server, "/usr/local/bin/k3s", 10).take_token(token)
+
+
+def test_k3s_runs_again_when_the_rotation_failed(server, certificate):
+    server.clock = certificates.validity(certificate)[0] + 10
+    server.put("/var/lib/rancher/k3s/server/tls/client-admin.crt", certificate)
+    with pytest.raises(NodeError, match="k3s runs again, with the certificates it had"):
+        Rotator(server, "/usr/local/bin/k3s", 10).certificates(364)
+    assert [call[0] for call in server.commands("stop", "start")] == ["stop", "start"]
+    assert Rotator(server, "/usr/local/bin/k3s", 10).certificates(30)["changed"] is False
+
+
+# -- a lost machine
+
+class Lost(FakeApi):
+    """A node with a pod and a volume, which go when it is tainted."""
+
+    def __init__(self, ready: bool) -> None:
+        super().__init__()
+        self.objects["agent-3"] = make_node("agent-3", ready=ready, voter=None)
+        self.sent: list = []
+
+    def get(self, path):
+        if self.sent:
+            return {"items": []}
+        if "volumeattachments" in path:
+            return {"items": [{"metadata": {"name": "x"}, "spec": {"nodeName": "agent-3", "source": {"persistentVolumeName": "pvc-1"}}}]}
+        return {"items": [{"metadata": {"namespace": "moh", "name": "couchdb"}, "spec": {"volumes": [{"persistentVolumeClaim": {}}]}}]}
+
+    def request(self, method, path, body=None, content_type=""):
+        self.sent.append(body)
+        self.objects["agent-3"]["spec"]["taints"] = body["spec"]["taints"]
+
+
+@pytest.mark.parametrize("state_wanted", ["silent", "fenced"])
+def test_a_node_that_reports_is_never_fenced(system, monkeypatch, state_wanted):
+    lost = Lost(ready=True)
+    monkeypatch.setattr(state, "server_api", lambda system, timeout=5.0: lost)
+    with pytest.raises(NodeError, match="is Ready"):
+        Fencer(system).run("agent-3", state_wanted, 10)
+    assert lost.sent == []
+
+
+def test_a_silent_node_is_fenced_once_and_released(system, monkeypatch):
+    lost = Lost(ready=False)
+    monkeypatch.setattr(state, "server_api", lambda system, timeout=5.0: lost)
+    assert Fencer(system, check_mode=True).run("agent-3", "fenced", 10)["changed"] and lost.sent == []
+    done = Fencer(system).run("agent-3", "fenced", 10)
+    assert done == {"changed": True, "attached": ["pvc-1"], "pods": ["moh/couchdb"]} and lost.objects["agent-3"]["spec"]["taints"] == [TAINT]
+    assert Fencer(system).run("agent-3", "fenced", 10)["changed"] is False
+    with pytest.raises(NodeError, match="keeps the taint"):
+        Fencer(system).run("agent-3", "released", 10)
+    lost.objects["agent-3"]["status"]["conditions"][0]["status"] = "True"
+    assert Fencer(system).run("agent-3", "released", 10)["changed"] and lost.objects["agent-3"]["spec"]["taints"] == []
+
+
+# -- firewall and time
+
+def test_the_ports_of_a_group():
+    rules = open_for("agent", {"control_plane": ["10.0.0.1"], "agent": ["10.0.0.2"]})
+    assert rules == [("10.0.0.1", 8472, "udp"), ("10.0.0.1", 10250, "tcp"), ("10.0.0.2", 8472, "udp"), ("10.0.0.2", 10250, "tcp")]
+    assert ("10.0.0.2", 2379, "tcp") not in open_for("control_plane", {"control_plane": ["10.0.0.1"], "agent": ["10.0.0.2"]})
+
+
+class Walled(FakeSystem):
+    """A machine with ufw or firewalld that remembers its rules."""
+
+    def __init__(self, root, kind: str) -> None:
+        super().__init__(root)
+        self.kind, self.rules = kind, []
+
+    def run(self, argv, timeout=60, env=None):
+        words = list(argv)
+        if words[0] != {"ufw": "ufw", "firewalld": "firewall-cmd"}.get(self.kind):
+            return Result(127, "", "")
+        if words[1:] == ["status"]:
+            return Result(0, "Status: active\n", "")
+        if words[1:] == ["show", "added"]:
+            return Result(0, "\n".join(f"{rule} comment 'mine'" if rule.endswith("80/tcp") else rule for rule in self.rules), "")
+        if words[1:] == ["--state"]:
+            return Result(0, "running\n", "")
+        text = " ".join(words)
+        if "--query-" in text:
+            return Result(0 if text.replace("--query-", "--add-") in self.rules else 1, "", "")
+        self.rules.append(text)
+        return Result(0, "", "")
+
+
+@pytest.mark.parametrize("kind, rule", [
+    ("ufw", "ufw allow from 10.0.0.1 to any port 10250 proto tcp"),
+    ("firewalld", 'firewall-cmd --permanent --add-rich-rule=rule family="ipv4" source address="10.0.0.1" port port="10250" protocol="tcp" accept'),
+])
+def test_ports_are_opened_once(tmp_path, kind, rule):
+    system = Walled(tmp_path, kind)
+    wall = Firewall(system, [("10.0.0.1", 10250, "tcp")], ["10.42.0.0/16"], [80])
+    assert Preparer(system, check_mode=True).run([], {}, True, "", firewall=wall)["changed"] and system.rules == []
+    first = Preparer(system).run([], {}, True, "", firewall=wall)
+    assert first["changed"] and first["firewall"] == kind and rule in system.rules
+    assert not Preparer(system).run([], {}, True, "", firewall=wall)["changed"]
+
+
+def test_no_firewall_is_switched_on(tmp_path):
+    system = Walled(tmp_path, "")
+    done = Preparer(system).run([], {}, True, "", firewall=Firewall(system, [("10.0.0.1", 10250, "tcp")], [], [80]))
+    assert done["firewall"] == "" and system.rules == [] and not [action for action in done["actions"] if "allow" in action]
+
+
+def test_one_time_service_runs(system):
+    preparer = Preparer(system)
+    preparer.run([], {}, True, "", time_sync=True)
+    assert "No time service is installed" in preparer.warnings[0]
+    system.units["systemd-timesyncd"] = UnitState(loaded=True, enabled="disabled")
+    assert "enable and start systemd-timesyncd" in Preparer(system).run([], {}, True, "", time_sync=True)["actions"]
+    assert ("enable", "--now", "systemd-timesyncd.service") in system.calls
+    system.units["chrony"] = UnitState(loaded=True, active="active")
+    assert not [action for action in Preparer(system).run([], {}, True, "", time_sync=True)["actions"] if action.startswith("enable")]
+
+
+def test_addresses_of_all_nodes():
+    variables = {"a": {"ansible_host": "10.0.0.1"}, "b": {"k3s_node_ip": "10.0.0.2"}, "c": {"inventory_hostname": "no.address"}}
+    assert node_addresses({"control_plane": ["a"], "agent": ["b", "c"]}, variables) == {"control_plane": ["10.0.0.1"], "agent": ["10.0.0.2"]}
+
+
+# -- options
+
+def test_audit_and_eviction_are_arguments_of_the_servers():
+    audit = {"enabled": True, "policy": {}, "days": 30, "files": 10, "size_mb": 100}
+    config = settings.server_config({}, {}, {"audit": audit, "eviction_seconds": 60, "node_grace_seconds": 40, "apiserver_args": ["v=2"]})
+    assert config["kube-apiserver-arg"][:2] == [f"audit-log-path={settings.AUDIT_LOG}", f"audit-policy-file={settings.AUDIT_POLICY}"]
+    assert "default-unreachable-toleration-seconds=60" in config["kube-apiserver-arg"] and config["kube-apiserver-arg"][-1] == "v=2"
+    assert config["kube-controller-manager-arg"] == ["node-monitor-grace-period=40s"]
+    assert "level: Metadata" in settings.server_files(audit)[settings.AUDIT_POLICY] and settings.server_files({"enabled": False}) == {}
+    assert "kube-apiserver-arg" not in settings.server_config({}, {}, {"audit": {"enabled": False}})
+
+
+def test_a_kubeconfig_for_people_has_their_address_and_name():
+    text = ("clusters:\n- cluster:\n    server: https://127.0.0.1:6443\n  name: default\ncontexts:\n- context:\n    cluster: default\n    user: default\n"
+            "  name: default\ncurrent-context: default\nusers:\n- name: default\n")
+    shown = kubeconfig_for_people(text, "https://k3s.example.org:6443", "moh")
+    assert "default" not in shown and "127.0.0.1" not in shown and shown.count("moh") == 6
