@@ -18,6 +18,8 @@ RESET_TOKEN = "/etc/rancher/k3s/cluster-reset.token"
 DB = DATA_DIR + "/server/db"
 RESET_FLAG = DB + "/reset-flag"
 ETCD = DB + "/etcd"
+# What a reset makes on an empty server; half of it would be taken for data of its own by the next one.
+MADE = (ETCD, DATA_DIR + "/server/tls", DATA_DIR + "/server/cred", DATA_DIR + "/server/token")
 # There while a restore is under way: servers with data of before and after it must not find each other.
 PENDING = CONFIG_DIR + "/restore-pending"
 DONE = "Managed etcd cluster membership has been reset"
@@ -68,6 +70,7 @@ class Restorer:
         text = self.system.read(CONFIG_PATH)
         text = _JOINING.sub("", text) if text is not None else dump(config)
         before = {name for name in self.system.listdir(DB) if name.startswith("etcd-old-")}
+        missing = [path for path in MADE if not self.system.exists(path)]
         # A reset that was done, but never started, would block this one.
         self.system.remove(RESET_FLAG)
         try:
@@ -84,13 +87,15 @@ class Restorer:
         if done.rc != 0 or not any(DONE in line for line in lines):
             cause = find_cause(lines)
             why = f"{cause.summary}. Remedy: {cause.remedy}. {cause.line}" if cause else " | ".join(tail(lines)) or f"exit code {done.rc}"
-            self._put_back(before)
+            self._put_back(before, missing)
             raise NodeError(f"The snapshot was not put back: {why}. This server's data is as it was.")
         self.system.remove(PENDING)
         return {"changed": True, "said": [message_of(line) for line in lines if DONE in line][0]}
 
-    def _put_back(self, before: set) -> None:
-        """The data that k3s moved away for a reset that failed."""
+    def _put_back(self, before: set, missing: list) -> None:
+        """The data that k3s moved away for a reset that failed; what was not there goes."""
+        for path in missing:
+            self.system.remove(path)
         moved = [name for name in self.system.listdir(DB) if name.startswith("etcd-old-") and name not in before]
         if moved:
             self.system.remove(ETCD)

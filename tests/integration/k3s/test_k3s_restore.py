@@ -14,6 +14,7 @@ def backup(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backup with one object in it, and one object that came after it."""
     folder = tmp_path_factory.mktemp("backup")
     cluster.mark("before-backup")
+    cluster.lab("kubectl", "delete", "configmap", "after-backup", "--ignore-not-found")
     play(cluster.lab, "backup", "backup", {"k3s_backup_dir": str(folder)}).expect()
     cluster.mark("after-backup")
     return next((folder / "lab").iterdir())

@@ -92,6 +92,7 @@ class Cluster:
 
     def mark(self, name: str) -> None:
         """Write an object before a fault."""
+        self.lab("kubectl", "delete", "configmap", name, "--ignore-not-found")
         self.lab("kubectl", "create", "configmap", name, f"--from-literal=written={name}")
 
     def healthy(self, *marks: str) -> None:

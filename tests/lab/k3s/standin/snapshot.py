@@ -184,7 +184,9 @@ def cluster_reset(server: Any) -> None:
     server.etcd.wait()
     if restore:
         take_bootstrap(server)
-    server.sync_bootstrap()
+    if not fetched:
+        # etcd runs with the temporary certificates, and what was just read from it needs no writing back
+        server.sync_bootstrap()
     proc.stop_all()
     flag.touch(mode=0o600)
     log.info("Managed etcd cluster membership has been reset, restart without --cluster-reset flag now. Backup and delete "

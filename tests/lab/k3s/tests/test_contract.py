@@ -392,6 +392,30 @@ def test_peer_rejoins_after_restore(one, two):
     assert "configmap/kept" in two.k3s("kubectl", "get", "configmap", "-o", "name")
 
 
+def test_restore_on_an_empty_host(one, two):
+    """The CAs come back with the snapshot; `one` waits for its turn."""
+    tls = "/var/lib/rancher/k3s/server/tls/server-ca.crt"
+    authority = one.sh(f"cat {tls}")
+    one.k3s("kubectl", "create", "configmap", "before-loss")
+    saved = re.search(r"on-demand-one-\d+", one.k3s("etcd-snapshot", "save")).group(0)
+    snapshots = "/var/lib/rancher/k3s/server/db/snapshots"
+    two.stop()
+    one.stop()
+    one.sh(f"cp {snapshots}/{saved} /etc/kept-snapshot && rm -rf /var/lib/rancher/k3s")
+    settings(one)
+    one.sh("head -c 20000 /etc/kept-snapshot > /etc/cut-snapshot")
+    assert "snapshot restore failed" in one.refused("server", "--cluster-reset", "--cluster-reset-restore-path=/etc/cut-snapshot")
+    one.sh("rm -rf /var/lib/rancher/k3s")
+    daemon = one.start("server", "--cluster-reset", "--cluster-reset-restore-path=/etc/kept-snapshot")
+    assert daemon.wait_exit(60) == 0, daemon.log()
+    one.start("server").wait_ready()
+    assert one.sh(f"cat {tls}") == authority
+    assert "configmap/before-loss" in one.k3s("kubectl", "get", "configmap", "-o", "name")
+    two.sh("rm -rf /var/lib/rancher/k3s/server/db")
+    settings(two, f"server: https://{one.ip}:6443")
+    two.start("server").wait_ready()
+
+
 def test_token_rotate(one, two):
     """The server that is asked uses the new token at once; all others must be restarted with it."""
     one.k3s("token", "rotate", "--token", TOKEN, "--new-token", "the-new-token")

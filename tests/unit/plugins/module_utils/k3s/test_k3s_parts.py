@@ -434,6 +434,18 @@ def test_a_failed_reset_leaves_the_data_as_it_was(stopped_server, monkeypatch):
     assert stopped_server.read(DB + "/etcd/member/wal/0") == "former" and stopped_server.listdir(DB) == ["etcd", "etcd-old-100"]
 
 
+def test_a_failed_reset_on_an_empty_server_leaves_nothing(stopped_server, monkeypatch):
+    def run(argv, timeout=60, env=None):
+        stopped_server.put(DB + "/etcd/member/wal/0", "half")
+        stopped_server.put("/var/lib/rancher/k3s/server/tls/server-ca.crt", "of nobody")
+        return Result(1, "", 'level=fatal msg="Error: bad snapshot"')
+
+    monkeypatch.setattr(stopped_server, "run", run)
+    with pytest.raises(NodeError, match="bad snapshot"):
+        Restorer(stopped_server, "/usr/local/bin/k3s").reset(SNAPSHOT, "word", {}, 10)
+    assert stopped_server.listdir("/var/lib/rancher/k3s/server") == ["db"] and stopped_server.listdir(DB) == []
+
+
 def test_a_server_is_marked_until_it_has_the_new_data(stopped_server):
     restorer = Restorer(stopped_server, "/usr/local/bin/k3s")
     assert restorer.begin("snapshot-1")["changed"] and not restorer.begin("snapshot-1")["changed"]
