@@ -7,8 +7,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +161,57 @@ def test_7_a_node_without_provider_id_stops_the_storage_driver(site: Site) -> No
     done = site.run("--tags", "csi", csi_max_snapshots=2)
     assert done.code != 0
     assert "agent-1 has no providerID. Apply the cloud provider" in re.sub(r"\s+", " ", done.output)
+
+
+class Pages(SimpleHTTPRequestHandler):
+    """A mirror with one answer for each kind of trouble."""
+
+    good = (MANIFESTS / "csi-v3.3.1.manifest").read_bytes()
+    answers = {
+        "login-page": b"<!DOCTYPE html><html><body>Log in to the proxy</body></html>",
+        "cut": good[: len(good) // 2],
+        "unknown": good + b"\n---\napiVersion: batch/v1\nkind: Job\nmetadata:\n  name: surprise\n",
+    }
+
+    def do_GET(self) -> None:
+        content = self.answers.get(self.path.split("/")[1])
+        self.send_response(404 if content is None else 200)
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.end_headers()
+        self.wfile.write(content or b"")
+
+    def log_message(self, format: str, *args: Any) -> None:  # pylint: disable=redefined-builtin
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def mirror() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("page", "words"), [
+    ("absent", "can't be fetched: 404 .*Check the version, or the mirror's folders"),
+    ("login-page", "holds a web page, not a manifest"),
+    ("cut", "not built as expected|not valid YAML"),
+    ("unknown", "unknown: Job surprise.*Expected .*Deployment vsphere-csi-controller"),
+])
+def test_8_what_a_mirror_may_answer_is_named_and_changes_nothing(site: Site, mirror: str, page: str, words: str) -> None:
+    before = {name: site.get(name, "-A")["items"] for name in ("daemonset", "deployment", "secret", "configmap")}
+    done = site.run("--tags", "csi", csi_manifest_file="", csi_manifest_url=f"{mirror}/{page}", csi_manifest_checksum="")
+    assert done.code != 0
+    assert re.search(words, re.sub(r"\s+", " ", done.output)), done.output
+    assert {name: site.get(name, "-A")["items"] for name in before} == before
+
+
+def test_9_a_second_default_class_is_named_until_it_is_listed(site: Site) -> None:
+    other = {**LOCAL_PATH, "metadata": {**LOCAL_PATH["metadata"], "name": "nfs"}}  # type: ignore[dict-item]
+    site.server.kubectl("create", "-f", "-", stdin=json.dumps(other))
+    done = site.run("--tags", "storageclass")
+    assert done.code != 0
+    assert "StorageClass nfs is marked as default too" in re.sub(r"\s+", " ", done.output)
+    assert site.run("--tags", "storageclass", storageclass_demote=["local-path", "nfs"]).changed == 1
+    marks = {item["metadata"]["name"]: item["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] for item in site.get("storageclass")["items"]}
+    assert marks == {"local-path": "false", "nfs": "false", "vmware-sc": "true"}
