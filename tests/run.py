@@ -86,6 +86,9 @@ SCENARIOS = (
         "tests/integration/k3s/test_k3s_faults.py"), ("all",), 2400),
     Scenario("k3s-upgrade", "Kubernetes 1.34.2 to 1.34.4, both real, with an interruption", _pytest(
         "tests/integration/k3s/test_k3s_upgrade.py"), ("all",), 2400),
+    Scenario("k3s-life", "adopting, options, rotation and fencing, in a lab of three", _pytest(
+        "tests/integration/k3s/test_k3s_adopt.py", "tests/integration/k3s/test_k3s_options.py", "tests/integration/k3s/test_k3s_rotate.py",
+        "tests/integration/k3s/test_k3s_fence.py"), ("all",), 1800),
     Scenario("molecule", "the molecule scenario on the lab", (
         "tests/lab/lab", "exec", "--", "molecule", "test"), ("all",), 1800),
 )

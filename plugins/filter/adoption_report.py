@@ -37,11 +37,17 @@ _value:
   elements: str
   sample:
     - "control-plane-1: by other means, in /etc/systemd/system/k3s.service; containerd; vsphere://420e3f71-9f3c-11ee-8c90-0242ac120077"
-    - "disable: not set, site.yml will set ['local-storage'] (control-plane-1)"
+    - "disable: has nothing; site.yml would set local-storage (control-plane-1)"
 """
 
 
+# k3s takes these once, when the cluster begins.
+FIXED = ("cluster-cidr", "service-cidr", "cluster-dns", "cluster-domain", "flannel-backend", "secrets-encryption")
+
+
 def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
     return "nothing" if value is None else str(value)
 
 
@@ -68,7 +74,8 @@ def adoption_report(results: Mapping[str, Mapping[str, Any]], wanted: Mapping[st
                     f" Set csi_cluster_id to {found}", []).append(host)
         for row in result["differences"]:
             if row["key"] != "docker":
-                rows.setdefault(f"{row['key']}: has {_shown(row['found'])}, site.yml would set {_shown(row['wanted'])}", []).append(host)
+                fixed = "; it must stay, so set its variable first" if row["key"] in FIXED else ""
+                rows.setdefault(f"{row['key']}: has {_shown(row['found'])}; site.yml would set {_shown(row['wanted'])}{fixed}", []).append(host)
     return lines + [f"{text} ({', '.join(hosts)})" for text, hosts in rows.items()]
 
 

@@ -140,7 +140,7 @@ def test_the_report_says_what_must_stay():
     lines = adoption_report({"a": result, "b": result}, {host: {"provider_id": "vsphere://2", "runtime": "containerd", "cluster_id": "lab"} for host in "ab"})
     text = "\n".join(lines)
     assert "Set k3s_provider_id" in text and "Set k3s_container_runtime to docker" in text and "Set csi_cluster_id to moh" in text
-    assert "tls-san: has nothing, site.yml would set ['x'] (a, b)" in lines
+    assert "tls-san: has nothing; site.yml would set x (a, b)" in lines
 
 
 def test_a_foreign_machine_is_refused_before_it_is_prepared(system):
