@@ -60,9 +60,10 @@ SCENARIOS = (
     Scenario("contract", "the k3s stand-in against its contract", _pytest("tests/lab/k3s/tests/test_contract.py"), limit=1200),
     Scenario("nodes", "the k3s stand-in on whole machines", _pytest("tests/lab/k3s/tests/test_nodes.py"), ("all",), 1800),
     Scenario("api", "modules and roles against a real API server and controllers", _pytest(
-        "tests/integration/kube", "tests/integration/cht", "--ignore=tests/integration/cht/test_waves.py"), limit=1200),
-    Scenario("waves", "counties changed in waves against a real API server", _pytest(
-        "tests/integration/cht/test_waves.py"), ("all",), 1800),
+        "tests/integration/kube", "tests/integration/cht", "--ignore=tests/integration/cht/test_waves.py",
+        "--ignore=tests/integration/cht/test_volumes.py"), limit=1200),
+    Scenario("waves", "counties changed in waves, volumes bound again, against a real API server", _pytest(
+        "tests/integration/cht/test_waves.py", "tests/integration/cht/test_volumes.py"), ("all",), 1800),
     Scenario("access", "a real nginx in front of the counties, asked by host name", _pytest("tests/integration/access"), ("all",)),
     Scenario("vsphere", "inventory, modules and preflight against vcsim", _pytest("tests/integration/vsphere"), limit=900),
     Scenario("cpi-uuid", "the real CPI and the two UUIDs", _pytest("tests/integration/cpi")),

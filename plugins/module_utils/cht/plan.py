@@ -13,6 +13,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht import credentials as creds
+from ansible_collections.cht.k3s.plugins.module_utils.cht import rebind
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import Builder, Object
 from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag, is_newer
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, upgrade_problem
@@ -27,6 +28,8 @@ class Live:
     secrets: dict[str, Object] = field(default_factory=dict)
     deployments: dict[str, list[Object]] = field(default_factory=dict)
     claims: dict[str, dict[str, Object]] = field(default_factory=dict)
+    # PersistentVolumes by name; read only when a county names some.
+    volumes: dict[str, Object] = field(default_factory=dict)
 
     @classmethod
     def collect(cls, secrets: t.Iterable[Object], deployments: t.Iterable[Object], claims: t.Iterable[Object]) -> Live:
@@ -62,6 +65,8 @@ class Plan:
     # Objects that will change although nothing of them can be sent as a dry run.
     predicted: int = 0
     secrets: list[str] = field(default_factory=list)
+    # claim -> existing volume that it is to get
+    rebind: dict[str, Object] = field(default_factory=dict)
 
 
 class PlanError(Exception):
@@ -146,7 +151,8 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
     try:
         _refuse_other_volumes(county, claims, live.images(namespace))
         held = live.secrets.get(namespace)
-        settled = creds.settle(county, held, bool(volumes), predict)
+        plan.rebind = rebind.find(county, live.volumes, live.claims)
+        settled = creds.settle(county, held, bool(volumes or plan.rebind), predict)
         plan.generated = settled.generated
         plan.notes.extend(creds.weaknesses(settled))
         if settled.generated:
@@ -158,8 +164,11 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
         wanted = Builder(county, data).wanted_images()
         images, notes = settle_images(county, wanted, running, on_newer)
         plan.notes.extend(notes)
-        plan.objects = Builder(county, data, tls_data, images, claims).build()
-    except (creds.CredentialsError, PlanError) as error:
+        for claim, volume in plan.rebind.items():
+            plan.notes.append(f"claim {claim} {'would get' if predict else 'gets'} the volume {volume['metadata']['name']}")
+        known = {**claims, **{claim: rebind.as_claim(volume) for claim, volume in plan.rebind.items()}}
+        plan.objects = Builder(county, data, tls_data, images, known).build()
+    except (creds.CredentialsError, rebind.RebindError, PlanError) as error:
         plan.error = str(error)
     return plan
 

@@ -14,6 +14,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.adopt import HELM_MANA
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL, UPGRADE_ACCOUNT
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live as LiveCounties
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Plan, plan_county
+from ansible_collections.cht.k3s.plugins.module_utils.cht.rebind import point
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import Progress, judge
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, Problem
 from ansible_collections.cht.k3s.plugins.module_utils.cht.table import table
@@ -26,6 +27,7 @@ Result = dict[str, t.Any]
 
 _SECRETS = WELL_KNOWN["v1", "Secret"]
 _CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
+_VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
 _DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
 
 # What a county of 4.x has and one of 5.x must not keep: a service account that may change its Deployments, and what uses it.
@@ -74,15 +76,19 @@ def deploy(
     state = LiveCounties()
     if live is not None:
         state = LiveCounties.collect(live.list(_SECRETS), live.list(_DEPLOYMENTS), live.list(_CLAIMS))
+        if any(county["couchdb"]["volumes"] for county in counties):
+            state.volumes = {item["metadata"]["name"]: item for item in live.list(_VOLUMES)}
     plans = [plan_county(county, state, settings.on_newer, settings.check_mode, settings.base_dir) for county in counties]
     for plan in plans:
         hide(plan.secrets)
     hold_restarts = settings.hold_restarts and client is not None and not settings.check_mode
     running = _running(plans, state) if hold_restarts else set()
     held: set[str] = set()
+    taken: dict[str, str] = {}
     if client is not None:
         for plan in plans:
             _adopt(client, plan, state, settings, plan.county.name in running, held)
+            _rebind(client, plan, settings, taken)
 
     def hold(items: list[Item]) -> set[str]:
         held.update(item.group for item in items if item.result == "pending" and item.kind == "Deployment" and item.live is not None and item.group in running)
@@ -142,6 +148,24 @@ def _adopt(client: Client, plan: Plan, state: LiveCounties, settings: Settings, 
             hand_over(client, _DEPLOYMENTS, item, settings.field_manager)
     except ApiError as error:
         plan.error = f"can't be taken over from helm: {error.message}"
+
+
+def _rebind(client: Client, plan: Plan, settings: Settings, taken: dict[str, str]) -> None:
+    """Make existing volumes point to the claims that are about to be created."""
+    if plan.error:
+        return
+    for claim, volume in plan.rebind.items():
+        name, namespace = volume["metadata"]["name"], plan.county.namespace
+        if taken.setdefault(name, plan.county.name) != plan.county.name:
+            plan.error = f"couchdb.volumes: {name} is also that of '{taken[name]}'"
+            return
+        if settings.check_mode:
+            continue
+        try:
+            point(client, volume, namespace, claim)
+        except ApiError as error:
+            plan.error = f"the volume {name} can't be bound to claim {claim}: {error.message}"
+            return
 
 
 def _retire(client: Client, plans: list[Plan], state: LiveCounties, outcome: Outcome, check_mode: bool) -> dict[str, int]:

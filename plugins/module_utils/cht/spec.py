@@ -175,6 +175,9 @@ SCHEMA: dict[str, Option] = {
                 default="vmware-sc",
                 check=_matches(_OBJECT_NAME, "the name of a StorageClass"),
             ),
+            "volumes": Option(
+                "names", "PersistentVolumes that exist and hold the data, one for each CouchDB node in their order.", default=[]
+            ),
             "log_level": Option(
                 "str", "CouchDB's log level.", default="info", choices=("debug", "info", "notice", "warning", "error", "critical")
             ),
@@ -457,6 +460,8 @@ def _related_problems(options: dict[str, t.Any]) -> list[str]:
     count = 1 if couchdb["mode"] == "single" else couchdb["nodes"]
     if nodes and count and len(nodes) not in (1, count):
         problems.append(f"placement.nodes has {len(nodes)} names: give 1, or {count}, one for each CouchDB node")
+    if couchdb["volumes"] and count and len(couchdb["volumes"]) != count:
+        problems.append(f"couchdb.volumes has {len(couchdb['volumes'])} names: give {count}, one for each CouchDB node")
     tag, version = options["images"]["tag"], parse_release(options["version"] or "")
     tagged = parse_release(tag) if tag else None
     if tagged is not None and version is not None and tagged.major != version.major:

@@ -1,0 +1,68 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Volumes that a removed county left are bound again, by the real controller that binds claims."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from conftest import Cluster, county
+
+CLAIM = "/api/v1/namespaces/{}/persistentvolumeclaims/couchdb-claim0"
+VOLUME = "/api/v1/persistentvolumes/{}"
+CREDENTIALS = {"password": "kept-password-1", "secret": "kept-secret-0000001", "uuid": "kept-uuid-0000000001"}
+
+
+def volume(cluster: Cluster, name: str, namespace: str) -> None:
+    """A volume as a removed county leaves it: it points to a claim that is gone."""
+    owner = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": "couchdb-claim0", "uid": "11111111-gone"}
+    spec = {
+        "capacity": {"storage": "8Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "vmware-sc", "persistentVolumeReclaimPolicy": "Retain",
+        "hostPath": {"path": f"/nowhere/{name}"}, "claimRef": owner,
+    }
+    cluster.create("/api/v1/persistentvolumes", {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
+
+
+def until(condition: t.Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+
+
+def phase(cluster: Cluster, path: str) -> str:
+    return str(((cluster.get(path) or {}).get("status") or {}).get("phase"))
+
+
+def test_a_released_volume_is_bound_again_and_again_after_removal(cluster: Cluster) -> None:
+    volume(cluster, "kept-pv", "former")
+    until(lambda: phase(cluster, VOLUME.format("kept-pv")) == "Released")
+    entry = county("rebound", couchdb={"mode": "single", "volumes": ["kept-pv"]}, credentials=CREDENTIALS)
+    without = {key: value for key, value in entry.items() if key != "credentials"}
+    assert "hold the old credentials" in cluster.counties(without, expect=2).row("rebound")
+    assert "would get the volume kept-pv" in cluster.counties(entry, arguments=("--check",)).row("rebound")
+    assert phase(cluster, VOLUME.format("kept-pv")) == "Released", "check mode wrote something"
+    for dummy in range(2):
+        assert "claim couchdb-claim0 gets the volume kept-pv" in cluster.counties(entry).row("rebound")
+        until(lambda: phase(cluster, CLAIM.format("rebound")) == "Bound")
+        claim = cluster.get(CLAIM.format("rebound")) or {}
+        assert (claim["spec"]["volumeName"], claim["spec"]["resources"]["requests"]["storage"]) == ("kept-pv", "8Gi")
+        assert cluster.counties(entry).changed == 0
+        cluster.play("remove_project", cht_project_remove=["rebound"], cht_project_remove_data=["rebound"])
+        until(lambda: phase(cluster, VOLUME.format("kept-pv")) == "Released")
+
+
+def test_a_volume_that_somebody_has_is_refused(cluster: Cluster) -> None:
+    single: dict[str, t.Any] = {"mode": "single"}
+    cluster.counties(county("owner", couchdb=single))
+    volume(cluster, "owned-pv", "owner")
+    run = cluster.counties(
+        county("thief", couchdb={**single, "volumes": ["owned-pv"]}, credentials=CREDENTIALS),
+        county("nothing", couchdb={**single, "volumes": ["no-such-pv"]}, credentials=CREDENTIALS),
+        county("few", couchdb={"volumes": ["a"]}), expect=2,
+    )
+    assert "owned-pv belongs to the claim owner/couchdb-claim0, which is still there" in run.row("thief")
+    assert "there is no PersistentVolume no-such-pv" in run.row("nothing")
+    assert "couchdb.volumes has 1 names: give 3" in run.row("few")
