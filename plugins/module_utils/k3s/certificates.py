@@ -53,9 +53,9 @@ def validity(pem: str) -> tuple:
         at = _element(data, _element(data, 0)[1])[1]
         if data[at] == _VERSION:
             at = _element(data, at)[2]
-        for _field in ("serial number", "algorithm", "issuer"):
+        for dummy in ("serial number", "algorithm", "issuer"):
             at = _element(data, at)[2]
-        tag, at, _end = _element(data, at)
+        tag, at, dummy = _element(data, at)
         if tag != _SEQUENCE:
             raise ValueError("the certificate has no dates")
         begins, at = _moment(data, at)

@@ -40,13 +40,13 @@ class Fencer:
         except ApiError as error:
             raise NodeError(f"Node {name} was not {wanted}: {error}") from error
 
-    def _silent(self, _api: Api, name: str, node: dict, _timeout: int) -> dict:
+    def _silent(self, api: Api, name: str, node: dict, dummy: int) -> dict:
         if is_true(node, "Ready"):
             raise NodeError(
                 f"Node {name} is Ready: it runs and writes to its volumes, so it is not fenced. Nothing was changed."
                 " If its machine was lost just now, wait a minute until the cluster has noticed."
             )
-        return {"changed": False, "attached": self._attached(_api, name), "pods": self._pods(_api, name)}
+        return {"changed": False, "attached": self._attached(api, name), "pods": self._pods(api, name)}
 
     def _fence(self, api: Api, name: str, node: dict, timeout: int) -> dict:
         before = self._silent(api, name, node, timeout)

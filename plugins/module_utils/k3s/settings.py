@@ -95,7 +95,9 @@ def server_config(extra: dict, node: dict, server: dict) -> dict:
         "disable-cloud-controller": True if node.get("cloud_provider") == "external" else None,
         "secrets-encryption": True if server.get("secrets_encryption") else None,
         "etcd-arg": list(server.get("etcd_args") or []),
-        "kube-apiserver-arg": _audit_args(server.get("audit") or {}) + _eviction_args(server.get("eviction_seconds") or 0) + list(server.get("apiserver_args") or []),
+        "kube-apiserver-arg": (
+            _audit_args(server.get("audit") or {}) + _eviction_args(server.get("eviction_seconds") or 0) + list(server.get("apiserver_args") or [])
+        ),
         "kube-controller-manager-arg": grace + list(server.get("controller_manager_args") or []),
         "etcd-snapshot-schedule-cron": server.get("snapshot_cron"),
         "etcd-snapshot-retention": server.get("snapshot_retention"),
