@@ -99,7 +99,7 @@ def test_vcenter_roles_are_made_assigned_and_then_left_alone(project):
         "vcenter_roles_datacenters": ["dc-moh"],
     }.items():
         arguments += ["-e", yaml.safe_dump({name: value}, default_flow_style=True, width=1000).strip()]
-    refused = project.play("vcenter_roles.yml", *arguments, "-e", "vcenter_roles_admin_password=wrong")
+    refused = project.play("vcenter_roles.yml", *arguments, "-e", "vcenter_roles_admin_password=wrong", inventory="localhost,")
     assert refused.returncode != 0 and "refused the login of 'k3s@vsphere.local'" in " ".join(refused.stdout.split())
     # Not one for each role: that would lock the administrator.
     assert project.vcenter.counts == (0, 1, 0)

@@ -145,15 +145,22 @@ def test_an_interrupted_run_is_gone_on_with(project):
     assert after["size"] == (6, 12288) and "guestinfo.metadata" in after["settings"]
 
 
-def test_everything_wrong_is_said_at_once_before_anything_is_made(project):
-    before = project.vms()
-    wrong = project.run(
-        vm_machines=[MACHINES[0], {**MACHINES[0], "address": "198.18.0.300/24"}, {**WORKER, "name": "Node_41", "address": "198.18.1.41/24"}],
+def options(vcenter, **changes):
+    """The module's arguments for the same variables."""
+    given = {name.removeprefix("vm_"): value for name, value in {**VARIABLES, **changes}.items()}
+    return {**given, "guest_user": "ops", "sizes": {"agent": {"cpu": 1, "memory_mb": 1024, "disk_gb": 20}}, **vcenter.options}
+
+
+SIZED = [{**machine, "cpu": 4, "memory_mb": 8192, "disk_gb": 50} for machine in MACHINES]
+
+
+def test_everything_wrong_with_the_list_is_said_at_once_without_asking_vcenter(module, vcenter):
+    wrong = module("vsphere_vm_plan", **options(
+        vcenter,
+        vm_machines=[SIZED[0], {**SIZED[0], "address": "198.18.0.300/24"}, {**WORKER, "name": "Node_41", "address": "198.18.1.41/24"}],
         vm_ssh_keys=["-----BEGIN OPENSSH PRIVATE KEY-----"],
         vm_nameservers=["dns.example.org"],
-    )
-    assert wrong.returncode != 0
-    text = " ".join(wrong.stdout.split())
+    ))  # fmt: skip
     for part in (
         "the name node-31 is there twice",
         "'198.18.0.300/24' is no address with its network",
@@ -164,27 +171,46 @@ def test_everything_wrong_is_said_at_once_before_anything_is_made(project):
         "SSH key number 1 is no public key",
         "Nothing was changed",
     ):
-        assert part in text, text
-    assert "PRIVATE KEY" not in text and project.vcenter.counts == (0, 0, 0)
+        assert part in wrong["msg"]
+    assert "PRIVATE KEY" not in wrong["msg"] and vcenter.counts == (0, 0, 0)
 
-    wrong = project.run(
-        vm_machines=[{**MACHINES[0], "address": "198.18.0.21/24"}, {**WORKER, "name": "agent-3"}],
+
+def test_everything_that_vcenter_does_not_have_is_said_at_once(module, vcenter):
+    wrong = module("vsphere_vm_plan", **options(
+        vcenter,
+        vm_machines=[{**SIZED[0], "address": "198.18.0.21/24"}, {**WORKER, "name": "agent-3"}],
         vm_template="debian-21-template", vm_network="VM Netwrok", vm_datastore="datastore-chd",
-    )  # fmt: skip
-    text = " ".join(wrong.stdout.split())
+    ))  # fmt: skip
     for part in (
         "there is no template 'debian-21-template' (similar: debian-12-template",
         "reach no network 'VM Netwrok' (similar: VM Network",
         "reach no datastore 'datastore-chd' (similar: datastore-cht",
         "the address 198.18.0.21 of node-31 is used by /dc-moh/vm/k3s/agent-1",
         "agent-3 exists as /dc-moh/vm/k3s/agent-3, outside /dc-moh/vm/k3s-new",
+        "Nothing was changed",
     ):
-        assert part in text, text
+        assert part in wrong["msg"]
     for changes, part in (
         ({"vm_cluster": "cluster-chd"}, "no cluster 'cluster-chd'"),
+        ({"vm_datacenter": "dc-mho"}, "no datacenter 'dc-mho'"),
         ({"vm_folder": "/other/vm/k3s"}, "is no folder below /dc-moh/vm"),
+    ):
+        assert part in module("vsphere_vm_plan", **options(vcenter, vm_machines=SIZED, **changes))["msg"]
+    good = module("vsphere_vm_plan", **options(vcenter, vm_machines=SIZED))
+    assert good["changed"] is False and [vm["name"] for vm in good["todo"]] == ["node-31", "node-32", "node-33"]
+    assert vcenter.counts[1:] == (0, 0)
+
+
+def test_the_playbook_refuses_before_it_asks(project):
+    for changes, part in (
         ({"vm_gatway": "198.18.0.1"}, "did you mean vm_gateway?"),
         ({"vm_library_item": "debian"}, "Give vm_template, or vm_library_item, and not both"),
     ):
-        assert part in " ".join(project.run(**changes).stdout.split())
+        refused = project.run(**changes)
+        assert refused.returncode != 0 and part in " ".join(refused.stdout.split())
+    assert project.vcenter.counts == (0, 0, 0)
+    # The tests' Python has no SDK for content libraries. That is said, and no VM is begun.
+    before = project.vms()
+    refused = project.run(vm_template="", vm_library_item="debian-12", vm_machines=[MACHINES[0]])
+    assert refused.returncode != 0 and "vSphere Automation SDK" in " ".join(refused.stdout.split()), refused.stdout
     assert project.vms() == before
