@@ -73,6 +73,8 @@ SCENARIOS = (
         "tests/integration/site"), limit=2400),
     Scenario("counties", "counties on the cluster of `site`: requests by host name, packets between them", _pytest(
         "tests/integration/counties")),
+    Scenario("prepare-vms", "nodes of the cluster of `site` are emptied before their VMs are switched off", _pytest(
+        "tests/integration/faults/test_prepare_vms.py")),
     Scenario("bad-input", "wrong input from every way of starting a playbook, wrong clocks", _pytest(
         "tests/integration/faults/test_bad_input.py", "tests/integration/faults/test_clock.py")),
     Scenario("interrupt", "Ctrl-C in the middle of joining, then another run", _pytest(
