@@ -113,7 +113,7 @@ def losses(agents: list[Agent], count: int) -> dict[str, t.Any]:
     """Try every loss of so many agents; the worst is the one that leaves most counties without a place."""
     names = [agent.name for agent in agents]
     if len(names) <= count:
-        return {"survives": False, "bad": [], "worst": None, "reason": f"the cluster has only {len(names)} agents"}
+        return {"survives": False, "bad": [sorted(names)] if names else [], "worst": None, "reason": f"the cluster has only {len(names)} agents"}
     tried = [lose(agents, lost) for lost in itertools.combinations(names, count)]
     worst = max(tried, key=lambda entry: (len(entry["homeless"]), len(entry["stopped"])))
     bad = [entry["lost"] for entry in tried if not entry["survives"]]

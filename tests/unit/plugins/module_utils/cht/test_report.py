@@ -61,7 +61,8 @@ def test_losing_agents() -> None:
     two = losses(agents, 2)
     assert two["bad"] == [["a1", "a2"], ["a1", "a3"], ["a2", "a3"]]
     assert len(two["worst"]["homeless"]) == 2
-    assert losses(agents[:1], 1)["reason"] == "the cluster has only 1 agents"
+    alone = losses(agents[:1], 1)
+    assert (alone["bad"], alone["reason"]) == ([["a1"]], "the cluster has only 1 agents")
     assert [servers_to_lose(count) for count in (1, 2, 3, 5)] == [0, 0, 1, 2]
 
 
