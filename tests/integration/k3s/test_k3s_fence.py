@@ -9,7 +9,7 @@ import pytest
 from support.lab import Lab
 
 TAINT = "node.kubernetes.io/out-of-service"
-# A claim whose disk is a folder: what matters is that a pod of a StatefulSet is never started twice.
+# A claim whose disk is a folder, and a pod that need not run: it is the pod of a StatefulSet that only moves when the old one is gone.
 OBJECTS = {
     "apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "data"}, "spec": {
@@ -81,7 +81,7 @@ def test_a_machine_is_fenced_only_when_it_is_off(lost: Lab) -> None:
     until("agent-1 is silent", lambda: not ready(lost, "agent-1"), 180)
     off = fence(lost, "off").expect()
     assert TAINT in taints(lost, "agent-1") and len(off.changed) == 1
-    until("the pod runs elsewhere", lambda: place(lost)[0] not in ("", "agent-1"))
+    until("the pod has another place", lambda: place(lost)[0] not in ("", "agent-1"))
     assert fence(lost, "off-again").expect().changed == []
 
     waiting = fence(lost, "too-early", "--tags", "release", "-e", "k3s_fence_timeout=5").expect(1)
