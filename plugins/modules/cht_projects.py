@@ -69,6 +69,13 @@ options:
       - Names of the counties to deal with; all when left out. All definitions are checked together, as two counties must not share a host.
     type: list
     elements: str
+  change_password:
+    description:
+      - Names of the counties whose C(credentials.password) may differ from the one in their Secret. CouchDB is told the new one first,
+        through port forwarding; then the Secret is written and all pods that read it restart. CouchDB has to run.
+    type: list
+    elements: str
+    default: []
   hold_restarts:
     description:
       - Leave counties alone whose pods are all ready and would restart, and return them as RV(held). They are changed later, in waves.
@@ -229,6 +236,7 @@ def argument_spec() -> dict[str, Any]:
         force_conflicts={"type": "bool", "default": False},
         parallel={"type": "int", "default": 8},
         only={"type": "list", "elements": "str"},
+        change_password={"type": "list", "elements": "str", "default": [], "no_log": False},
         hold_restarts={"type": "bool", "default": False},
     )
 
@@ -259,6 +267,7 @@ def main() -> None:
         force_conflicts=module.params["force_conflicts"],
         parallel=module.params["parallel"],
         only=None if module.params["only"] is None else frozenset(module.params["only"]),
+        change_password=frozenset(module.params["change_password"]),
         hold_restarts=module.params["hold_restarts"],
     )
     client = open_client(module)

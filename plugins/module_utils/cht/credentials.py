@@ -38,6 +38,8 @@ class Credentials:
     secret: str
     uuid: str
     generated: bool = False
+    # What CouchDB has until it is told `password`; empty when they are the same.
+    old_password: str = ""
 
     def data(self, namespace: str, database: str) -> dict[str, str]:
         """Return the Secret's entries as text."""
@@ -68,11 +70,12 @@ def _generate(key: str) -> str:
     return str(uuid.uuid4())
 
 
-def settle(county: County, live: dict[str, t.Any] | None, has_volumes: bool, predict: bool) -> Credentials:
+def settle(county: County, live: dict[str, t.Any] | None, has_volumes: bool, predict: bool, change_password: bool = False) -> Credentials:
     """Decide on a county's credentials.
 
     Kept is what the cluster has: CouchDB took it over on its first start, so that other values in the
-    Secret alone would lock CHT out of its own database. `predict` never generates (check mode).
+    Secret alone would lock CHT out of its own database. `predict` never generates (check mode); `change_password` takes
+    another password, which CouchDB has to be told before it is in the Secret.
     """
     given: dict[str, str | None] = county["credentials"]
     held = decode_secret(live) if live else {}
@@ -82,22 +85,25 @@ def settle(county: County, live: dict[str, t.Any] | None, has_volumes: bool, pre
             "restore the Secret from a backup, or give credentials.user, password, secret and uuid as they were"
         )
     chosen: dict[str, str] = {}
-    generated = False
+    generated, old_password = False, ""
     for key, entry in _KEYS.items():
         kept, wanted = held.get(entry), given[key]
         if kept and key == "user" and wanted == "medic":
             wanted = None  # the default, which says nothing against the user that is there
+        if kept and wanted and kept != wanted and key == "password" and change_password:
+            old_password, kept = kept, None
         if kept and wanted and kept != wanted:
+            advice = "cht_project_change_password does it in the right order" if key == "password" else "it can't be changed here"
             raise CredentialsError(
                 f"credentials.{key} differs from what Secret {SECRET_NAME} holds and CouchDB uses: "
-                "changing it needs CouchDB first, then the Secret, then a restart; put the old value back, or leave the key out"
+                f"{advice}; else put the old value back, or leave the key out"
             )
         if kept or wanted:
             chosen[key] = str(kept or wanted)
         else:
             generated = True
             chosen[key] = PLACEHOLDER if predict else _generate(key)
-    return Credentials(generated=generated, **chosen)
+    return Credentials(generated=generated, old_password=old_password, **chosen)
 
 
 def weaknesses(credentials: Credentials) -> list[str]:

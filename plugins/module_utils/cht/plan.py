@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from ansible_collections.cht.k3s.plugins.module_utils.cht import credentials as creds
 from ansible_collections.cht.k3s.plugins.module_utils.cht import rebind
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import Builder, Object
+from ansible_collections.cht.k3s.plugins.module_utils.cht.password import Change
 from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag, is_newer
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, upgrade_problem
 
@@ -67,6 +68,7 @@ class Plan:
     secrets: list[str] = field(default_factory=list)
     # claim -> existing volume that it is to get
     rebind: dict[str, Object] = field(default_factory=dict)
+    password: Change | None = None
 
 
 class PlanError(Exception):
@@ -142,7 +144,7 @@ def settle_images(county: County, wanted: dict[str, str], live: dict[str, str], 
     return cht, [f"runs {running}, newer than the wanted {county.tag}: kept; raise its version in the list"]
 
 
-def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_dir: str) -> Plan:
+def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_dir: str, change_password: bool = False) -> Plan:
     """Return what to apply for one county; what stands against it becomes the plan's error."""
     plan = Plan(county)
     namespace = county.namespace
@@ -152,13 +154,16 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
         _refuse_other_volumes(county, claims, live.images(namespace))
         held = live.secrets.get(namespace)
         plan.rebind = rebind.find(county, live.volumes, live.claims)
-        settled = creds.settle(county, held, bool(volumes or plan.rebind), predict)
+        settled = creds.settle(county, held, bool(volumes or plan.rebind), predict, change_password)
+        if settled.old_password:
+            plan.password = Change(settled.user, settled.old_password, settled.password)
+            plan.notes.append(f"password of CouchDB {'would be ' if predict else ''}changed")
         plan.generated = settled.generated
         plan.notes.extend(creds.weaknesses(settled))
         if settled.generated:
             plan.notes.append(f"credentials {'would be ' if predict else ''}generated and kept in Secret {creds.SECRET_NAME}")
         data = settled.data(namespace, county["couchdb"]["database"] if county.major >= 5 else "medic")
-        plan.secrets = [data["COUCHDB_PASSWORD"], data["COUCHDB_SECRET"]]
+        plan.secrets = [value for value in (data["COUCHDB_PASSWORD"], data["COUCHDB_SECRET"], settled.old_password) if value]
         tls_data = read_tls(county, base_dir)
         running = live.images(namespace)
         wanted = Builder(county, data).wanted_images()

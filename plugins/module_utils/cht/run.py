@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.adopt import HELM_MANAGERS, hand_over, made_by_helm
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL, UPGRADE_ACCOUNT
+from ansible_collections.cht.k3s.plugins.module_utils.cht.password import PasswordError, change
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live as LiveCounties
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Plan, plan_county
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rebind import point
@@ -56,6 +57,8 @@ class Settings:
     only: frozenset[str] | None = None
     # Leave counties alone that run and whose pods would restart: they are for the waves.
     hold_restarts: bool = False
+    # Counties whose password may differ from the Secret's: CouchDB is told first.
+    change_password: frozenset[str] = frozenset()
 
 
 def problems_message(problems: list[Problem]) -> str:
@@ -78,7 +81,7 @@ def deploy(
         state = LiveCounties.collect(live.list(_SECRETS), live.list(_DEPLOYMENTS), live.list(_CLAIMS))
         if any(county["couchdb"]["volumes"] for county in counties):
             state.volumes = {item["metadata"]["name"]: item for item in live.list(_VOLUMES)}
-    plans = [plan_county(county, state, settings.on_newer, settings.check_mode, settings.base_dir) for county in counties]
+    plans = [plan_county(county, state, settings.on_newer, settings.check_mode, settings.base_dir, county.name in settings.change_password) for county in counties]
     for plan in plans:
         hide(plan.secrets)
     hold_restarts = settings.hold_restarts and client is not None and not settings.check_mode
@@ -89,6 +92,7 @@ def deploy(
         for plan in plans:
             _adopt(client, plan, state, settings, plan.county.name in running, held)
             _rebind(client, plan, settings, taken)
+            _tell_password(client, plan, settings, plan.county.name in running, held)
 
     def hold(items: list[Item]) -> set[str]:
         held.update(item.group for item in items if item.result == "pending" and item.kind == "Deployment" and item.live is not None and item.group in running)
@@ -148,6 +152,19 @@ def _adopt(client: Client, plan: Plan, state: LiveCounties, settings: Settings, 
             hand_over(client, _DEPLOYMENTS, item, settings.field_manager)
     except ApiError as error:
         plan.error = f"can't be taken over from helm: {error.message}"
+
+
+def _tell_password(client: Client, plan: Plan, settings: Settings, running: bool, held: set[str]) -> None:
+    """Tell CouchDB its new password before the Secret has it."""
+    if plan.error or plan.password is None or settings.check_mode:
+        return
+    if running:
+        held.add(plan.county.name)
+        return
+    try:
+        change(client, plan.county.namespace, plan.county.couchdb_services[0], plan.password)
+    except PasswordError as error:
+        plan.error = str(error)
 
 
 def _rebind(client: Client, plan: Plan, settings: Settings, taken: dict[str, str]) -> None:

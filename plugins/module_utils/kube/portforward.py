@@ -31,17 +31,22 @@ class ForwardError(Exception):
     """No answer came through; the message says why."""
 
 
-def request(client: Client, namespace: str, pod: str, port: int, path: str, headers: dict[str, str] | None = None, timeout: float = 10.0) -> tuple[int, bytes]:
-    """Send a GET to a pod's port; return status and body of the answer."""
+def request(
+    client: Client, namespace: str, pod: str, port: int, path: str, headers: dict[str, str] | None = None, timeout: float = 10.0,
+    method: str = "GET", body: bytes = b"",
+) -> tuple[int, bytes]:
+    """Send a request to a pod's port; return status and body of the answer."""
     connection = client.dedicated()
     connection.timeout = timeout
     try:
         connection.connect()
         stream = _Stream(_upgrade(client, connection, namespace, pod, port))
         lines = {"Host": "localhost", "Connection": "close", "Accept": "application/json", **(headers or {})}
+        if body:
+            lines.update({"Content-Type": "application/json", "Content-Length": str(len(body))})
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        stream.send(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
-        answer = http.client.HTTPResponse(stream, method="GET")  # type: ignore[arg-type]
+        stream.send(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body)
+        answer = http.client.HTTPResponse(stream, method=method)  # type: ignore[arg-type]
         answer.begin()
         return answer.status, answer.read()
     except (OSError, http.client.HTTPException) as error:

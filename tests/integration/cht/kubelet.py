@@ -32,7 +32,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_GET(self) -> None:
-        namespace, pod = urlsplit(self.path).path.split("/")[2:4]
+        namespace = urlsplit(self.path).path.split("/")[2]
         key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         self.send_response(101)
         self.send_header("Upgrade", "websocket")
@@ -43,10 +43,11 @@ class _Handler(BaseHTTPRequestHandler):
         for channel in (0, 1):
             self._frame(bytes([channel]) + struct.pack("<H", 0))
         request = self._read()[1:]
-        lines = request.decode().split("\r\n")
-        path = lines[0].split(" ")[1]
+        head, dummy, sent = request.decode().partition("\r\n\r\n")
+        lines = head.split("\r\n")
+        method, path = lines[0].split(" ")[:2]
         headers = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
-        status, body = self.kubelet.answer(namespace, pod, path, headers)
+        status, body = self.kubelet.answer(namespace, method, path, headers, sent)
         text = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
         # In two pieces: nothing says that an answer comes as one frame.
         self._frame(b"\0" + text[:40])
@@ -76,6 +77,9 @@ class Kubelet:
     def __init__(self, server: ApiServer) -> None:
         self.obstacle: t.Callable[[dict[str, t.Any]], str] = lambda pod: ""
         self.unjoined: set[str] = set()
+        # The password that CouchDB has, where it is checked; and what the Secret held whenever CouchDB was told another.
+        self.passwords: dict[str, str] = {}
+        self.told: list[str] = []
         self.asked: list[tuple[str, str]] = []
         self._client = Client.from_kubeconfig(str(server.kubeconfig))
         self._end = threading.Event()
@@ -106,13 +110,23 @@ class Kubelet:
             thread.join(10)
         self._client.close()
 
-    def answer(self, namespace: str, pod: str, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+    def answer(self, namespace: str, method: str, path: str, headers: dict[str, str], sent: str) -> tuple[int, bytes]:
         """What the service in a pod answers."""
         self.asked.append((namespace, path))
         if path == "/api/info":
             return 200, b'{"version": "4.22.0"}'
         if not headers.get("Authorization", "").startswith("Basic "):
             return 401, b"{}"
+        known = self.passwords.get(namespace)
+        if known and base64.b64decode(headers["Authorization"][6:]).decode() != f"medic:{known}":
+            return 401, b"{}"
+        if path == "/_session":
+            return 200, b"{}"
+        if method == "PUT" and path == "/_node/_local/_config/admins/medic":
+            self.passwords[namespace] = json.loads(sent)
+            secret = self._client.get(f"/api/v1/namespaces/{namespace}/secrets/cht-couchdb-credentials")
+            self.told.append(base64.b64decode(secret["data"]["COUCHDB_PASSWORD"]).decode())
+            return 200, b'"-hashed-"'
         services = [item["metadata"]["labels"]["cht.service"] for item in self._client.items(f"/api/v1/namespaces/{namespace}/pods")]
         names = sorted({f"couchdb@{name}" for name in services if name.startswith("couchdb")})
         members = names[:-1] if namespace in self.unjoined else names

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import typing as t
 from collections.abc import Iterator
 
@@ -95,3 +96,29 @@ def test_a_cluster_of_databases_that_is_not_whole_is_not_well(cluster: Cluster, 
     assert "CouchDB's cluster has 2 of 3 nodes" in run.row("unjoined")
     kubelet.unjoined.clear()
     assert cluster.counties(county("unjoined"), cht_project_wait=True).changed == 0
+
+
+def secret(cluster: Cluster, name: str) -> dict[str, str]:
+    data = (cluster.get(f"/api/v1/namespaces/{name}/secrets/cht-couchdb-credentials") or {})["data"]
+    return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+
+def test_a_password_is_changed_in_couchdb_first(cluster: Cluster, kubelet: Kubelet) -> None:
+    waiting = {"cht_project_wait": True, "cht_project_wait_timeout": 90, "cht_project_wave_timeout": 90}
+    cluster.counties(county("pass", **SMALL), **waiting)
+    old = kubelet.passwords["pass"] = secret(cluster, "pass")["COUCHDB_PASSWORD"]
+    entry = county("pass", credentials={"password": "another-password-1"}, **SMALL)
+    refused = cluster.counties(entry, expect=2, **waiting)
+    assert "cht_project_change_password does it in the right order" in refused.row("pass")
+    run = cluster.counties(entry, cht_project_change_password="pass", **waiting)
+    assert kubelet.told == [old], "CouchDB is told while the Secret still has the old password"
+    held = secret(cluster, "pass")
+    assert held["COUCHDB_PASSWORD"] == kubelet.passwords["pass"] == "another-password-1"
+    assert ":another-password-1@" in held["COUCH_URL"]
+    assert old not in run.text and "another-password-1" not in run.text
+    assert cluster.counties(entry, cht_project_change_password="pass", **waiting).changed == 0
+    # As after an interruption between the two: CouchDB has the third password already, the Secret still the second.
+    kubelet.passwords["pass"] = "third-password-01"
+    third = county("pass", credentials={"password": "third-password-01"}, **SMALL)
+    cluster.counties(third, cht_project_change_password=["pass"], **waiting)
+    assert kubelet.told == [old] and secret(cluster, "pass")["COUCHDB_PASSWORD"] == "third-password-01"
