@@ -120,6 +120,12 @@ def start_provider(vcenter: VCenter) -> None:
     data = next(document for document in objects if document["kind"] == "ConfigMap")["data"]
     for name, text in data.items():
         (folder / name).write_text(text.replace("/etc/cloud/", f"{folder}/"))
+    run_provider(server)
+
+
+def run_provider(server: ApiServer) -> None:
+    """The real program with what is in its folder."""
+    folder = server.folder / "cloud"
     server.run("cloud-provider", [
         str(tool("vsphere-cloud-controller-manager")), "--cloud-provider=vsphere", f"--cloud-config={folder / 'vsphere.conf'}",
         f"--kubeconfig={server.kubeconfig}", f"--authentication-kubeconfig={server.kubeconfig}", f"--authorization-kubeconfig={server.kubeconfig}",
@@ -159,3 +165,15 @@ def test_password_with_every_special_character_logs_in(vcenter: VCenter) -> None
     log = vcenter.server.log("cloud-provider")
     assert "Cannot complete login" not in log
     assert PASSWORD not in log
+
+
+def test_no_node_is_removed_while_vcenter_is_down(vcenter: VCenter) -> None:
+    server = vcenter.server
+    server._stop("cloud-provider")
+    server._stop("vcsim")
+    run_provider(server)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        assert server.kubectl("get", "nodes", "-o", "name").split() == ["node/good"]
+        time.sleep(1)
+    assert "connection refused" in server.log("cloud-provider"), "it has to have tried"
