@@ -219,7 +219,8 @@ def _loss(report: Object) -> str:
     lines.append(f"<div><span class='pill {level}'>servers</span> {loss['servers_to_lose']} of {loss['servers']} may be lost</div>")
     return (
         f'<section><h2>When machines are lost</h2>{"".join(lines)}<span class="soft">The number is how many counties stop until '
-        f'their pods have moved; on the diagonal one agent, else two. Red: some find no place.</span><svg viewBox="0 0 560 {12 + cell * len(names):.0f}" style="min-width:0" role="img" '
+        f'their pods have moved; on the diagonal one agent, else two. Red: some find no place.</span>'
+        f'<svg viewBox="0 0 560 {12 + cell * len(names):.0f}" style="min-width:0" role="img" '
         f'aria-label="losses of one and two agents">{"".join(drawn)}</svg></section>'
     )
 

@@ -81,7 +81,9 @@ def deploy(
         state = LiveCounties.collect(live.list(_SECRETS), live.list(_DEPLOYMENTS), live.list(_CLAIMS))
         if any(county["couchdb"]["volumes"] for county in counties):
             state.volumes = {item["metadata"]["name"]: item for item in live.list(_VOLUMES)}
-    plans = [plan_county(county, state, settings.on_newer, settings.check_mode, settings.base_dir, county.name in settings.change_password) for county in counties]
+    plans = [
+        plan_county(county, state, settings.on_newer, settings.check_mode, settings.base_dir, county.name in settings.change_password) for county in counties
+    ]
     for plan in plans:
         hide(plan.secrets)
     hold_restarts = settings.hold_restarts and client is not None and not settings.check_mode
@@ -95,7 +97,8 @@ def deploy(
             _tell_password(client, plan, settings, plan.county.name in running, held)
 
     def hold(items: list[Item]) -> set[str]:
-        held.update(item.group for item in items if item.result == "pending" and item.kind == "Deployment" and item.live is not None and item.group in running)
+        restarting = (item for item in items if item.result == "pending" and item.kind == "Deployment" and item.live is not None)
+        held.update(item.group for item in restarting if item.group in running)
         return held
 
     outcome = apply_groups(

@@ -122,7 +122,8 @@ def report(agents: int = 9, counties: int = 50) -> dict[str, t.Any]:
         })
     rows = [
         {
-            "name": name, "namespace": name, "host": f"{name}.health.example", "versions": ["4.22.0" if number % 3 else "5.2.0"], "ready": 8 - (number in (4, 13)),
+            "name": name, "namespace": name, "host": f"{name}.health.example",
+            "versions": ["4.22.0" if number % 3 else "5.2.0"], "ready": 8 - (number in (4, 13)),
             "total": 8, "obstacle": "claim couchdb-1-claim0 is Pending (StorageClass vmware-sc)", "nodes": [f"agent-{number % agents + 1}"],
             "needs": each.as_dict(), "storage": 60 * GI,
         }
