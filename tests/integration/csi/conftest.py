@@ -67,7 +67,8 @@ class Cluster:
         }
         self.apply({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
-            "spec": {"containers": [container], "terminationGracePeriodSeconds": 1, "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]},
+            "spec": {"containers": [container], "terminationGracePeriodSeconds": 1,
+                     "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]},
         })
 
     def wait(self, what: str, check: Callable[[], Any], seconds: float = 180) -> Any:

@@ -24,21 +24,21 @@ ExecStart=/usr/local/bin/k3s \
     {arguments}
 """
 SERVER = r"""server \
-	'--cluster-init' \
-	'--docker' \
-	'--token' \
-	'typed-by-hand' \
-	'--cluster-cidr=198.19.0.0/17' \
-	'--service-cidr=198.19.128.0/17' \
-	'--node-ip=198.18.0.11' \
-	'--disable' \
-	'local-storage,metrics-server' \
-	'--kube-apiserver-arg=default-watch-cache-size=50' \
+    '--cluster-init' \
+    '--docker' \
+    '--token' \
+    'typed-by-hand' \
+    '--cluster-cidr=198.19.0.0/17' \
+    '--service-cidr=198.19.128.0/17' \
+    '--node-ip=198.18.0.11' \
+    '--disable' \
+    'local-storage,metrics-server' \
+    '--kube-apiserver-arg=default-watch-cache-size=50' \
 """
 AGENT = r"""agent \
-	'--docker' \
-	'--node-label' \
-	'room=cellar' \
+    '--docker' \
+    '--node-label' \
+    'room=cellar' \
 """
 VARIABLES = ("-e", "k3s_cloud_provider=none", "-e", "k3s_container_runtime=docker")
 
@@ -92,7 +92,8 @@ def test_the_report_names_every_difference_and_changes_nothing(by_hand: Lab) -> 
                  "agent-1: by other means, in /etc/systemd/system/k3s-agent.service, /etc/systemd/system/k3s-agent.service.env; docker",
                  "k3s://control-plane-1 of the running node stays", "Set k3s_container_runtime to docker",
                  "disable: has local-storage, metrics-server; site.yml would set local-storage (control-plane-1)",
-                 "node-label: has room=cellar; site.yml would set nothing (agent-1, agent-2)", "secrets-encryption: has nothing; site.yml would set True; it must stay"):
+                 "node-label: has room=cellar; site.yml would set nothing (agent-1, agent-2)",
+                 "secrets-encryption: has nothing; site.yml would set True; it must stay"):
         assert text in " ".join(run.output.replace("''", "'").split()), text
     assert WORD not in run.output
 

@@ -213,5 +213,6 @@ def test_9_a_second_default_class_is_named_until_it_is_listed(site: Site) -> Non
     assert done.code != 0
     assert "StorageClass nfs is marked as default too" in re.sub(r"\s+", " ", done.output)
     assert site.run("--tags", "storageclass", storageclass_demote=["local-path", "nfs"]).changed == 1
-    marks = {item["metadata"]["name"]: item["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] for item in site.get("storageclass")["items"]}
+    classes = site.get("storageclass")["items"]
+    marks = {item["metadata"]["name"]: item["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] for item in classes}
     assert marks == {"local-path": "false", "nfs": "false", "vmware-sc": "true"}

@@ -66,7 +66,8 @@ def test_flags_of_a_unit_as_the_installer_writes_them():
     }
 
 
-@pytest.mark.parametrize("text, message", [("ExecStart=/usr/local/bin/k3s server stray", "belongs to no flag"), ("ExecStart=/usr/local/bin/k3s server --tls-san", "has no value")])
+@pytest.mark.parametrize("text, message", [("ExecStart=/usr/local/bin/k3s server stray", "belongs to no flag"),
+                                           ("ExecStart=/usr/local/bin/k3s server --tls-san", "has no value")])
 def test_flags_that_cannot_be_read_are_refused(text, message):
     with pytest.raises(NodeError, match=message):
         exec_flags(text, "server")
@@ -77,7 +78,8 @@ def test_our_own_unit_has_no_flags():
 
 
 def test_values_of_an_environment_file():
-    assert environment_values("K3S_TOKEN='a b'\n# x\nNO_PROXY=\".svc,10.0.0.0/8\"\nEMPTY=\n") == {"K3S_TOKEN": "a b", "NO_PROXY": ".svc,10.0.0.0/8", "EMPTY": ""}
+    text = "K3S_TOKEN='a b'\n# x\nNO_PROXY=\".svc,10.0.0.0/8\"\nEMPTY=\n"
+    assert environment_values(text) == {"K3S_TOKEN": "a b", "NO_PROXY": ".svc,10.0.0.0/8", "EMPTY": ""}
 
 
 def test_values_of_a_configuration():
@@ -97,7 +99,8 @@ def test_the_unit_beats_the_file_and_the_file_the_variables(system, api):
 
 def test_a_report_masks_and_changes_nothing(system, api):
     system.put(UNIT, BY_HAND)
-    report = Adopter(system, "server", "/usr/local/bin/k3s", 10).report({"docker": None, "disable": ["local-storage", "traefik", "servicelb"], "tls-san": ["x"]})
+    wanted = {"docker": None, "disable": ["local-storage", "traefik", "servicelb"], "tls-san": ["x"]}
+    report = Adopter(system, "server", "/usr/local/bin/k3s", 10).report(wanted)
     assert not report["adopted"] and report["places"] == [UNIT] and report["runtime"] == "docker" and "a secret" not in str(report)
     keys = [row["key"] for row in report["differences"]]
     assert "disable" not in keys and "tls-san" in keys and "cluster-init" not in keys and system.read(UNIT) == BY_HAND
@@ -170,7 +173,8 @@ def certificate(tmp_path) -> str:
 def test_dates_of_a_certificate(certificate, tmp_path):
     begins, ends = certificates.validity(certificate)
     assert ends - begins == 100 * 86400
-    shown = subprocess.run(["openssl", "x509", "-noout", "-enddate", "-dateopt", "iso_8601"], input=certificate, capture_output=True, text=True, check=False).stdout
+    command = ["openssl", "x509", "-noout", "-enddate", "-dateopt", "iso_8601"]
+    shown = subprocess.run(command, input=certificate, capture_output=True, text=True, check=False).stdout
     assert not shown or certificates._shown(ends).replace("T", " ") in shown
     for broken in ("", "nothing", certificate[:120] + "\n-----END CERTIFICATE-----"):
         with pytest.raises(ValueError):

@@ -46,7 +46,8 @@ def test_many_are_counted() -> None:
 
 
 def test_classes_first_then_nodes_then_controller_then_the_rest() -> None:
-    found = removal.order([CLASS, {"metadata": {"name": "local-path"}, "provisioner": "rancher.io/local-path"}], [{"metadata": {"name": "s"}, "driver": csi.DRIVER}])
+    found = removal.order([CLASS, {"metadata": {"name": "local-path"}, "provisioner": "rancher.io/local-path"}],
+                          [{"metadata": {"name": "s"}, "driver": csi.DRIVER}])
     kinds = [entry["kind"] for entry in found]
     assert kinds[:4] == ["StorageClass", "VolumeSnapshotClass", "DaemonSet", "DaemonSet"] and kinds[4] == "Deployment"
     assert kinds[-1] == "Namespace" and "local-path" not in [entry["name"] for entry in found]
