@@ -63,7 +63,7 @@ class Upstream:
 
             def do_GET(self) -> None:
                 body = json.dumps({"server": address, "path": self.path, **{key.lower(): value for key, value in self.headers.items()}}).encode()
-                self.send_response(200)
+                self.send_response(int(self.headers.get("X-Answer") or 200))
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -195,6 +195,11 @@ def test_a_host_that_no_county_has_gets_no_answer(proxy: Proxy) -> None:
 def test_a_lost_server_is_not_noticed(proxy: Proxy, upstreams: list[Upstream]) -> None:
     upstreams[0].stop()
     assert [proxy.ask("nairobi.health.example")["server"] for dummy in range(8)] == ["127.0.0.2"] * 8
+
+
+def test_a_county_that_is_starting_takes_no_server_from_the_others(proxy: Proxy, upstreams: list[Upstream]) -> None:
+    assert {proxy.ask("kisumu.health.example", **{"X-Answer": "502"})["status"] for dummy in range(12)} == {502}
+    assert {proxy.ask("nairobi.health.example")["status"] for dummy in range(8)} == {200}
 
 
 def test_a_second_run_changes_nothing_and_the_lists_are_there(proxy: Proxy) -> None:
