@@ -55,7 +55,12 @@ def check(client: Client, namespace: str, timeout: float = 10.0) -> str:
         return request(client, namespace, pod, port, path, headers, timeout)
 
     try:
-        pods = [item for item in client.items(_PODS.collection(namespace), {"labelSelector": SERVICE_LABEL}) if not item["metadata"].get("deletionTimestamp")]
+        # Evicted pods and those of an agent that was shut down stay as Failed; nobody answers there.
+        pods = [
+            item
+            for item in client.items(_PODS.collection(namespace), {"labelSelector": SERVICE_LABEL})
+            if not item["metadata"].get("deletionTimestamp") and (item.get("status") or {}).get("phase") == "Running"
+        ]
         secret = client.find(_SECRETS.path(SECRET_NAME, namespace))
         return judge_health(pods, decode_secret(secret) if secret else {}, ask)
     except (ApiError, ForwardError) as error:

@@ -15,6 +15,7 @@ import io
 import os
 import socket
 import struct
+import time
 from typing import Any
 from urllib.parse import urlencode
 
@@ -40,7 +41,7 @@ def request(
     connection.timeout = timeout
     try:
         connection.connect()
-        stream = _Stream(_upgrade(client, connection, namespace, pod, port))
+        stream = _Stream(_upgrade(client, connection, namespace, pod, port), time.monotonic() + timeout)
         lines = {"Host": "localhost", "Connection": "close", "Accept": "application/json", **(headers or {})}
         if body:
             lines.update({"Content-Type": "application/json", "Content-Length": str(len(body))})
@@ -86,9 +87,10 @@ def _upgrade(client: Client, connection: http.client.HTTPConnection, namespace: 
 class _Stream(io.RawIOBase):
     """The data channel as a file that http.client reads from."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
         super().__init__()
         self._sock = sock
+        self._deadline = deadline
         self._buffer = b""
         self._announced = {_DATA: False, _ERROR: False}
 
@@ -151,6 +153,11 @@ class _Stream(io.RawIOBase):
     def _exactly(self, size: int) -> bytes:
         data = b""
         while len(data) < size:
+            # For the whole answer, not for each piece: pings would keep a silent pod alive for ever.
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("no answer in time")
+            self._sock.settimeout(left)
             part = self._sock.recv(size - len(data))
             if not part:
                 raise OSError("the connection ended")

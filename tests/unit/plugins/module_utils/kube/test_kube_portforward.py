@@ -1,0 +1,60 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Port forwarding: an answer in frames, an error of the kubelet, and a pod that never answers."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import threading
+import time
+
+import pytest
+
+from ansible_collections.cht.k3s.plugins.module_utils.kube.portforward import _Stream
+
+
+def frame(channel: int, data: bytes) -> bytes:
+    return bytes([0x82, len(data) + 1, channel]) + data
+
+
+PORTS = [frame(0, b"\x60\x17"), frame(1, b"\x60\x17")]
+HEAD = frame(0, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+
+
+def read(frames: list[bytes], pings: bool = False) -> tuple[int, bytes]:
+    ours, theirs = socket.socketpair()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            theirs.sendall(b"".join(frames))
+            while pings:
+                theirs.sendall(b"\x89\x00")
+                time.sleep(0.05)
+
+    threading.Thread(target=serve, daemon=True).start()
+    with ours, theirs:
+        stream = _Stream(ours, time.monotonic() + 0.5)
+        stream.send(b"GET / HTTP/1.1\r\n\r\n")
+        answer = http.client.HTTPResponse(stream, method="GET")  # type: ignore[arg-type]
+        answer.begin()
+        return answer.status, answer.read()
+
+
+def test_an_answer_may_come_in_several_frames() -> None:
+    assert read([*PORTS, HEAD, frame(0, b"{"), frame(0, b"}")]) == (200, b"{}")
+
+
+def test_what_the_kubelet_says_is_the_error() -> None:
+    with pytest.raises(OSError, match="connection refused"):
+        read([*PORTS, frame(1, b"connection refused")])
+
+
+@pytest.mark.parametrize("pings", [False, True])
+def test_a_pod_that_never_answers_is_not_waited_for_longer_than_allowed(pings: bool) -> None:
+    begin = time.monotonic()
+    with pytest.raises(TimeoutError):
+        read([*PORTS, HEAD], pings)
+    assert time.monotonic() - begin < 5
