@@ -6,9 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cht.k3s.plugins.module_utils.inputs import Inputs, group_problems, load_role_options
@@ -28,7 +28,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
-        roles = load_role_options(ROLES, yaml.safe_load)
+        roles = load_role_options(ROLES, yaml_load)
         inputs = Inputs(roles, [*HOST_VARIABLES, INVENTORY_ERROR])
         hostvars = task_vars["hostvars"]
         groups = {name: list(hosts) for name, hosts in task_vars.get("groups", {}).items()}

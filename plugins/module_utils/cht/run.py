@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing as t
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.adopt import HELM_MANAGERS, hand_over, made_by_helm
@@ -78,7 +79,8 @@ def deploy(
     live = Live(client, settings.parallel) if client is not None else None
     state = LiveCounties()
     if live is not None:
-        state = LiveCounties.collect(live.list(_SECRETS), live.list(_DEPLOYMENTS), live.list(_CLAIMS))
+        with ThreadPoolExecutor(max_workers=3) as pool:
+            state = LiveCounties.collect(*pool.map(live.list, (_SECRETS, _DEPLOYMENTS, _CLAIMS)))
         if any(county["couchdb"]["volumes"] for county in counties):
             state.volumes = {item["metadata"]["name"]: item for item in live.list(_VOLUMES)}
     plans = [
