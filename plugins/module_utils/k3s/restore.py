@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-from .files import CONFIG_DIR, CONFIG_PATH, DATA_DIR, check_token, split_token
+from . import state
+from .files import CONFIG_DIR, CONFIG_PATH, DATA_DIR, check_token, same_token, split_token
 from .journal import find_cause, message_of, tail
 from .system import NodeError, System
 from .unit import SERVICES
@@ -60,7 +61,8 @@ class Restorer:
     def reset(self, snapshot: str, token: str, config: dict, timeout: int) -> dict:
         """Put the snapshot back and make this server the only member."""
         self._refuse_while_running()
-        if not self.system.exists(snapshot):
+        # In check mode it was not copied.
+        if not self.check_mode and not self.system.exists(snapshot):
             raise NodeError(f"The snapshot {snapshot} is not on this server.")
         problem = check_token(token)
         if problem:
@@ -89,6 +91,9 @@ class Restorer:
             why = f"{cause.summary}. Remedy: {cause.remedy}. {cause.line}" if cause else " | ".join(tail(lines)) or f"exit code {done.rc}"
             self._put_back(before, missing)
             raise NodeError(f"The snapshot was not put back: {why}. This server's data is as it was.")
+        # One that was changed after the snapshot does not open this data: k3s would not start with it.
+        if self.system.exists(state.SERVER_TOKEN) and not same_token(self.system.read(state.SERVER_TOKEN), token):
+            self.system.write(state.SERVER_TOKEN, token.strip() + "\n", 0o600)
         self.system.remove(PENDING)
         return {"changed": True, "said": [message_of(line) for line in lines if DONE in line][0]}
 

@@ -50,6 +50,7 @@ class Remover:
                 self._checked("disable", "--now", f"{SERVICES[role]}.service")
             self._kill_leftovers()
             self._unmount()
+            self._refuse_what_is_mounted()
             self._clean_network()
             for role in units:
                 self.system.remove(unit_path(role))
@@ -110,12 +111,19 @@ class Remover:
         return found
 
     def _unmount(self) -> None:
-        """Innermost first."""
+        """Innermost first, and as often as something is mounted there."""
         mounts = [line.split()[1] for line in (self.system.read("/proc/self/mounts") or "").splitlines() if len(line.split()) > 1]
-        for mount in sorted(set(mounts), reverse=True):
+        for mount in sorted(mounts, reverse=True):
             if any(mount.startswith(prefix + "/") or mount.startswith(prefix) and prefix.endswith("cni-") for prefix in MOUNTS):
                 if self.system.run(["umount", mount]).rc != 0:
                     self.system.run(["umount", "--lazy", mount])
+
+    def _refuse_what_is_mounted(self) -> None:
+        """Removing a tree would empty a volume that is still mounted in it."""
+        lines = (self.system.read("/proc/self/mounts") or "").splitlines()
+        left = sorted({line.split()[1] for line in lines if any(line.split()[1].startswith(tree + "/") for tree in TREES)})
+        if left:
+            raise NodeError(f"Still mounted after k3s was stopped: {', '.join(left[:5])}. Its files are not removed. Unmount that, and run again.")
 
     def _clean_network(self) -> None:
         for name in self.system.listdir("/run/netns"):

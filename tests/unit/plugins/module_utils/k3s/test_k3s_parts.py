@@ -20,7 +20,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.k3s.find import find
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.forget import Forgetter, removal_problem
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.node import FSTAB_PATH, SYSCTL_PATH, Preparer
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.restore import DB, PENDING, RESET_CONFIG, RESET_TOKEN, Restorer
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.state import quorum_problem
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.state import SERVER_TOKEN, quorum_problem
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError, Result, UnitState, parse_timestamp, parse_unit
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.uninstall import Remover
 from hypothesis import given
@@ -262,6 +262,16 @@ def test_absent_removes_everything_but_the_node_password(system):
     assert not Remover(system, "/usr/local/bin/k3s").absent()["changed"]
 
 
+def test_absent_never_empties_a_volume_that_is_still_mounted(system):
+    volume = "/var/lib/kubelet/pods/1/volumes/kubernetes.io~csi/pvc-1/mount"
+    for path in ("/etc/systemd/system/k3s.service", volume + "/data"):
+        system.put(path)
+    system.put("/proc/self/mounts", f"/dev/sdb {volume} ext4 rw 0 0\n")
+    with pytest.raises(NodeError, match="Still mounted after k3s was stopped: .*pvc-1/mount. Its files are not removed"):
+        Remover(system, "/usr/local/bin/k3s").absent()
+    assert system.exists(volume + "/data") and system.exists("/etc/systemd/system/k3s.service")
+
+
 def test_a_machine_is_prepared_once(system):
     system.put("/proc/sys/net/ipv4/ip_forward", "0\n")
     system.put("/proc/swaps", "Filename Type Size\n")
@@ -410,6 +420,18 @@ def test_a_reset_runs_without_joining_and_without_a_token_on_the_command_line(st
     assert result["changed"] and "server:" not in given["config"] and "etcd-s3" not in given["config"] and "node-ip: 198.18.0.11" in given["config"]
     assert given["token"] == "word\n" and "word" not in " ".join(given["argv"]) and not given["flag"]
     assert not stopped_server.exists(RESET_CONFIG) and not stopped_server.exists(RESET_TOKEN)
+
+
+def test_a_token_that_was_changed_after_the_snapshot_is_put_back_with_it(stopped_server):
+    stopped_server.put(SERVER_TOKEN, "K10" + "a" * 64 + "::server:newer\n")
+    Restorer(stopped_server, "/usr/local/bin/k3s").reset(SNAPSHOT, "word", {}, 10)
+    assert stopped_server.read(SERVER_TOKEN) == "word\n"
+
+
+def test_check_mode_of_a_reset_needs_no_copy_and_writes_nothing(stopped_server):
+    before = stopped_server.read("/etc/rancher/k3s/config.yaml")
+    assert Restorer(stopped_server, "/usr/local/bin/k3s", check_mode=True).reset("/not/copied", "word", {}, 10) == {"changed": True}
+    assert stopped_server.read("/etc/rancher/k3s/config.yaml") == before and stopped_server.exists(DB + "/reset-flag") and not stopped_server.given
 
 
 def test_a_failed_reset_says_why(stopped_server):
