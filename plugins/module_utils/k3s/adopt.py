@@ -200,10 +200,17 @@ class Adopter(Joiner):
                 "This node has its configuration or its data in another place (--config, --data-dir). This collection knows the usual ones only."
                 " Nothing was changed."
             )
+        environment = environment_values(self.system.read(environment_path(self.role)))
+        unknown = sorted(name for name in environment if name.startswith("K3S_") and name not in VARIABLES)
+        if unknown:
+            raise NodeError(
+                f"{environment_path(self.role)} sets {', '.join(unknown)}, which this module cannot move. Write that into {CONFIG_PATH} as the flag"
+                " it stands for, take it out there, and run again. Nothing was changed."
+            )
         token = found.pop("token", None)
         if token:
             found["token-file"] = TOKEN_PATH
-        variables = {name: value for name, value in environment_values(self.system.read(environment_path(self.role))).items() if name not in VARIABLES}
+        variables = {name: value for name, value in environment.items() if name not in VARIABLES}
         ordered = {key: found[key] for key in (*JOINING, *sorted(set(found) - set(JOINING))) if key in found}
         texts = {
             CONFIG_PATH: (HEADER + dump(ordered), 0o600), environment_path(self.role): (render_environment(variables), 0o600),
