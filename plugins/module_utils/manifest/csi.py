@@ -27,6 +27,7 @@ DRIVER = "csi.vsphere.vmware.com"
 GENERATED_ID = "vsphere-csi-cluster-id"
 _FOLDER = "/etc/cloud"
 _CA_KEY = "vcenter-ca.pem"
+_SECTIONS = {"global": "Global", "virtualcenter": "VirtualCenter"}
 _KUBELET_ROOT = "/var/lib/kubelet"
 
 EXPECTED: dict[tuple[str, str], bool] = {
@@ -171,7 +172,11 @@ def live_config(secret: dict[str, Any] | None) -> dict[tuple[str, str], dict[str
     if not data:
         return {}
     try:
-        return {(name, label): values for name, label, values in parse_config(base64.b64decode(data).decode())}
+        # The driver reads names in any case; who wrote the file by hand may have another than ours.
+        return {
+            (_SECTIONS.get(name.lower(), name), label): {key.lower(): value for key, value in values.items()}
+            for name, label, values in parse_config(base64.b64decode(data).decode())
+        }
     except (ValueError, UnicodeDecodeError):
         return {}
 
@@ -195,6 +200,11 @@ def cluster_id(wanted: str, secret: dict[str, Any] | None, generated: dict[str, 
                 f"Set csi_cluster_id to {current!r} or leave it empty."
             )
         return current
+    if not wanted and ((secret or {}).get("data") or {}).get(CONFIG_KEY) and not live_config(secret):
+        raise SettingsError(
+            f"The file {CONFIG_KEY} in Secret {NAMESPACE}/{SECRET} can't be read, so the id of this cluster's volumes is not known; "
+            "set csi_cluster_id to the cluster-id in it. With another id CSI would lose track of the volumes."
+        )
     result = wanted or system_uid
     if len(result) > 64:
         raise SettingsError(f"csi_cluster_id {result!r} has {len(result)} characters; at most 64 are allowed.")

@@ -181,6 +181,14 @@ def test_cluster_id_is_unique_kept_and_never_changed() -> None:
         csi.cluster_id("x" * 65, None, None, "uid-1")
 
 
+def test_an_id_that_was_written_by_hand_is_found_in_any_case_and_never_guessed() -> None:
+    assert csi.cluster_id("", secret({csi.CONFIG_KEY: '[global]\nCluster-ID = "by-hand"\n'}), None, "uid-1") == "by-hand"
+    broken = secret({csi.CONFIG_KEY: '[Global]\ncluster-id = "open\n'})
+    with pytest.raises(SettingsError, match="can't be read.*set csi_cluster_id"):
+        csi.cluster_id("", broken, None, "uid-1")
+    assert csi.cluster_id("by-hand", broken, None, "uid-1") == "by-hand"
+
+
 def test_an_id_of_the_drivers_own_making_is_left_alone() -> None:
     generated = {"metadata": {"name": csi.GENERATED_ID}}
     assert csi.cluster_id("", None, generated, "uid-1") == ""
