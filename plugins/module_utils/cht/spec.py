@@ -462,6 +462,8 @@ def _related_problems(options: dict[str, t.Any]) -> list[str]:
         problems.append(f"placement.nodes has {len(nodes)} names: give 1, or {count}, one for each CouchDB node")
     if couchdb["volumes"] and count and len(couchdb["volumes"]) != count:
         problems.append(f"couchdb.volumes has {len(couchdb['volumes'])} names: give {count}, one for each CouchDB node")
+    if len(set(couchdb["volumes"] or [])) < len(couchdb["volumes"] or []):
+        problems.append("couchdb.volumes names a volume twice: each CouchDB node needs its own")
     tag, version = options["images"]["tag"], parse_release(options["version"] or "")
     tagged = parse_release(tag) if tag else None
     if tagged is not None and version is not None and tagged.major != version.major:

@@ -82,6 +82,8 @@ def test_one_county_can_not_change_the_defaults_of_the_next() -> None:
         ({"tls": {"mode": "files", "certificate": "a.crt"}}, "tls.mode is 'files' but tls.private_key is missing"),
         ({"tls": {"certificate": "a.crt", "private_key": "a.key"}}, "but tls.mode is 'none': set it to 'files'"),
         ({"placement": {"nodes": ["agent-1", "agent-2"]}}, "placement.nodes has 2 names: give 1, or 3"),
+        ({"couchdb": {"volumes": ["pvc-a", "pvc-b"]}}, "couchdb.volumes has 2 names: give 3"),
+        ({"couchdb": {"volumes": ["pvc-a", "pvc-a", "pvc-b"]}}, "couchdb.volumes names a volume twice"),
         ({"images": {"tag": "5.0.0"}}, "images.tag '5.0.0' is of another major version than version '4.22.0'"),
         ({"resources": {"api": {"requests": {"cpu": "lots"}}}}, "resources.api.requests has 'cpu: lots', which is not a quantity"),
         (
