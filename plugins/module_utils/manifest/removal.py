@@ -32,7 +32,7 @@ def obstacles(volumes: list[dict[str, Any]], attachments: list[dict[str, Any]], 
     """What still needs the driver; without it none of these could ever be detached, deleted or bound."""
     own_classes = {item["metadata"]["name"] for item in classes if item.get("provisioner") == csi.DRIVER}
     found = [
-        ("PersistentVolume", [_volume(item) for item in volumes if (item["spec"].get("csi") or {}).get("driver") == csi.DRIVER]),
+        ("PersistentVolume", [_volume(item) for item in volumes if _is_ours(item)]),
         ("VolumeAttachment", [
             f"{item['spec']['source'].get('persistentVolumeName') or item['metadata']['name']} on {item['spec']['nodeName']}"
             for item in attachments if item["spec"]["attacher"] == csi.DRIVER
@@ -44,6 +44,11 @@ def obstacles(volumes: list[dict[str, Any]], attachments: list[dict[str, Any]], 
         ]),
     ]
     return [f"{len(names)} {kind}{'s' if len(names) > 1 else ''} ({_some(names)})" for kind, names in found if names]
+
+
+def _is_ours(item: dict[str, Any]) -> bool:
+    # Kubernetes hands volumes of its former vSphere plugin (vsphereVolume) to the driver.
+    return (item["spec"].get("csi") or {}).get("driver") == csi.DRIVER or "vsphereVolume" in item["spec"]
 
 
 def _volume(item: dict[str, Any]) -> str:

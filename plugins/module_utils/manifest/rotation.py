@@ -1,7 +1,7 @@
 # Copyright: Contributors to the cht.k3s project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a change of the password would change anything else."""
+"""Whether a change of the password would change the programs, too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WORKLOADS = ("DaemonSet", "Deployment")
 
 
 def problems(objects: list[dict[str, Any]], live: list[dict[str, Any]]) -> list[str]:
-    """What else than a password differs between the objects to apply and those in the cluster: programs, images, settings."""
+    """Which programs and images differ between the objects to apply and those in the cluster: a rotation must be no upgrade."""
     known = {_identity(document): document for document in live if document}
     found = []
     for document in objects:

@@ -22,6 +22,7 @@ CLAIM = {"metadata": {"namespace": "county-a", "name": "waiting"}, "spec": {"sto
 
 @pytest.mark.parametrize(("position", "item", "text"), [
     (0, pv(), "1 PersistentVolume (pvc-1 of county-a/data, Bound)"),
+    (0, {"metadata": {"name": "old"}, "spec": {"vsphereVolume": {"volumePath": "[ds] old.vmdk"}}}, "1 PersistentVolume (old, unknown)"),
     (1, ATTACHMENT, "1 VolumeAttachment (pvc-1 on agent-1)"),
     (2, CONTENT, "1 VolumeSnapshotContent (content-1)"),
     (3, CLAIM, "1 unbound PersistentVolumeClaim (county-a/waiting)"),
