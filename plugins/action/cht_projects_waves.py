@@ -76,6 +76,9 @@ class ActionModule(ActionBase):
         options = {"kubeconfig": self._args["apply"]["kubeconfig"], **{key: self._args[key] for key in ("timeout", "report_every", "health")}}
         waited = wait_with_progress(self, rows, options, self._vars)
         if waited.get("failed"):
-            return {row["name"]: str(waited["msg"]) for row in rows}
+            # Nobody waits for these again: what is not known to be well is told at the end.
+            why = str(waited.get("msg") or "could not be looked at")
+            progress.update({row["name"]: {"name": row["name"], "ready": row["ready"], "total": row["total"], "obstacle": why} for row in rows})
+            return {row["name"]: why for row in rows}
         progress.update({entry["name"]: entry for entry in waited["counties"]})
         return {name: progress[name]["obstacle"] for name in waited["waiting"]}
