@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from k3s_fakes import FakeApi, FakeSystem, make_node
 
 from ansible_collections.cht.k3s.plugins.filter.adoption_report import adoption_report
@@ -332,6 +333,12 @@ def test_ports_are_opened_once(tmp_path, kind, rule):
     first = Preparer(system).run([], {}, True, "", firewall=wall)
     assert first["changed"] and first["firewall"] == kind and rule in system.rules
     assert not Preparer(system).run([], {}, True, "", firewall=wall)["changed"]
+
+
+def test_the_task_that_opens_ports_keeps_all_that_the_one_before_it_made():
+    tasks = yaml.safe_load((Path(__file__).parents[5] / "roles/node/tasks/main.yml").read_text(encoding="utf-8"))
+    system, firewall = [task["cht.k3s.k3s_node"] for task in tasks if "cht.k3s.k3s_node" in task]
+    assert {**system, "firewall": firewall["firewall"]} == firewall
 
 
 def test_no_firewall_is_switched_on(tmp_path):
