@@ -132,6 +132,15 @@ def test_a_node_that_does_not_come_up_gets_its_old_files_back(system, api):
     assert system.read(UNIT) == BY_HAND and not system.exists("/etc/rancher/k3s/config.yaml")
 
 
+def test_a_variable_that_cannot_be_moved_is_refused(system, api):
+    """It would stay, so that the node were adopted, and restarted, by every run."""
+    system.put(UNIT, BY_HAND)
+    system.put("/etc/systemd/system/k3s.service.env", "K3S_VPN_AUTH=x\nHTTP_PROXY=http://p\n")
+    with pytest.raises(NodeError, match="sets K3S_VPN_AUTH, which this module cannot move"):
+        Adopter(system, "server", "/usr/local/bin/k3s", 10).move()
+    assert system.read(UNIT) == BY_HAND and not system.exists("/etc/rancher/k3s/config.yaml")
+
+
 def test_data_in_another_place_is_refused(system, api):
     system.put(UNIT, "ExecStart=/usr/local/bin/k3s server --data-dir /srv/k3s")
     with pytest.raises(NodeError, match="another place"):
