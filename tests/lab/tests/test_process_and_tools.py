@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from cht_lab import paths, process, tools
+from cht_lab import cli, mirror, paths, process, tools
+from cht_lab import description as descriptions
 from cht_lab.shell import LabError
 
 
@@ -90,3 +91,30 @@ def test_a_wrong_checksum_stops(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="pinned"):
         tools._downloaded(tool, tmp_path)
     assert not (tmp_path / "x").exists()
+
+
+def test_all_that_comes_from_the_internet_is_there_before_the_labs_network_is_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cached build hides it: on a new machine the lab's network has no way out."""
+    order: list[str] = []
+
+    class Entered(Exception):
+        pass
+
+    def enter() -> None:
+        raise Entered
+
+    for module, name in ((cli.image, "ensure"), (cli.tools, "ensure"), (mirror, "fetch")):
+        monkeypatch.setattr(module, name, lambda *_args, kept=f"{module.__name__}.{name}": order.append(kept))
+    for module, name in ((cli.node, "leftovers"), (cli.node, "keys"), (cli.node, "host_limits"), (cli.network, "up"), (cli, "_keep_description")):
+        monkeypatch.setattr(module, name, lambda *_args: None)
+    for name in ("STATE", "HOSTS_FILE", "RESOLV_FILE"):
+        monkeypatch.setattr(paths, name, paths.RUN / name.lower())
+    paths.STATE.mkdir()
+    monkeypatch.setattr(paths, "ensure", lambda: None)
+    monkeypatch.setattr(cli.network, "enter", enter)
+    description = paths.LAB_DIR / "lab.yml"
+    monkeypatch.setattr(cli, "current", lambda: descriptions.load(description))
+    with pytest.raises(Entered):
+        cli.main(["up", "--description", str(description)])
+    assert order[0] == "cht_lab.image.ensure" and order[-1] == "cht_lab.mirror.fetch"
+    assert order.count("cht_lab.tools.ensure") == len(tools.NEEDED)
