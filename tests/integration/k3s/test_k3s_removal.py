@@ -50,4 +50,5 @@ def test_a_machine_that_is_off_is_removed_as_well(cluster: Cluster) -> None:
     play(lab, "remove_node", "remove-dead", {"k3s_remove": ["agent-2"]}).expect()
     assert "agent-2" not in [node["metadata"]["name"] for node in lab.kubectl("get", "nodes")["items"]]
     lab("vm", "wipe", "agent-2", timeout=120)
+    lab("vm", "start", "agent-2", timeout=120)
     cluster.heals("dead-back")
