@@ -83,13 +83,12 @@ SCENARIOS = (
         "tests/integration/k3s/test_k3s_cluster.py", "tests/integration/k3s/test_k3s_unreachable.py"), ("all",), 2400),
     Scenario("k3s-restore", "backup, restore, interrupted and damaged restore", _pytest(
         "tests/integration/k3s/test_k3s_restore.py"), ("all",), 1800),
-    # By name only, until each was seen to pass: then they belong to `all`.
     Scenario("k3s-removal", "removing machines, also half-way and dead ones", _pytest(
-        "tests/integration/k3s/test_k3s_removal.py"), (), 1800),
+        "tests/integration/k3s/test_k3s_removal.py"), ("all",), 1800),
     Scenario("k3s-faults", "frozen, cut off, dead and full machines", _pytest(
-        "tests/integration/k3s/test_k3s_faults.py"), (), 2400),
+        "tests/integration/k3s/test_k3s_faults.py"), ("all",), 2400),
     Scenario("k3s-upgrade", "Kubernetes 1.34.2 to 1.34.4, both real, with an interruption", _pytest(
-        "tests/integration/k3s/test_k3s_upgrade.py"), (), 2400),
+        "tests/integration/k3s/test_k3s_upgrade.py"), ("all",), 2400),
     Scenario("k3s-life", "adopting, options, rotation and fencing, in a lab of three", _pytest(
         "tests/integration/k3s/test_k3s_adopt.py", "tests/integration/k3s/test_k3s_options.py", "tests/integration/k3s/test_k3s_rotate.py",
         "tests/integration/k3s/test_k3s_fence.py"), ("all",), 1800),
