@@ -76,7 +76,7 @@ vms:
       description: The state before the run.
       type: str
       returned: success
-      sample: poweredOff
+      sample: "on"
 """
 
 from typing import Any
