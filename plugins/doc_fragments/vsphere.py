@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """DOCUMENTATION for modules, POWER for those that may power VMs off and on, PLUGIN for plugins."""
+    """DOCUMENTATION for modules, VMS for those given VMs, POWER for those that may power them off and on, PLUGIN for plugins."""
 
     DOCUMENTATION = r"""
 options:
@@ -68,23 +68,27 @@ notes:
   - Credentials can be written once for all modules with C(module_defaults) and the action group C(cht.k3s.vsphere).
 """
 
-    POWER = r"""
+    VMS = r"""
 options:
   vms:
     description: The VMs.
     type: list
     elements: str
     required: true
-  search_by:
-    description: What the entries of O(vms) are.
-    type: str
-    choices: [name, moid, path]
-    default: name
   datacenters:
     description: Search only in these datacenters, by name or path.
     type: list
     elements: str
     default: []
+"""
+
+    POWER = r"""
+options:
+  search_by:
+    description: What the entries of O(vms) are.
+    type: str
+    choices: [name, moid, path]
+    default: name
   power_cycle:
     description:
       - Whether VMs that are on may be powered off and on where a change needs it to be made or to take effect.

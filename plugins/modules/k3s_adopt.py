@@ -15,6 +15,8 @@ description:
   - Uses Python's standard library only.
 author:
   - CHT k3s maintainers (@cht-k3s)
+extends_documentation_fragment:
+  - cht.k3s.k3s
 options:
   role:
     description: What the node is.
@@ -32,10 +34,6 @@ options:
     description: The settings that the roles would give the node, by the names of k3s' flags.
     type: dict
     default: {}
-  binary:
-    description: Where the binary is.
-    type: path
-    default: /usr/local/bin/k3s
   timeout:
     description: Seconds to wait until the node is a healthy member again.
     type: int

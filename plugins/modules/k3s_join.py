@@ -19,6 +19,8 @@ description:
   - Uses Python's standard library only.
 author:
   - CHT k3s maintainers (@cht-k3s)
+extends_documentation_fragment:
+  - cht.k3s.k3s
 options:
   role:
     description: What the node is. Required unless O(state=absent).
@@ -37,10 +39,6 @@ options:
   version:
     description: Release of k3s, like V(v1.34.4+k3s1). Required with O(state=present) and O(state=installed).
     type: str
-  binary:
-    description: Where the binary is.
-    type: path
-    default: /usr/local/bin/k3s
   release_url:
     description: URL below which the releases are, as on the project's release pages. Leave empty when the binary was copied to O(binary).
     type: str

@@ -18,6 +18,8 @@ description:
   - Uses Python's standard library only.
 author:
   - CHT k3s maintainers (@cht-k3s)
+extends_documentation_fragment:
+  - cht.k3s.k3s
 options:
   state:
     description: What happens to this server's data.
@@ -34,10 +36,6 @@ options:
     description: Settings for the reset when the server has no C(config.yaml) any more.
     type: dict
     default: {}
-  binary:
-    description: Where the binary is.
-    type: path
-    default: /usr/local/bin/k3s
   timeout:
     description: Seconds that the reset may take.
     type: int

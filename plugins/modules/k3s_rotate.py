@@ -15,6 +15,8 @@ description:
   - Uses Python's standard library only.
 author:
   - CHT k3s maintainers (@cht-k3s)
+extends_documentation_fragment:
+  - cht.k3s.k3s
 options:
   part:
     description:
@@ -36,10 +38,6 @@ options:
     description: Port of k3s' supervisor, where it is not that of the API.
     type: int
     default: 6443
-  binary:
-    description: Where the binary is.
-    type: path
-    default: /usr/local/bin/k3s
   timeout:
     description: Seconds to wait until the node is a healthy member again.
     type: int

@@ -13,11 +13,9 @@ description:
   - From these answers of all servers is decided which one a node joins, and whether a cluster has to be begun at all.
 author:
   - CHT k3s maintainers (@cht-k3s)
+extends_documentation_fragment:
+  - cht.k3s.k3s
 options:
-  binary:
-    description: Where the binary is.
-    type: path
-    default: /usr/local/bin/k3s
   credentials:
     description:
       - Whether to return the token for joining and the administrator's kubeconfig of a healthy server.

@@ -12,15 +12,13 @@ description:
   - Saves the cluster's data to the server's disk and makes sure that the file is there. Each run makes a new one.
 author:
   - CHT k3s maintainers (@cht-k3s)
+extends_documentation_fragment:
+  - cht.k3s.k3s
 options:
   name:
     description: Beginning of the file's name; k3s adds the node's name and the time.
     type: str
     default: on-demand
-  binary:
-    description: Where the binary is.
-    type: path
-    default: /usr/local/bin/k3s
   timeout:
     description: Seconds that saving may take.
     type: int

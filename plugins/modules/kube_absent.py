@@ -73,23 +73,13 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.cht.k3s.plugins.module_utils.kube.absent import StillThere, remove
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
-from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
+from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, object_argument_spec, open_client
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec=base_argument_spec(
-            objects={
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "api_version": {"type": "str", "default": "v1"},
-                    "kind": {"type": "str", "required": True},
-                    "namespace": {"type": "str"},
-                    "name": {"type": "str", "required": True},
-                },
-            },
+            objects=object_argument_spec(name={"type": "str", "required": True}),
             timeout={"type": "int", "default": 120},
         ),
         supports_check_mode=True,

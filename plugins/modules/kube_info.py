@@ -81,7 +81,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
+from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, object_argument_spec, open_client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import Resources
 
 
@@ -101,20 +101,7 @@ def read(client: Client, resources: Resources, entry: dict[str, Any]) -> Any:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=base_argument_spec(
-            objects={
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "key": {"type": "str", "required": True, "no_log": False},
-                    "api_version": {"type": "str", "default": "v1"},
-                    "kind": {"type": "str", "required": True},
-                    "namespace": {"type": "str"},
-                    "name": {"type": "str"},
-                },
-            },
-        ),
+        argument_spec=base_argument_spec(objects=object_argument_spec(key={"type": "str", "required": True, "no_log": False})),
         supports_check_mode=True,
     )
     client = open_client(module)

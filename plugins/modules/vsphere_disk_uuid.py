@@ -18,6 +18,7 @@ description:
   - All VMs are read and set in one session.
 extends_documentation_fragment:
   - cht.k3s.vsphere
+  - cht.k3s.vsphere.vms
   - cht.k3s.vsphere.power
 attributes:
   check_mode:

@@ -48,6 +48,7 @@ options:
     default: false
 extends_documentation_fragment:
   - cht.k3s.vsphere
+  - cht.k3s.vsphere.vms
   - cht.k3s.vsphere.power
 attributes:
   check_mode:

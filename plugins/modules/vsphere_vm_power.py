@@ -13,21 +13,11 @@ description:
   - Reads the power state of VMs, fails when one is on that should be off, or powers it off.
   - All VMs are looked up in one session.
 options:
-  vms:
-    description: The VMs.
-    type: list
-    elements: str
-    required: true
   search_by:
     description: What the entries of O(vms) are.
     type: str
     choices: [name, moid, path, bios_uuid]
     default: name
-  datacenters:
-    description: Search only in these datacenters, by name or path.
-    type: list
-    elements: str
-    default: []
   state:
     description:
       - V(off) fails when one of the VMs is on or suspended.
@@ -41,6 +31,7 @@ options:
     default: 300
 extends_documentation_fragment:
   - cht.k3s.vsphere
+  - cht.k3s.vsphere.vms
 attributes:
   check_mode:
     support: full
@@ -83,7 +74,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.argument_spec import base_argument_spec
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.argument_spec import vms_argument_spec
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.module import run_module
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.power import ensure_off
@@ -92,10 +83,8 @@ from ansible_collections.cht.k3s.plugins.module_utils.vsphere.power import ensur
 def main() -> None:
     """Entry point."""
     module = AnsibleModule(
-        argument_spec=base_argument_spec(
-            vms={"type": "list", "elements": "str", "required": True},
+        argument_spec=vms_argument_spec(
             search_by={"type": "str", "choices": ["name", "moid", "path", "bios_uuid"], "default": "name"},
-            datacenters={"type": "list", "elements": "str", "default": []},
             state={"type": "str", "choices": ["off", "powered_off"], "default": "off"},
             timeout_power={"type": "int", "default": 300},
         ),

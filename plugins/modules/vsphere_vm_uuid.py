@@ -15,11 +15,6 @@ description:
     provider id that Kubernetes needs, and where they stand.
   - All VMs are looked up in one session. It changes nothing.
 options:
-  vms:
-    description: The VMs to look up.
-    type: list
-    elements: str
-    required: true
   search_by:
     description:
       - What the entries of O(vms) are.
@@ -27,11 +22,6 @@ options:
     type: str
     choices: [name, moid, path, ip, guest_hostname, bios_uuid, instance_uuid]
     default: name
-  datacenters:
-    description: Search only in these datacenters, by name or path.
-    type: list
-    elements: str
-    default: []
   source:
     description:
       - Which UUID RV(vms[].uuid) and RV(vms[].provider_id) are made of.
@@ -44,6 +34,7 @@ options:
     default: bios
 extends_documentation_fragment:
   - cht.k3s.vsphere
+  - cht.k3s.vsphere.vms
 attributes:
   check_mode:
     support: full
@@ -134,7 +125,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.argument_spec import base_argument_spec
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.argument_spec import vms_argument_spec
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.lookup import SEARCH_BY, find_vms
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.module import run_module
@@ -146,10 +137,8 @@ VARIABLES = ("vsphere_path", "vsphere_datacenter", "vsphere_cluster", "vsphere_b
 def main() -> None:
     """Entry point."""
     module = AnsibleModule(
-        argument_spec=base_argument_spec(
-            vms={"type": "list", "elements": "str", "required": True},
+        argument_spec=vms_argument_spec(
             search_by={"type": "str", "choices": list(SEARCH_BY), "default": "name"},
-            datacenters={"type": "list", "elements": "str", "default": []},
             source={"type": "str", "choices": ["bios", "instance"], "default": "bios"},
         ),
         supports_check_mode=True,

@@ -22,6 +22,18 @@ def base_argument_spec(**extra: Any) -> dict[str, Any]:
     return spec
 
 
+def object_argument_spec(**extra: Any) -> dict[str, Any]:
+    """The option `objects`: a list of references to objects, with what the module adds to each."""
+    reference: dict[str, Any] = {
+        "api_version": {"type": "str", "default": "v1"},
+        "kind": {"type": "str", "required": True},
+        "namespace": {"type": "str"},
+        "name": {"type": "str"},
+    }
+    reference.update(extra)
+    return {"type": "list", "elements": "dict", "required": True, "options": reference}
+
+
 def open_client(module: Any) -> Client | None:
     """The client for the module's kubeconfig; None in check mode when there is no cluster yet."""
     path = module.params["kubeconfig"]

@@ -37,12 +37,19 @@ def base_argument_spec(**extra: Any) -> dict[str, Any]:
     return spec
 
 
-def power_argument_spec(**extra: Any) -> dict[str, Any]:
-    """The same for modules that may have to power VMs off and on."""
+def vms_argument_spec(**extra: Any) -> dict[str, Any]:
+    """The same for modules that are given VMs."""
     return base_argument_spec(
         vms={"type": "list", "elements": "str", "required": True},
-        search_by={"type": "str", "choices": ["name", "moid", "path"], "default": "name"},
         datacenters={"type": "list", "elements": "str", "default": []},
+        **extra,
+    )
+
+
+def power_argument_spec(**extra: Any) -> dict[str, Any]:
+    """The same for modules that may have to power VMs off and on."""
+    return vms_argument_spec(
+        search_by={"type": "str", "choices": ["name", "moid", "path"], "default": "name"},
         power_cycle={"type": "str", "choices": ["never", "graceful", "hard"], "default": "never"},
         power_timeout={"type": "int", "default": 300},
         **extra,

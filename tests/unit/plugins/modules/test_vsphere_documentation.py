@@ -8,7 +8,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.vsphere.argument_spec impo
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.options import ENVIRONMENT
 
 MODULE = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
-POWER = yaml.safe_load(ModuleDocFragment.POWER)["options"]
+POWER = {**yaml.safe_load(ModuleDocFragment.VMS)["options"], **yaml.safe_load(ModuleDocFragment.POWER)["options"]}
 PLUGIN = yaml.safe_load(ModuleDocFragment.PLUGIN)["options"]
 
 
@@ -27,7 +27,7 @@ def test_the_password_is_never_logged():
     assert base_argument_spec()["password"]["no_log"] is True
 
 
-def test_the_options_about_power_are_documented_as_they_are():
+def test_the_options_about_vms_and_power_are_documented_as_they_are():
     spec = power_argument_spec()
     assert set(spec) == {*MODULE, *POWER}
     for name, documented in POWER.items():
