@@ -62,7 +62,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 removed:
-  description: What was there and is gone, in order.
+  description: What was there and is gone, in order; also after a failure, for what was deleted before it.
   returned: always
   type: list
   elements: str
@@ -71,8 +71,7 @@ removed:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.cht.k3s.plugins.module_utils.kube.absent import StillThere, remove
-from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
+from ansible_collections.cht.k3s.plugins.module_utils.kube.absent import Removal, RemovalError
 from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, object_argument_spec, open_client
 
 
@@ -87,15 +86,18 @@ def main() -> None:
     client = open_client(module)
     if client is None:
         module.exit_json(changed=False, removed=[])
+    removal = Removal(client, module.params["timeout"], module.check_mode)
+    problem = ""
     try:
-        removed = remove(client, module.params["objects"], module.params["timeout"], module.check_mode)
-    except StillThere as error:
-        module.fail_json(msg=f"{error}. Run again to go on from here.", removed=[])
-    except ApiError as error:
-        module.fail_json(msg=f"The objects can't be deleted: {error.message}", removed=[])
+        removal.run(module.params["objects"])
+    except RemovalError as error:
+        problem = f"{error}. Run again to go on from here."
     finally:
         client.close()
-    module.exit_json(changed=bool(removed), removed=removed)
+    result = {"changed": bool(removal.removed), "removed": removal.removed}
+    if problem:
+        module.fail_json(msg=problem, **result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

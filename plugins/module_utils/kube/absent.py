@@ -13,8 +13,8 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiErro
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import Resources
 
 
-class StillThere(Exception):
-    """An object that does not go away, with what holds it."""
+class RemovalError(Exception):
+    """An object that does not go away, and why."""
 
 
 def name_of(entry: dict[str, Any]) -> str:
@@ -23,36 +23,53 @@ def name_of(entry: dict[str, Any]) -> str:
     return f"{entry['kind']} {place}{entry['name']}"
 
 
-def remove(client: Client, entries: list[dict[str, Any]], timeout: float, check_mode: bool, sleep: Callable[[float], None] = time.sleep) -> list[str]:
-    """Delete the entries in their order; returns the names of those that were there."""
-    resources = Resources(client)
-    removed = []
-    for entry in entries:
-        resource = resources.of(entry["api_version"], entry["kind"])
+class Removal:
+    """One run; C(removed) names, also after a failure, what was there and is gone (in check mode: would go)."""
+
+    def __init__(self, client: Client, timeout: float, check_mode: bool, clock: Callable[[], float] = time.monotonic,
+                 sleep: Callable[[float], None] = time.sleep) -> None:
+        self.client = client
+        self.timeout = timeout
+        self.check_mode = check_mode
+        self.clock = clock
+        self.sleep = sleep
+        self.resources = Resources(client)
+        self.removed: list[str] = []
+
+    def run(self, entries: list[dict[str, Any]]) -> None:
+        """Delete the entries in their order; what is not there, or of an unknown kind, is done already."""
+        for entry in entries:
+            try:
+                is_removed = self._remove(entry)
+            except ApiError as error:
+                raise RemovalError(f"{name_of(entry)} can't be deleted: {error.message}") from error
+            if is_removed:
+                self.removed.append(name_of(entry))
+
+    def _remove(self, entry: dict[str, Any]) -> bool:
+        resource = self.resources.of(entry["api_version"], entry["kind"])
         if resource is None:
-            continue
+            return False
         path = resource.path(entry["name"], entry.get("namespace"))
-        if client.find(path) is None:
-            continue
-        removed.append(name_of(entry))
-        if check_mode:
-            continue
+        if self.client.find(path) is None:
+            return False
+        if self.check_mode:
+            return True
         try:
-            client.json("DELETE", path, {"propagationPolicy": "Foreground"})
+            self.client.json("DELETE", path, {"propagationPolicy": "Foreground"})
         except ApiError as error:
             if error.status != 404:
                 raise
-        _gone(client, path, name_of(entry), timeout, sleep)
-    return removed
+        self._until_gone(path, entry)
+        return True
 
-
-def _gone(client: Client, path: str, name: str, timeout: float, sleep: Callable[[float], None]) -> None:
-    deadline = time.monotonic() + timeout
-    while True:
-        found = client.find(path)
-        if found is None:
-            return
-        if time.monotonic() > deadline:
-            holders = ", ".join(found["metadata"].get("finalizers") or []) or "nothing that it names"
-            raise StillThere(f"{name} is still there after {timeout:.0f} s; it is held by {holders}")
-        sleep(0.5)
+    def _until_gone(self, path: str, entry: dict[str, Any]) -> None:
+        deadline = self.clock() + self.timeout
+        while True:
+            found = self.client.find(path)
+            if found is None:
+                return
+            if self.clock() > deadline:
+                holders = ", ".join(found["metadata"].get("finalizers") or []) or "nothing that it names"
+                raise RemovalError(f"{name_of(entry)} is still there after {self.timeout:.0f} s; it is held by {holders}")
+            self.sleep(0.5)

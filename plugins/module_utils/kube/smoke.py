@@ -12,6 +12,7 @@ from typing import Any
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client, segment
 
 NAME = "csi-smoke-test"
+_MANAGER = "cht.k3s"
 _NAMESPACE = f"/api/v1/namespaces/{NAME}"
 _CLAIM = f"{_NAMESPACE}/persistentvolumeclaims/{NAME}"
 _POD = f"{_NAMESPACE}/pods/{NAME}"
@@ -48,7 +49,7 @@ class SmokeTest:
             self._step("bound", self._bound, "the claim is not bound")
             self._step("written", self._written, "the pod did not write to the volume")
             if self.snapshots:
-                self.client.json("POST", _SNAPSHOTS, body=self._snapshot())
+                self._create(_SNAPSHOTS, self._snapshot())
                 self._step("snapshot", self._snapshotted, "the snapshot is not ready to use")
         except SmokeTestError as error:
             failure = error
@@ -77,12 +78,16 @@ class SmokeTest:
 
     def _make(self) -> None:
         labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-        self.client.json("POST", "/api/v1/namespaces", body={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME, "labels": labels}})
-        self.client.json("POST", f"{_NAMESPACE}/persistentvolumeclaims", body={
+        self._create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME, "labels": labels}})
+        self._create(f"{_NAMESPACE}/persistentvolumeclaims", {
             "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": NAME},
             "spec": {"storageClassName": self.storage_class, "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
         })
-        self.client.json("POST", f"{_NAMESPACE}/pods", body=self._pod())
+        self._create(f"{_NAMESPACE}/pods", self._pod())
+
+    def _create(self, collection: str, body: dict[str, Any]) -> None:
+        # Applied, not posted: the client repeats a request whose answer was lost, and a second POST would find its own object in the way.
+        self.client.apply(f"{collection}/{NAME}", body, _MANAGER, force=True)
 
     def _pod(self) -> dict[str, Any]:
         container = {
