@@ -72,6 +72,8 @@ TOOLS = {
         Tool("csi", "3.3.1", ("vsphere-csi", "syncer")),
         Tool("snapshotter", "8.2.0", ("snapshot-controller",)),
         Tool("traefik", "3.6.12", ("traefik",), probe=(("version",), "3.6.12")),
+        # Only something to be measured against: tests/bench/projects.
+        Tool("helm", "3.18.6", ("helm",), probe=(("version",), "v3.18.6")),
     )
 }  # fmt: skip
 
