@@ -23,6 +23,7 @@ from .unit import unit_path
 from .yamltext import top_level
 
 SERVER_CA = DATA_DIR + "/server/tls/server-ca.crt"
+UNKNOWN_TOKEN = "Whether the cluster has the new token is not known: run again with the same k3s_new_token, which finds out. Keep both tokens until then."
 
 
 def role_of(system: System) -> str:
@@ -135,10 +136,13 @@ class Rotator(Joiner):
     def _put_token(self, old: str, new: str, port: int) -> None:
         """PUT /v1-k3s/token, as the server itself."""
         credentials = base64.b64encode(f"server:{old}".encode()).decode("ascii")
+        sent = False
         try:
             context = ssl.create_default_context(cafile=self.system.path(SERVER_CA))
             connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=120, context=context)
             try:
+                connection.connect()
+                sent = True
                 connection.request(
                     "PUT", "/v1-k3s/token", body=json.dumps({"newToken": new}),
                     headers={"Authorization": f"Basic {credentials}", "Content-Type": "application/json"},
@@ -148,9 +152,12 @@ class Rotator(Joiner):
             finally:
                 connection.close()
         except (OSError, http.client.HTTPException) as error:
-            raise NodeError(
-                f"k3s' supervisor on 127.0.0.1:{port} did not take the new token: {error or type(error).__name__}. Nothing was changed."
-            ) from error
+            reason = f"k3s' supervisor on 127.0.0.1:{port} {{}}: {error or type(error).__name__}."
+            if not sent:
+                raise NodeError(f"{reason.format('could not be asked for the new token')} Nothing was changed.") from error
+            raise NodeError(f"{reason.format('did not answer when it got the new token')} {UNKNOWN_TOKEN}") from error
+        if answer.status >= 500:
+            raise NodeError(f"k3s failed while it changed the token: {answer.status} {text.strip()[:200]}. {UNKNOWN_TOKEN}")
         if answer.status >= 300:
             raise NodeError(
                 f"k3s refused the new token: {answer.status} {text.strip()[:200]}. Nothing was changed. Changing it needs k3s 1.28 or newer."

@@ -240,6 +240,42 @@ def test_the_token_is_changed_through_the_supervisor_and_not_by_a_command(server
     assert Rotator(server, "/usr/local/bin/k3s", 10).change_token("old", 6443) == {"changed": False}
 
 
+@pytest.mark.parametrize(("failure", "message"), [
+    ("connect", "could not be asked for the new token: refused. Nothing was changed"),
+    ("getresponse", "did not answer when it got the new token: refused. Whether the cluster has the new token is not known"),
+    (500, "failed while it changed the token: 500 etcd is gone. Whether the cluster has the new token is not known"),
+    (400, "refused the new token: 400 etcd is gone. Nothing was changed"),
+])
+def test_what_is_known_after_a_failure_is_said(server, monkeypatch, failure, message):
+    """After the request was sent nobody knows whether the datastore took it."""
+
+    class Connection:
+        def __init__(self, *dummy, **more):
+            pass
+
+        def _do(self, what):
+            if failure == what:
+                raise ConnectionError("refused")
+
+        def connect(self):
+            self._do("connect")
+
+        def request(self, *dummy, **more):
+            self._do("request")
+
+        def getresponse(self):
+            self._do("getresponse")
+            return type("Answer", (), {"status": failure, "read": lambda dummy: b"etcd is gone"})()
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("ssl.create_default_context", lambda cafile: None)
+    monkeypatch.setattr("http.client.HTTPSConnection", Connection)
+    with pytest.raises(NodeError, match=message):
+        Rotator(server, "/usr/local/bin/k3s", 10).change_token("new", 6443)
+
+
 @pytest.mark.parametrize("token", ["", "two words", "K10" + "b" * 64 + "::server:x"])
 def test_a_token_that_cannot_be_right(server, token):
     with pytest.raises(NodeError, match="Nothing was changed"):
