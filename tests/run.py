@@ -61,9 +61,16 @@ SCENARIOS = (
     Scenario("nodes", "the k3s stand-in on whole machines", _pytest("tests/lab/k3s/tests/test_nodes.py"), ("all",), 1800),
     Scenario("api", "modules and roles against a real API server and controllers", _pytest(
         "tests/integration/kube", "tests/integration/cht", "--ignore=tests/integration/cht/test_waves.py",
-        "--ignore=tests/integration/cht/test_volumes.py"), limit=1200),
-    Scenario("waves", "counties changed in waves, volumes bound again, against a real API server", _pytest(
-        "tests/integration/cht/test_waves.py", "tests/integration/cht/test_volumes.py"), ("all",), 1800),
+        "--ignore=tests/integration/cht/test_backup.py",
+        "--ignore=tests/integration/cht/test_volumes.py", "--ignore=tests/integration/cht/test_rebalance.py"), limit=1200),
+    Scenario("waves", "counties changed in waves, volumes bound again, counties moved by the real scheduler, against a real API server", _pytest(
+        "tests/integration/cht/test_waves.py", "tests/integration/cht/test_volumes.py", "tests/integration/cht/test_rebalance.py"), ("all",), 1800),
+    Scenario("agent-loss", "an agent is lost with counties on it, fenced, comes back and gets one again, in a lab of four", _pytest(
+        "tests/integration/agent_loss"), ("all",), 3000),
+    Scenario("backup", "counties saved and restored, killed half-way, against a real API server", _pytest(
+        "tests/integration/cht/test_backup.py"), ("all",), 1200),
+    Scenario("backup-chain", "a county saved and restored through the real CSI controller, in a lab of two", _pytest(
+        "tests/integration/backup"), ("all",), 3000),
     Scenario("access", "a real nginx in front of the counties, asked by host name", _pytest("tests/integration/access"), ("all",)),
     Scenario("vsphere", "inventory, modules and preflight against vcsim", _pytest("tests/integration/vsphere"), limit=900),
     Scenario("cpi-uuid", "the real CPI and the two UUIDs", _pytest("tests/integration/cpi")),

@@ -38,8 +38,13 @@ class Progress:
 
 
 def deployment_ready(deployment: Object) -> bool:
-    """Tell whether every pod of a Deployment is of its present template, ready, and none of an older one is left."""
+    """Tell whether every pod of a Deployment is of its present template, ready, and none of an older one is left.
+
+    A Deployment that is scaled to zero is not: nobody gets an answer from it.
+    """
     status, wanted = deployment.get("status") or {}, (deployment.get("spec") or {}).get("replicas", 1)
+    if not wanted:
+        return False
     if (status.get("observedGeneration") or 0) < (deployment["metadata"].get("generation") or 0):
         return False
     counts = [status.get(key) or 0 for key in ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")]
@@ -99,6 +104,9 @@ def judge(deployments: list[Object], pods: t.Iterable[Object] = (), claims: t.It
     return Progress(ready, count, _short(min(obstacles)[1]))
 
 
+    stopped = sorted(item["metadata"]["name"] for item in deployments if (item.get("spec") or {}).get("replicas", 1) == 0)
+    if stopped:
+        obstacles.append((1, f"stopped (scaled to zero): {', '.join(stopped)}"))
 def _pod_ready(pod: Object) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or []
     return any(item.get("type") == "Ready" and item.get("status") == "True" for item in conditions)

@@ -53,6 +53,17 @@ def quantity(number: int) -> str:
     return f"{number // GIB}Gi" if number % GIB == 0 else str(number)
 
 
+def content_of(snapshot: str) -> Path:
+    """The folder that stands for what is on a snapshot."""
+    return FOLDER / f"snapshot-{snapshot}"
+
+
+def copied(source: Path, target: Path) -> None:
+    """What is in a folder, at this moment: the simulator knows of snapshots, but not what is on disks."""
+    target.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-a", f"{source}/.", str(target)], check=True)
+
+
 def short(target: Path, name: str) -> Path:
     """A short name for a long folder: the path of a socket has 107 characters at most."""
     link = paths.RUN / name
@@ -329,6 +340,8 @@ class Sidecars:
                 "csi": {"driver": PROVISIONER, "volumeHandle": volume.volume_id, "fsType": fs_type, "volumeAttributes": dict(volume.volume_context)},
                 "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", **{key: metadata[key] for key in ("namespace", "name", "uid")}},
             },
+        if source:
+            copied(content_of(source["snapshot"]["snapshot_id"]), folder)
         }
         self.call("POST", "/api/v1/persistentvolumes", body)
 
@@ -391,16 +404,25 @@ class Sidecars:
                     self.ask("DeleteSnapshot", snapshot_id=handle)
                 self.call("PATCH", path, {"metadata": {"finalizers": [entry for entry in finalizers if entry != BOUND]}})
             return
-        source = item["spec"]["source"].get("volumeHandle")
-        if handle or not source:
+        source, known = (item["spec"]["source"].get(key) for key in ("volumeHandle", "snapshotHandle"))
+        if handle:
             return
-        found = self.ask("CreateSnapshot", name=f"snapshot-{item['metadata']['uid']}", source_volume_id=source).snapshot
+        if known:
+            # One that was there before, brought along by its handle: it is only asked about.
+            entries = self.ask("ListSnapshots", snapshot_id=known).entries
+            if not entries:
+                return
+            found = entries[0].snapshot
+        else:
+            found = self.ask("CreateSnapshot", name=f"snapshot-{item['metadata']['uid']}", source_volume_id=source).snapshot
+            copied(FOLDER / source, content_of(found.snapshot_id))
         made = datetime.fromtimestamp(found.creation_time.seconds, UTC)
         status = {
             "snapshotHandle": found.snapshot_id, "creationTime": int(made.timestamp()) * 10**9, "readyToUse": found.ready_to_use,
             "restoreSize": found.size_bytes,
         }  # fmt: skip
         self.call("PATCH", f"{path}/status", {"status": status})
+                    shutil.rmtree(content_of(handle), ignore_errors=True)
 
 
 # --- all of it -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,285 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Save counties: all CouchDB volumes of a county as one set, and never more snapshots of a volume than vSphere advises.
+
+A snapshot is first made in the county's namespace, as Kubernetes wants it, and then handed to the namespace of the sets. The oldest set goes
+after the new one is ready, so one place below the advised number is always kept free.
+"""
+
+from __future__ import annotations
+
+import time
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.cht.k3s.plugins.module_utils.cht import backup_sets as sets
+from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import BackupError, BackupSet, Store, Volume
+from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import namespaces
+from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import CONFIGMAP_NAME, MANAGED_LABELS, SERVICE_LABEL
+from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import Pause, PauseError
+from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
+from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag
+from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of
+from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import judge
+from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Check, Target, wait
+from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+
+Object = dict[str, t.Any]
+
+ALL = "all"
+
+_NAMESPACES = WELL_KNOWN["v1", "Namespace"]
+_SECRETS = WELL_KNOWN["v1", "Secret"]
+_CONFIGMAPS = WELL_KNOWN["v1", "ConfigMap"]
+_CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
+_VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
+_DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to save; the module's options."""
+
+    live: bool = False
+    keep: int = 2
+    snapshot_class: str = ""
+    check_mode: bool = False
+    # Seconds until a county that was stopped has to be well again; 0 does not wait.
+    wait_timeout: float = 900
+
+
+@dataclass
+class Saved:
+    """What became of one county."""
+
+    county: str
+    set: str = ""
+    removed: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    seconds_down: float = 0.0
+    # The county does not come back: nothing more is to be stopped.
+    down: bool = False
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.set or self.removed)
+
+
+class Backup:
+    """Saves counties, one after the other."""
+
+    def __init__(
+        self, client: Client, store: Store, settings: Settings, check: Check | None = None, now: t.Callable[[], float] = time.time,
+    ) -> None:
+        self.client = client
+        self.store = store
+        self.settings = settings
+        self.check = check
+        self.now = now
+        self.classes: list[Object] = []
+
+    def run(self, names: list[str]) -> list[Saved]:
+        """Save the named counties, or all; what fails with one does not keep the others from being saved."""
+        if not 1 <= self.settings.keep < sets.MAX_SNAPSHOTS:
+            raise BackupError(
+                f"cht_project_backup_keep is {self.settings.keep}: it has to be between 1 and {sets.MAX_SNAPSHOTS - 1}, as vSphere advises at most "
+                f"{sets.MAX_SNAPSHOTS} snapshots of a volume and one more is there while a new set is made"
+            )
+        self.classes = sets.list_classes(self.client)
+        known = namespaces(self.client)
+        if names == [ALL] and ALL not in known:
+            names = sorted(known)
+        missing = [name for name in names if name not in known]
+        if missing:
+            raise BackupError(f"the cluster has no county {', '.join(missing)}; it has {', '.join(sorted(known)) or 'none'}. Nothing was changed")
+        if not self.settings.check_mode:
+            self.store.prepare()
+        done = []
+        for name in names:
+            saved = Saved(name)
+            done.append(saved)
+            try:
+                self._county(saved, known[name])
+            except (BackupError, PauseError) as error:
+                saved.errors.append(str(error))
+            except ApiError as error:
+                saved.errors.append(f"the API server: {error.message}")
+            except OSError as error:
+                saved.errors.append(f"the copy on the controller can't be written: {error}")
+            if saved.down:
+                for left in names[len(done):]:
+                    done.append(Saved(left, errors=[f"not saved, since {name} did not come back"]))
+                break
+        return done
+
+    def _county(self, saved: Saved, space: str) -> None:
+        pause = Pause(self.client, space, self.store.timeout)
+        mark = mark_of(self.client.get(_NAMESPACES.path(space)))
+        if mark:
+            raise BackupError(f"a restore of the set {mark['set']} is half done: finish it by running restore_project again")
+        healed = self._heal(saved, pause)
+        volumes = self._volumes(saved.county, space)
+        deployments = list(self.client.items(_DEPLOYMENTS.collection(space), {"labelSelector": SERVICE_LABEL}))
+        was_well = healed or judge(deployments).done
+        moment = self.now()
+        backup = BackupSet(
+            sets.set_name(saved.county, moment), saved.county, space, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment)), self.settings.live, volumes,
+            self._entries(_SECRETS.path(SECRET_NAME, space)), self._entries(_CONFIGMAPS.path(CONFIGMAP_NAME, space)), _versions(deployments),
+        )
+        if not backup.secret:
+            raise BackupError(f"Secret {SECRET_NAME} is missing: without CouchDB's password the volumes are of little use")
+        saved.set = backup.name
+        if self.settings.live and pause.runs():
+            saved.notes.append("saved while it runs: the volumes are not of the same moment, and writes that are under way may be on some only")
+        if self.settings.check_mode:
+            saved.removed += [item.name for item in self._surplus(saved.county, 1)]
+            return
+        try:
+            self._make(backup, pause, saved)
+        except BaseException:
+            saved.set = ""
+            self._undo(backup, saved)
+            raise
+        self._prune(saved)
+        if not self.settings.live and was_well:
+            self._await(saved, space)
+        elif not was_well and deployments:
+            saved.notes.append("was not well before, so it was not waited for")
+
+    # --- before
+
+    def _heal(self, saved: Saved, pause: Pause) -> bool:
+        """Repair what an interrupted run left: a county at rest, half a set, one set too many. Tell whether the county was at rest."""
+        half = [item for item in self.store.all(saved.county) if item.state != sets.COMPLETE]
+        if self.settings.check_mode:
+            saved.removed += [item.name for item in half]
+            return False
+        paused = bool(pause.paused())
+        if paused:
+            started = pause.start()
+            saved.notes.append(f"an interrupted run had stopped {', '.join(started)}: started again")
+        for item in half:
+            self.store.remove(item)
+            saved.removed.append(item.name)
+            saved.notes.append(f"{item.name} of an interrupted run was never complete: removed")
+        self._prune(saved)
+        return paused
+
+    def _volumes(self, county: str, space: str) -> list[Volume]:
+        claims = [item for item in self.client.items(_CLAIMS.collection(space)) if sets.CLAIM.match(item["metadata"]["name"])]
+        if not claims:
+            raise BackupError(f"it has no CouchDB volumes in the namespace {space}")
+        contents = list(self.client.items(sets.CONTENTS.collection()))
+        volumes = []
+        for claim in sorted(claims, key=lambda item: (len(item["metadata"]["name"]), item["metadata"]["name"])):
+            name = claim["metadata"]["name"]
+            if (claim.get("status") or {}).get("phase") != "Bound":
+                raise BackupError(f"claim {name} is {(claim.get('status') or {}).get('phase') or 'not bound'}: there is nothing to save yet")
+            live = self.client.get(_VOLUMES.path(claim["spec"]["volumeName"]))
+            source = live["spec"].get("csi") or {}
+            if not source:
+                raise BackupError(f"the volume {live['metadata']['name']} of {name} is of no CSI driver, and has no snapshots")
+            sets.choose_class(self.classes, self.settings.snapshot_class, source["driver"])
+            self._refuse_crowded(county, name, source["volumeHandle"], contents)
+            volumes.append(Volume(
+                name, str(live["spec"]["capacity"]["storage"]), str(claim["spec"].get("storageClassName") or ""), live["metadata"]["name"],
+                source["driver"], list(claim["spec"]["accessModes"]), str(claim["spec"].get("volumeMode") or "Filesystem"),
+            ))
+        return volumes
+
+    def _refuse_crowded(self, county: str, claim: str, handle: str, contents: list[Object]) -> None:
+        """A snapshot more than advised would be refused by the driver, with the county already at rest."""
+        found = {sets.handle_of(item) or item["metadata"]["name"]: item["spec"]["volumeSnapshotRef"] for item in contents if sets.of_volume(item) == handle}
+        if self.settings.check_mode:
+            # Those of half a set would be gone by then.
+            gone = {f"{item.name}-" for item in self.store.all(county) if item.state != sets.COMPLETE}
+            found = {key: ref for key, ref in found.items() if not any(ref.get("name", "").startswith(prefix) for prefix in gone)}
+        if len(found) >= sets.MAX_SNAPSHOTS:
+            names = ", ".join(sorted(f"{ref.get('namespace')}/{ref.get('name')}" for ref in found.values()))
+            raise BackupError(f"the volume of {claim} has {len(found)} snapshots already ({names}), vSphere advises {sets.MAX_SNAPSHOTS}: remove one")
+
+    def _entries(self, path: str) -> dict[str, str]:
+        return dict((self.client.find(path) or {}).get("data") or {})
+
+    # --- the set itself
+
+    def _make(self, backup: BackupSet, pause: Pause, saved: Saved) -> None:
+        self.store.write(backup)
+        names = {volume.claim: f"{backup.name}-{volume.service}" for volume in backup.volumes}
+        begin = time.monotonic()
+        try:
+            if not backup.live:
+                pause.stop()
+            for volume in backup.volumes:
+                name = sets.choose_class(self.classes, self.settings.snapshot_class, volume.driver)
+                self.client.json("POST", sets.SNAPSHOTS.collection(backup.namespace), body={
+                    "apiVersion": sets.GROUP, "kind": "VolumeSnapshot",
+                    "metadata": {"name": names[volume.claim], "namespace": backup.namespace, "labels": dict(MANAGED_LABELS)},
+                    "spec": {"volumeSnapshotClassName": name, "source": {"persistentVolumeClaimName": volume.claim}},
+                })
+            self.store.wait_made(list(names.values()), backup.namespace)
+            disturbed = "" if backup.live else pause.disturbed()
+            if disturbed:
+                raise BackupError(f"{disturbed} was started by somebody else while the volumes were saved: run again when nobody changes this county")
+        finally:
+            if not backup.live:
+                pause.start()
+                saved.seconds_down = round(time.monotonic() - begin, 1)
+        self._take_over(backup, names)
+        backup.state = sets.COMPLETE
+        self.store.write(backup)
+
+    def _take_over(self, backup: BackupSet, names: dict[str, str]) -> None:
+        """From the county's namespace, with which they would end, to that of the sets."""
+        contents = []
+        for volume in backup.volumes:
+            content = self.client.get(sets.SNAPSHOTS.path(names[volume.claim], backup.namespace))["status"]["boundVolumeSnapshotContentName"]
+            live = self.client.get(sets.CONTENTS.path(content))
+            # From here on the snapshot stays when the county's namespace goes.
+            self.store.set_policy(content, "Retain")
+            volume.snapshot = sets.handle_of(live)
+            restored = int((live.get("status") or {}).get("restoreSize") or 0)
+            if restored and restored != parse_quantity(volume.size):
+                volume.size = str(restored)
+            contents.append(content)
+        self.store.bind({names[volume.claim]: volume for volume in backup.volumes}, self.store.namespace, "Delete")
+        self.store.drop([(backup.namespace, name) for name in names.values()], contents, "Retain")
+
+    def _undo(self, backup: BackupSet, saved: Saved) -> None:
+        """Leave no half set; what can't be removed now is by the next run."""
+        try:
+            self.store.remove(backup)
+        except (BackupError, ApiError) as error:
+            saved.notes.append(f"half a set is left, which the next run removes: {error}")
+
+    # --- after
+
+    def _surplus(self, county: str, more: int = 0) -> list[BackupSet]:
+        complete = [item for item in self.store.all(county) if item.state == sets.COMPLETE]
+        return complete[: max(0, len(complete) + more - self.settings.keep)]
+
+    def _prune(self, saved: Saved) -> None:
+        for item in self._surplus(saved.county):
+            self.store.remove(item)
+            saved.removed.append(item.name)
+
+    def _await(self, saved: Saved, space: str) -> None:
+        if not self.settings.wait_timeout:
+            return
+        progress = wait(self.client, [Target(saved.county, space)], self.settings.wait_timeout, check=self.check)[saved.county]
+        if not progress.done:
+            saved.down = True
+            saved.errors.append(f"saved, but not well again after {self.settings.wait_timeout:.0f} s: {progress.obstacle}")
+
+
+def _versions(deployments: list[Object]) -> list[str]:
+    return sorted({
+        image_tag(container.get("image", ""))
+        for item in deployments
+        for container in item["spec"]["template"]["spec"]["containers"]
+        if container["name"] != "upgrade-service"
+    })

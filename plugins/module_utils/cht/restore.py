@@ -1,0 +1,347 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Restore a backup set into its county, or into another one.
+
+Nothing of the county is touched before all new volumes are there: they are made under passing claims. Then the county is stopped, and claim by
+claim the new volume takes the place of the old one, which stays as a retained PersistentVolume. Which volume is for which claim stands on the
+namespace meanwhile, so that a run that was interrupted is finished by the next.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import typing as t
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from ansible_collections.cht.k3s.plugins.module_utils.cht import backup_sets as sets
+from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import BackupError, BackupSet, Store, Volume
+from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import namespaces
+from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME, Credentials, decode_secret
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import CONFIGMAP_NAME, COUNTY_LABEL, MANAGED_LABELS, SERVICE_LABEL
+from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import Pause
+from ansible_collections.cht.k3s.plugins.module_utils.cht.rebind import point
+from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import RESTORING, mark_of
+from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Check, Target, wait
+from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import FIELD_MANAGER
+from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+
+Object = dict[str, t.Any]
+
+# On a volume: the set that it was made from, or that took its place.
+RESTORED_FROM, REPLACED_BY = "cht.k3s/restored-from", "cht.k3s/replaced-by"
+
+_NAMESPACES = WELL_KNOWN["v1", "Namespace"]
+_SECRETS = WELL_KNOWN["v1", "Secret"]
+_CONFIGMAPS = WELL_KNOWN["v1", "ConfigMap"]
+_CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
+_VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
+_DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
+_CLASSES = WELL_KNOWN["storage.k8s.io/v1", "StorageClass"]
+_MERGE = "application/merge-patch+json"
+_TRIES = 10
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be restored, and how; the module's options."""
+
+    set: str
+    into: str = ""
+    # Of a county that is not in the cluster.
+    namespace: str = ""
+    confirm: str = ""
+    stop: bool = False
+    again: bool = False
+    check_mode: bool = False
+    wait_timeout: float = 900
+
+
+@dataclass
+class Restored:
+    """What was (or would be) restored."""
+
+    set: str
+    county: str
+    namespace: str
+    # claim -> volume that it had; empty where there was none
+    old: dict[str, str] = field(default_factory=dict)
+    new: dict[str, str] = field(default_factory=dict)
+    changed: bool = False
+    started: bool = False
+    notes: list[str] = field(default_factory=list)
+    error: str = ""
+
+
+class Restore:
+    """Restores one set."""
+
+    def __init__(self, client: Client, store: Store, request: Request, check: Check | None = None) -> None:
+        self.client = client
+        self.store = store
+        self.request = request
+        self.check = check
+
+    def run(self) -> Restored:
+        """Look at everything that can be in the way, then restore."""
+        sets.list_classes(self.client)
+        backup = self._set()
+        county = self.request.into or backup.county
+        space, namespace = self._place(backup, county)
+        pause = Pause(self.client, space, self.store.timeout)
+        mark = mark_of(namespace) if namespace else {}
+        if mark and mark["set"] != backup.name:
+            raise BackupError(f"a restore of the set {mark['set']} into {county} is half done: finish that one first")
+        claims = {
+            item["metadata"]["name"]: item for item in self.client.items(_CLAIMS.collection(space)) if sets.CLAIM.match(item["metadata"]["name"])
+        }
+        result = Restored(backup.name, county, space, {name: str(item["spec"].get("volumeName") or "") for name, item in claims.items()})
+        if not mark:
+            if claims and not self.request.again and not pause.paused() and self._is_restored(backup, claims):
+                result.notes.append("its volumes are those of this set already; cht_project_restore_again restores them once more")
+                result.new = dict(result.old)
+                return result
+            self._refuse(backup, county, claims, pause)
+        result.changed = True
+        if self.request.check_mode:
+            result.new = {volume.claim: f"a new volume of {backup.name}" for volume in backup.volumes}
+            return result
+        self._restore(backup, result, pause, mark, namespace is not None)
+        return result
+
+    # --- before anything is changed
+
+    def _set(self) -> BackupSet:
+        backup = self.store.get(self.request.set)
+        if backup is None:
+            known = ", ".join(item.name for item in self.store.all() if item.state == sets.COMPLETE) or "none"
+            raise BackupError(f"there is no backup set {self.request.set}; complete ones are: {known}. Nothing was changed")
+        if backup.state != sets.COMPLETE or not all(volume.snapshot for volume in backup.volumes):
+            raise BackupError(f"the set {backup.name} is not complete, since its run was interrupted; choose another one. Nothing was changed")
+        return backup
+
+    def _place(self, backup: BackupSet, county: str) -> tuple[str, Object | None]:
+        """Return the namespace to restore into, and what there is of it."""
+        default = backup.namespace if county == backup.county else county
+        space = namespaces(self.client).get(county) or self.request.namespace or default
+        if backup.clustered and space != backup.namespace:
+            raise BackupError(
+                f"CouchDB's nodes of the set {backup.name} are named after the namespace {backup.namespace}, so it can't be restored into {space}: "
+                "restore it into its own county, or into a county with couchdb.mode single from a set of such a one"
+            )
+        namespace = self.client.find(_NAMESPACES.path(space))
+        if namespace is not None:
+            if namespace["metadata"].get("deletionTimestamp"):
+                raise BackupError(f"the namespace {space} is still being removed: wait for its end. Nothing was changed")
+            owner = (namespace["metadata"].get("labels") or {}).get(COUNTY_LABEL)
+            if owner != county:
+                whose = f"that of the county {owner}" if owner else f"no county's (label {COUNTY_LABEL} is missing)"
+                raise BackupError(f"the namespace {space} is {whose}, not that of {county}. Nothing was changed")
+        return space, namespace
+
+    def _refuse(self, backup: BackupSet, county: str, claims: dict[str, Object], pause: Pause) -> None:
+        wanted = {volume.claim for volume in backup.volumes}
+        others = set(claims) - wanted
+        if others:
+            raise BackupError(
+                f"{county} has the volumes {', '.join(sorted(others))}, which the set {backup.name} does not: it is of another couchdb.mode. "
+                "Nothing was changed"
+            )
+        if claims and self.request.confirm != county:
+            raise BackupError(
+                f"{county} has volumes, whose place those of {backup.name} ({backup.taken}) would take: what came after it would be out of use. "
+                f"Confirm it with -e cht_project_restore_confirm={county}. Nothing was changed"
+            )
+        if pause.runs() and not pause.paused() and not self.request.stop:
+            raise BackupError(
+                f"{county} runs: let it be stopped for the restore with -e cht_project_restore_stop=true, or take it out with remove_project first. "
+                "Nothing was changed"
+            )
+        for volume in backup.volumes:
+            storage_class = self.client.find(_CLASSES.path(volume.storage_class))
+            if storage_class is None:
+                raise BackupError(f"there is no StorageClass {volume.storage_class}, of which the volumes of {backup.name} were. Nothing was changed")
+            if storage_class.get("volumeBindingMode") == "WaitForFirstConsumer":
+                raise BackupError(
+                    f"StorageClass {volume.storage_class} makes a volume when a pod comes (WaitForFirstConsumer), and here it has to be there before: "
+                    "make it anew with volumeBindingMode Immediate for the restore. Nothing was changed"
+                )
+        if self.client.find(_SECRETS.path(backup.name, self.store.namespace)) is not None:
+            lost = [volume.service for volume in backup.volumes if not self.store.ready(f"{backup.name}-{volume.service}", self.store.namespace)]
+            if lost:
+                raise BackupError(
+                    f"the set {backup.name} is not complete: the snapshots of {', '.join(lost)} in the namespace {self.store.namespace} are gone or not "
+                    "ready; choose another one. Nothing was changed"
+                )
+
+    def _is_restored(self, backup: BackupSet, claims: dict[str, Object]) -> bool:
+        """Tell whether all claims have volumes that were made from this set."""
+        if set(claims) != {volume.claim for volume in backup.volumes}:
+            return False
+        volumes = [self.client.find(_VOLUMES.path(str(item["spec"].get("volumeName") or "-"))) or {} for item in claims.values()]
+        return all(((item.get("metadata") or {}).get("annotations") or {}).get(RESTORED_FROM) == backup.name for item in volumes)
+
+    # --- the restore
+
+    def _restore(self, backup: BackupSet, result: Restored, pause: Pause, mark: Object, exists: bool) -> None:
+        space = result.namespace
+        if not exists:
+            labels = {**MANAGED_LABELS, COUNTY_LABEL: result.county, "pod-security.kubernetes.io/enforce": "baseline"}
+            self.client.apply(_NAMESPACES.path(space), _object("v1", "Namespace", space, None, labels), FIELD_MANAGER)
+        if mark:
+            result.notes.append("an interrupted restore of this set was finished")
+        result.new = dict(mark["volumes"]) if mark else self._make(backup, space)
+        was_running = pause.runs() or bool(pause.paused())
+        try:
+            pause.stop()
+        except BaseException:
+            if not mark:
+                pause.start()
+            raise
+        self._mark(space, {"set": backup.name, "volumes": result.new})
+        for volume in backup.volumes:
+            self._release(backup, volume, space, result.new[volume.claim])
+        for volume in backup.volumes:
+            self._swap(backup, volume, space, result.new[volume.claim])
+        self._settings(backup, result)
+        self._mark(space, None)
+        pause.start()
+        result.started = was_running
+        if not was_running:
+            result.notes.append("bring it up by putting it into the list of counties and running projects.yml")
+        elif self.request.wait_timeout:
+            progress = wait(self.client, [Target(result.county, space)], self.request.wait_timeout, check=self.check)[result.county]
+            if not progress.done:
+                result.error = f"restored, but not well after {self.request.wait_timeout:.0f} s: {progress.obstacle}"
+
+    def _make(self, backup: BackupSet, space: str) -> dict[str, str]:
+        """Make the new volumes, under claims of their own."""
+        names = {_passing(backup, volume): volume for volume in backup.volumes}
+        self.store.bind(names, space, "Retain")
+        for name, volume in names.items():
+            if self.client.find(_CLAIMS.path(name, space)) is None:
+                body = _object("v1", "PersistentVolumeClaim", name, space, dict(MANAGED_LABELS))
+                body["spec"] = {
+                    "accessModes": volume.access_modes, "storageClassName": volume.storage_class, "volumeMode": volume.volume_mode,
+                    "resources": {"requests": {"storage": volume.size}},
+                    "dataSource": {"apiGroup": sets.GROUP.partition("/")[0], "kind": "VolumeSnapshot", "name": name},
+                }
+                self.client.json("POST", _CLAIMS.collection(space), body=body)
+        found = {}
+        for volume in backup.volumes:
+            path = _CLAIMS.path(_passing(backup, volume), space)
+            self.store.until(lambda path=path: self._bound(path), lambda path=path: f"{path.rpartition('/')[2]} got no volume{self._events(path)}")
+            found[volume.claim] = self.client.get(path)["spec"]["volumeName"]
+            self._patch_volume(found[volume.claim], {RESTORED_FROM: backup.name})
+        self.store.drop([(space, name) for name in names], [f"{space}-{name}" for name in names], "Retain")
+        return found
+
+    def _release(self, backup: BackupSet, volume: Volume, space: str, name: str) -> None:
+        """Make a new volume wait for the claim by whose name the county knows it."""
+        path = _CLAIMS.path(_passing(backup, volume), space)
+        if self.client.find(path) is not None:
+            self._delete(path)
+        for attempt in range(_TRIES):
+            live = self.client.get(_VOLUMES.path(name))
+            owner = live["spec"].get("claimRef") or {}
+            if (owner.get("namespace"), owner.get("name")) == (space, volume.claim):
+                return
+            try:
+                point(self.client, live, space, volume.claim)
+                return
+            except ApiError as error:
+                # The controller of volumes writes it at the same moment.
+                if error.status != 409 or attempt + 1 == _TRIES:
+                    raise
+                self.store.sleep(0.2)
+
+    def _swap(self, backup: BackupSet, volume: Volume, space: str, name: str) -> None:
+        """Give a claim its new volume; the old one stays."""
+        path = _CLAIMS.path(volume.claim, space)
+        claim = self.client.find(path)
+        old = str((claim or {"spec": {}})["spec"].get("volumeName") or "")
+        if claim is not None and old != name:
+            if old:
+                self._patch_volume(old, {REPLACED_BY: backup.name})
+            self._delete(path)
+        if old != name:
+            body = _object("v1", "PersistentVolumeClaim", volume.claim, space, {**MANAGED_LABELS, SERVICE_LABEL: volume.claim})
+            body["spec"] = {
+                "accessModes": volume.access_modes, "storageClassName": volume.storage_class, "resources": {"requests": {"storage": volume.size}},
+            }
+            self.client.apply(path, body, FIELD_MANAGER, force=True)
+        self.store.until(lambda: self._bound(path), lambda: f"claim {volume.claim} does not get the volume {name}{self._events(path)}")
+        bound = self.client.get(path)["spec"]["volumeName"]
+        if bound != name:
+            raise BackupError(f"claim {volume.claim} got the volume {bound} instead of {name}: somebody else works on this county; run again")
+
+    def _settings(self, backup: BackupSet, result: Restored) -> None:
+        """CouchDB's password is on its volumes, so the Secret has to be of the same time."""
+        space = result.namespace
+        entries = decode_secret({"data": backup.secret})
+        old = decode_secret(self.client.find(_SECRETS.path(SECRET_NAME, space)) or {})
+        credentials = Credentials(*(entries.get(key, "") for key in ("COUCHDB_USER", "COUCHDB_PASSWORD", "COUCHDB_SECRET", "COUCHDB_UUID")))
+        database = urlsplit(entries.get("COUCH_URL", "")).path.strip("/") or "medic"
+        wanted = credentials.data(space, database)
+        body = _object("v1", "Secret", SECRET_NAME, space, dict(MANAGED_LABELS))
+        body.update({"type": "Opaque", "data": {key: base64.b64encode(value.encode()).decode() for key, value in wanted.items()}})
+        if old and {key: old.get(key) for key in wanted} != wanted:
+            result.notes.append("its credentials are those of the set again")
+        self.client.apply(_SECRETS.path(SECRET_NAME, space), body, FIELD_MANAGER, force=True)
+        if space == backup.namespace and backup.configmap:
+            body = _object("v1", "ConfigMap", CONFIGMAP_NAME, space, dict(MANAGED_LABELS))
+            body["data"] = backup.configmap
+            self.client.apply(_CONFIGMAPS.path(CONFIGMAP_NAME, space), body, FIELD_MANAGER, force=True)
+
+    # --- pieces
+
+    def _mark(self, space: str, mark: Object | None) -> None:
+        text = json.dumps(mark, sort_keys=True) if mark else None
+        self.client.json("PATCH", _NAMESPACES.path(space), body={"metadata": {"annotations": {RESTORING: text}}}, content_type=_MERGE)
+
+    def _patch_volume(self, name: str, annotations: dict[str, str]) -> None:
+        """Note something on a volume, and keep it when its claim goes."""
+        body = {"metadata": {"annotations": annotations}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}}
+        self.client.json("PATCH", _VOLUMES.path(name), body=body, content_type=_MERGE)
+
+    def _bound(self, path: str) -> bool:
+        return ((self.client.find(path) or {}).get("status") or {}).get("phase") == "Bound"
+
+    def _delete(self, path: str) -> None:
+        try:
+            self.client.json("DELETE", path)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+        self.store.until(lambda: self.client.find(path) is None, lambda: f"claim {path.rpartition('/')[2]} is still there: does a pod use it?")
+
+    def _events(self, path: str) -> str:
+        """The last thing that the cluster says about a claim."""
+        space, name = path.split("/")[4], path.rpartition("/")[2]
+        try:
+            events = [
+                item for item in self.client.items(f"/api/v1/namespaces/{space}/events")
+                if (item.get("involvedObject") or {}).get("name") == name and item.get("type") != "Normal"
+            ]
+        except ApiError:
+            return ""
+        return f": {events[-1].get('message')}" if events else ": look at the CSI controller"
+
+
+def _passing(backup: BackupSet, volume: Volume) -> str:
+    return f"restore-{backup.name}-{volume.service}"
+
+
+def _object(api_version: str, kind: str, name: str, namespace: str | None, labels: dict[str, str]) -> Object:
+    metadata: Object = {"name": name, "labels": labels}
+    if namespace:
+        metadata["namespace"] = namespace
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata}
+
+
+def describe(states: dict[str, str]) -> str:
+    """Return which claim has which volume, as text for a diff."""
+    return "".join(f"{claim}: {volume}\n" for claim, volume in sorted(states.items()))
