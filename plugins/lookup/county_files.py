@@ -11,7 +11,7 @@ author: CHT k3s maintainers (@cht-k3s)
 description:
   - Reads every C(.yml) and C(.yaml) file of a folder, in the order of their names. Each file is one county; its name is that of the file
     unless it says otherwise. Files encrypted with ansible-vault are decrypted.
-  - A relative path starts at the folder of the playbook.
+  - A relative path starts at the folder of the inventory.
 options:
   _terms:
     description: The folders. An empty one is passed over.
@@ -45,6 +45,8 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
+from ansible_collections.cht.k3s.plugins.module_utils.inputs import folder_of
+
 
 class LookupModule(LookupBase):
     """The lookup."""
@@ -53,7 +55,7 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         counties: list[Any] = list(self.get_option("counties"))
         for term in filter(None, terms):
-            folder = Path(self._loader.path_dwim(str(term)))
+            folder = Path(folder_of((variables or {}).get("ansible_inventory_sources") or [], self._loader.get_basedir()), str(term)).expanduser()
             if not folder.is_dir():
                 raise AnsibleError(f"the folder of counties {folder} does not exist: correct the path (cht_project_dir)")
             for path in sorted(folder.iterdir()):

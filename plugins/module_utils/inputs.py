@@ -65,6 +65,17 @@ class Inputs:
         return f"unknown variable {name} (on {_some(hosts)}): {remedy}"
 
 
+def folder_of(sources: Iterable[str], fallback: str) -> str:
+    """The folder of the first inventory source that is a file or a folder, where relative paths in its variables start."""
+    for source in sources:
+        path = Path(source).expanduser()
+        if path.is_dir():
+            return str(path.absolute())
+        if path.is_file():
+            return str(path.absolute().parent)
+    return fallback
+
+
 def group_problems(groups: Mapping[str, list[str]], inventory_error: str | None) -> list[str]:
     """What is wrong with the inventory as a whole, one line each.
 

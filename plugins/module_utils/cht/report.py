@@ -87,7 +87,7 @@ def headlines(report: Object) -> list[str]:
 class Reader:
     """Reads what the report is made of, by a list call for each kind."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, certificates: bool = True) -> None:
         self.client = client
         self.counties = describe(client)
         self.nodes = sorted(client.items(_NODES.collection()), key=lambda item: (not is_server(item), natural(item["metadata"]["name"])))
@@ -96,7 +96,7 @@ class Reader:
         self.volumes = list(client.items(_VOLUMES.collection()))
         self.limits = self._volume_limits()
         self.usage = self._usage()
-        self.certificates = self._certificates()
+        self.certificates = self._certificates() if certificates else []
 
     def _volume_limits(self) -> dict[str, int]:
         limits = {}
@@ -156,7 +156,7 @@ def natural(name: str) -> list[t.Any]:
 def build(client: Client, given: dict[str, float], storage_total: float, now: datetime.datetime) -> Object:
     """Return the report. C(given) are the measures of the next county where somebody knows them; C(storage_total) the datastore's size or 0."""
     found = Reader(client)
-    agents, nodes = _nodes(found)
+    agents, nodes = read_agents(found)
     needs: dict[str, Amount] = {county["namespace"]: Amount() for county in found.counties}
     for pod in found.pods:
         space = pod["metadata"]["namespace"]
@@ -194,7 +194,11 @@ def build(client: Client, given: dict[str, float], storage_total: float, now: da
     return report
 
 
-def _nodes(found: Reader) -> tuple[list[Agent], list[Object]]:
+def read_agents(found: Reader, servers: bool = False) -> tuple[list[Agent], list[Object]]:
+    """Return the nodes that carry counties with the room on them, and all nodes as the report shows them.
+
+    Servers are meant to carry counties only where there is nothing else, or when `servers` asks for what they carry in fact.
+    """
     spaces = {county["namespace"]: county["name"] for county in found.counties}
     # A cluster without agents runs the counties on its servers.
     none = all(is_server(node) for node in found.nodes)
@@ -213,7 +217,7 @@ def _nodes(found: Reader) -> tuple[list[Agent], list[Object]]:
             agent.used = agent.used + wanted
             if pod["metadata"]["namespace"] in spaces:
                 agent.loads.append(Load(spaces[pod["metadata"]["namespace"]], pod["metadata"]["name"], wanted))
-        if none or not is_server(node):
+        if none or servers or not is_server(node):
             agents.append(agent)
         info, real = status.get("nodeInfo") or {}, found.usage.get(name)
         nodes.append({

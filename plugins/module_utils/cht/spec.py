@@ -212,8 +212,8 @@ SCHEMA: dict[str, Option] = {
             "secret": Option(
                 "str", "Name of the TLS Secret.", default="api-tls-secret", check=_matches(_OBJECT_NAME, "the name of a Secret")
             ),
-            "certificate": Option("str", "Certificate chain: a file on the controller, or the PEM text itself."),
-            "private_key": Option("str", "Private key: a file on the controller, or the PEM text itself.", secret=True),
+            "certificate": Option("str", "Certificate chain: a file on the controller, relative to the inventory's folder, or the PEM text itself."),
+            "private_key": Option("str", "Private key: a file on the controller, relative to the inventory's folder, or the PEM text itself.", secret=True),
         },
     ),
     "ingress": Option(

@@ -22,7 +22,8 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import Reso
 FIELD_MANAGER = "cht.k3s"
 # People's tools. A value that one of them left on a field of ours is a hand edit, and is put back without asking.
 # A controller or an operator that owns a field of ours is not: that is a conflict to be decided.
-TAKE_OVER = ("kubectl*", "before-first-apply", "k9s", "Mozilla", "Lens*", "node-fetch", "OpenAPI-Generator", "python-requests")
+# What our own other managers left (cht/move.py, interrupted) is put right as well.
+TAKE_OVER = ("kubectl*", "before-first-apply", "k9s", "Mozilla", "Lens*", "node-fetch", "OpenAPI-Generator", "python-requests", f"{FIELD_MANAGER}-*")
 
 _MASK = "********"
 _SERVER_METADATA = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")

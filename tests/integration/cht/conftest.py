@@ -8,10 +8,13 @@ There are no kubelets: nodes are objects only, and `Cluster.run_pods` stands for
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import typing as t
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +90,38 @@ class Cluster:
 
     def play(self, playbook: str, *arguments: str, expect: int | None = 0, **variables: t.Any) -> Play:
         """Run a playbook, by its path or of the collection by its name, against this API server."""
+        command, environment = self._command(playbook, *arguments, **variables)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False, cwd=self.folder)
+        run = Play(done)
+        if expect is not None:
+            assert run.code == expect, run.text
+        return run
+
+    def start(self, playbook: str, **variables: t.Any) -> subprocess.Popen[bytes]:
+        """Start a playbook and leave it running, to interrupt it."""
+        command, environment = self._command(playbook, **variables)
+        return subprocess.Popen(command, env=environment, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    @staticmethod
+    def kill(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
+        """Send a signal to a process and all that it started; Ansible puts its workers into sessions of their own."""
+        parents = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+        family = [process.pid]
+        for one in family:
+            family += [child for child, parent in parents.items() if parent == one]
+        for one in reversed(family):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, how)
+        process.wait(30)
+        # What a module still does in its last moment.
+        time.sleep(2)
+
+    def _command(self, playbook: str, *arguments: str, **variables: t.Any) -> tuple[list[str], dict[str, str]]:
         inventory = self.folder / "inventory.yml"
         python = "{{ ansible_playbook_python }}"
         hosts = {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": python}}
@@ -97,12 +132,7 @@ class Cluster:
         extra.write_text(json.dumps(values))
         command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), "-e", f"@{extra}", *arguments]
         command.append(playbook if "/" in playbook else f"cht.k3s.{playbook}")
-        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(self.folder / "home")}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False, cwd=self.folder)
-        run = Play(done)
-        if expect is not None:
-            assert run.code == expect, run.text
-        return run
+        return command, {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(self.folder / "home")}
 
     def counties(self, *entries: dict[str, t.Any], arguments: tuple[str, ...] = (), expect: int | None = 0, **variables: t.Any) -> Play:
         """Run playbooks/projects.yml with these counties."""
@@ -126,18 +156,19 @@ def county(name: str, **more: t.Any) -> dict[str, t.Any]:
     return {"name": name, "host": f"{name}.health.example", "version": "4.22.0", **more}
 
 
+def run_program(server: ApiServer, name: str, *arguments: str) -> None:
+    """Start a controller manager or scheduler of the server."""
+    common = [
+        f"--kubeconfig={server.kubeconfig}", "--leader-elect=false", f"--secure-port={free_port()}", "--bind-address=127.0.0.1", "--v=0",
+        f"--cert-dir={server.folder / name}", f"--authentication-kubeconfig={server.kubeconfig}", f"--authorization-kubeconfig={server.kubeconfig}",
+    ]
+    server.run(name, [str(tool(name)), *common, *arguments])
+
+
 @pytest.fixture(scope="session", name="server")
 def fixture_server() -> Iterator[ApiServer]:
     with ApiServer() as server:
-        key = str(server.folder / "sa.key")
-        server.run(
-            "kube-controller-manager",
-            [
-                str(tool("kube-controller-manager")), f"--kubeconfig={server.kubeconfig}", "--leader-elect=false", f"--controllers={CONTROLLERS}",
-                f"--service-account-private-key-file={key}", f"--secure-port={free_port()}", "--bind-address=127.0.0.1", "--v=0",
-                f"--cert-dir={server.folder / 'kcm'}", f"--authentication-kubeconfig={server.kubeconfig}", f"--authorization-kubeconfig={server.kubeconfig}",
-            ],
-        )
+        run_program(server, "kube-controller-manager", f"--controllers={CONTROLLERS}", f"--service-account-private-key-file={server.folder / 'sa.key'}")
         yield server
 
 

@@ -70,13 +70,18 @@ class _Handler(BaseHTTPRequestHandler):
 class Kubelet:
     """Runs every pod on one node, except those that `obstacle` gives a reason for.
 
+    With `nodes`, a real scheduler places the pods on these, and claims get volumes; without, all pods are bound to one node.
+
     obstacle(pod) returns the reason of a waiting container, or an empty string; membership(namespace) how many CouchDB nodes have
     joined of those that are there, or None for all.
     """
 
-    def __init__(self, server: ApiServer) -> None:
+    def __init__(self, server: ApiServer, nodes: t.Sequence[str] = ()) -> None:
+        self.nodes = list(nodes)
         self.obstacle: t.Callable[[dict[str, t.Any]], str] = lambda pod: ""
         self.unjoined: set[str] = set()
+        # Whether pods that are asked to end do so.
+        self.ends_pods = True
         # The password that CouchDB has, where it is checked; and what the Secret held whenever CouchDB was told another.
         self.passwords: dict[str, str] = {}
         self.told: list[str] = []
@@ -91,13 +96,8 @@ class Kubelet:
         self._threads = [threading.Thread(target=self._web.serve_forever, daemon=True), threading.Thread(target=self._loop, daemon=True)]
 
     def __enter__(self) -> Kubelet:
-        if self._client.find(f"/api/v1/nodes/{NODE}") is None:
-            self._client.json("POST", "/api/v1/nodes", body={"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
-        status = {
-            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": self._web.server_address[1]}},
-        }
-        self._client.json("PATCH", f"/api/v1/nodes/{NODE}/status", body={"status": status}, content_type="application/merge-patch+json")
+        for name in self.nodes or [NODE]:
+            self.join(name)
         for thread in self._threads:
             thread.start()
         return self
@@ -109,6 +109,24 @@ class Kubelet:
         for thread in self._threads:
             thread.join(10)
         self._client.close()
+
+    def join(self, name: str, **room: str) -> None:
+        """Make a node, or take it over from a kubelet before this one."""
+        if self._client.find(f"/api/v1/nodes/{name}") is None:
+            labels = {"kubernetes.io/hostname": name}
+            self._client.json("POST", "/api/v1/nodes", body={"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}})
+        status: dict[str, t.Any] = {
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self._web.server_address[1]}},
+        }
+        if self.nodes:
+            status["capacity"] = status["allocatable"] = {"cpu": "48", "memory": "192Gi", "pods": "110", **room}
+            status["conditions"] = [{"type": "Ready", "status": "True"}]
+            if name not in self.nodes:
+                self.nodes.append(name)
+            # The API server taints every new node; the controller that takes the taint away does not run here.
+            self._client.json("PATCH", f"/api/v1/nodes/{name}", body={"spec": {"taints": None}}, content_type="application/merge-patch+json")
+        self._client.json("PATCH", f"/api/v1/nodes/{name}/status", body={"status": status}, content_type="application/merge-patch+json")
 
     def answer(self, namespace: str, method: str, path: str, headers: dict[str, str], sent: str) -> tuple[int, bytes]:
         """What the service in a pod answers."""
@@ -135,18 +153,38 @@ class Kubelet:
     def _loop(self) -> None:
         while not self._end.wait(0.3):
             try:
+                if self.nodes:
+                    self._provision()
                 for pod in self._client.items("/api/v1/pods"):
                     self._run(pod)
             except (ApiError, OSError):
                 continue  # the API server is away, or the pod is gone: next time
 
+    def _provision(self) -> None:
+        """A volume for each claim that has none, as a storage driver makes them."""
+        for claim in self._client.items("/api/v1/persistentvolumeclaims"):
+            metadata, name = claim["metadata"], f"pv-{claim['metadata']['uid']}"
+            if claim["spec"].get("volumeName") or self._client.find(f"/api/v1/persistentvolumes/{name}") is not None:
+                continue
+            spec = {
+                "capacity": {"storage": claim["spec"]["resources"]["requests"]["storage"]}, "accessModes": ["ReadWriteOnce"],
+                "storageClassName": claim["spec"]["storageClassName"], "hostPath": {"path": f"/nowhere/{name}"},
+                "claimRef": {"namespace": metadata["namespace"], "name": metadata["name"]},
+            }
+            body = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+            self._client.json("POST", "/api/v1/persistentvolumes", body=body)
+
     def _run(self, pod: dict[str, t.Any]) -> None:
         metadata = pod["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
         if metadata.get("deletionTimestamp"):
+            if not self.ends_pods:
+                return
             self._client.json("DELETE", path, body={"gracePeriodSeconds": 0})
             return
         if not pod["spec"].get("nodeName"):
+            if self.nodes:
+                return
             target = {"apiVersion": "v1", "kind": "Node", "name": NODE}
             self._client.json("POST", f"{path}/binding", body={"apiVersion": "v1", "kind": "Binding", "metadata": {"name": metadata["name"]}, "target": target})
         reason = self.obstacle(pod)
