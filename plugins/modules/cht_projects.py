@@ -78,8 +78,10 @@ options:
     default: []
   hold_restarts:
     description:
-      - Leave counties alone whose pods are all ready and would restart, and return them as RV(held). They are changed later, in waves.
-      - Counties that are new or not ready have nothing to lose, and changes that restart no pod break none; both are done at once.
+      - Leave counties alone that run and whose pods would restart, and return them as RV(held). They are changed later, in waves.
+      - One that ran as it is and is down now, as during an outage, is left alone as well.
+      - Counties that are new, or never came up as they are, have nothing to lose, and changes that restart no pod break none; both are
+        done at once.
     type: bool
     default: false
   parallel:

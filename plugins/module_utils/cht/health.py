@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import typing as t
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME, decode_secret
@@ -49,10 +50,11 @@ def info_problem(status: int, body: bytes) -> str:
 
 
 def check(client: Client, namespace: str, timeout: float = 10.0) -> str:
-    """Return what is wrong with a county whose pods are ready; empty when it works."""
+    """Return what is wrong with a county whose pods are ready; empty when it works. All its answers together have C(timeout) seconds."""
+    deadline = time.monotonic() + timeout
 
     def ask(pod: str, port: int, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
-        return request(client, namespace, pod, port, path, headers, timeout)
+        return request(client, namespace, pod, port, path, headers, max(0.1, deadline - time.monotonic()))
 
     try:
         # Evicted pods and those of an agent that was shut down stay as Failed; nobody answers there.

@@ -72,7 +72,9 @@ def _pod_obstacle(pod: Object) -> tuple[int, str]:
             return 0, f"pod {name}, container {container['name']}: {waiting['reason']}: {waiting.get('message', '')} (image {container.get('image', '?')})"
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return 1, f"pod {name} has no agent: {condition.get('message') or condition.get('reason')}"
+            message = str(condition.get("message") or condition.get("reason"))
+            # What keeps the claim waiting tells more.
+            return 3 if "PersistentVolumeClaim" in message else 1, f"pod {name} has no agent: {message}"
     for container in status.get("containerStatuses") or []:
         if not container.get("ready"):
             restarts = container.get("restartCount") or 0
@@ -81,8 +83,11 @@ def _pod_obstacle(pod: Object) -> tuple[int, str]:
     return 4, f"pod {name} is {status.get('phase', 'unknown')}"
 
 
-def judge(deployments: list[Object], pods: t.Iterable[Object] = (), claims: t.Iterable[Object] = (), total: int | None = None) -> Progress:
-    """Return the progress of one county; `pods` and `claims` only serve to name the obstacle."""
+def judge(
+    deployments: list[Object], pods: t.Iterable[Object] = (), claims: t.Iterable[Object] = (), total: int | None = None,
+    events: t.Iterable[Object] = (),
+) -> Progress:
+    """Return the progress of one county; `pods`, `claims` and the claims' `events` only serve to name the obstacle."""
     ready = sum(1 for deployment in deployments if deployment_ready(deployment))
     count = max(len(deployments), total or 0)
     if ready == count and count:
@@ -91,11 +96,15 @@ def judge(deployments: list[Object], pods: t.Iterable[Object] = (), claims: t.It
     for claim in claims:
         if (claim.get("status") or {}).get("phase") == "Pending":
             storage_class = claim.get("spec", {}).get("storageClassName", "")
-            obstacles.append((2, f"claim {claim['metadata']['name']} is Pending (StorageClass {storage_class})"))
+            said = _last_said(events, claim["metadata"]["name"])
+            obstacles.append((2, f"claim {claim['metadata']['name']} is Pending (StorageClass {storage_class}){f': {said}' if said else ''}"))
     for deployment in deployments:
         text = _deployment_obstacle(deployment)
         if text:
             obstacles.append((0, text))
+    stopped = sorted(item["metadata"]["name"] for item in deployments if (item.get("spec") or {}).get("replicas", 1) == 0)
+    if stopped:
+        obstacles.append((1, f"stopped (scaled to zero): {', '.join(stopped)}"))
     unready = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp") and not _pod_ready(pod)]
     obstacles.extend(_pod_obstacle(pod) for pod in unready)
     if not obstacles:
@@ -104,9 +113,12 @@ def judge(deployments: list[Object], pods: t.Iterable[Object] = (), claims: t.It
     return Progress(ready, count, _short(min(obstacles)[1]))
 
 
-    stopped = sorted(item["metadata"]["name"] for item in deployments if (item.get("spec") or {}).get("replicas", 1) == 0)
-    if stopped:
-        obstacles.append((1, f"stopped (scaled to zero): {', '.join(stopped)}"))
+def _last_said(events: t.Iterable[Object], name: str) -> str:
+    """Return what was said last of an object, complaints before news."""
+    own = [event for event in events if event["involvedObject"].get("name") == name and event.get("message")]
+    return str(max(own, key=lambda event: (event.get("type") == "Warning", event.get("lastTimestamp") or ""))["message"]) if own else ""
+
+
 def _pod_ready(pod: Object) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or []
     return any(item.get("type") == "Ready" and item.get("status") == "True" for item in conditions)

@@ -122,8 +122,27 @@ def deploy(
 
 
 def _running(plans: list[Plan], state: LiveCounties) -> set[str]:
-    """Counties with all pods ready, which have something to lose by a restart."""
-    return {plan.county.name for plan in plans if judge(state.deployments.get(plan.county.namespace, [])).done}
+    """Counties that have something to lose by a restart: they run, or ran as they are until an outage.
+
+    A county that never came up in its present state has nothing to lose; changing it at once is how it is repaired.
+    """
+    return {plan.county.name for plan in plans if ran(state.deployments.get(plan.county.namespace, []))}
+
+
+def ran(deployments: list[dict[str, t.Any]]) -> bool:
+    """Tell whether all pods of a county were ready at some time since its Deployments are what they are.
+
+    Kubernetes keeps that as the reason of a condition until the next change, whatever becomes of the pods.
+    """
+    return bool(deployments) and all(
+        item["spec"].get("replicas", 1) != 0
+        and any(
+            condition.get("type") == "Progressing" and condition.get("reason") == "NewReplicaSetAvailable"
+            for condition in (item.get("status") or {}).get("conditions") or []
+        )
+        and ((item.get("status") or {}).get("observedGeneration") or 0) >= (item["metadata"].get("generation") or 0)
+        for item in deployments
+    )
 
 
 def _adopt(client: Client, plan: Plan, state: LiveCounties, settings: Settings, running: bool, held: set[str]) -> None:

@@ -21,8 +21,11 @@ Check = t.Callable[[str], str]
 _DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
 _PODS = WELL_KNOWN["v1", "Pod"]
 _CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
+_EVENTS = WELL_KNOWN["v1", "Event"]
 # From the server's cache: a progress a second old is good enough and costs etcd nothing.
 _CACHED = {"resourceVersion": "0"}
+# Seconds in which counties may be asked even if nobody wants to wait.
+_LEAST = 5.0
 
 
 @dataclass(frozen=True)
@@ -57,19 +60,30 @@ def look(client: Client, targets: list[Target], cached: bool = True) -> dict[str
 def explain(client: Client, targets: list[Target]) -> dict[str, Progress]:
     """Return how far each county is, and what stands in its way."""
     deployments, pods, claims = (_read(client, resource, targets, False) for resource in (_DEPLOYMENTS, _PODS, _CLAIMS))
+    spaces = {target.namespace for target in targets}
+    pending = [item for space in spaces for item in claims.get(space, []) if (item.get("status") or {}).get("phase") == "Pending"]
+    events: Objects = {}
+    if pending:
+        space = targets[0].namespace if len(targets) == 1 else None
+        events = by_namespace(client.items(_EVENTS.collection(space), {"fieldSelector": "involvedObject.kind=PersistentVolumeClaim"}))
     return {
-        target.name: judge(deployments.get(target.namespace, []), pods.get(target.namespace, []), claims.get(target.namespace, []))
+        target.name: judge(*(found.get(target.namespace, []) for found in (deployments, pods, claims)), events=events.get(target.namespace, []))
         for target in targets
     }
 
 
-def _checked(progress: dict[str, Progress], targets: list[Target], check: Check | None) -> dict[str, Progress]:
-    """Look closer at the counties whose pods are ready."""
+def _checked(progress: dict[str, Progress], targets: list[Target], check: Check | None, until: float) -> dict[str, Progress]:
+    """Look closer at the counties whose pods are ready; none is asked any more after `until`."""
     ready = [target for target in targets if progress[target.name].done]
     if check is None or not ready:
         return progress
+
+    def ask(target: Target) -> str:
+        # Each answer that does not come takes seconds; fifty of them would take the time of the next run.
+        return check(target.namespace) if time.monotonic() < until else "there was no time left to ask whether it works"
+
     with ThreadPoolExecutor(max_workers=min(8, len(ready))) as pool:
-        for target, problem in zip(ready, pool.map(lambda target: check(target.namespace), ready)):
+        for target, problem in zip(ready, pool.map(ask, ready)):
             if problem:
                 progress[target.name] = replace(progress[target.name], obstacle=problem)
     return progress
@@ -78,17 +92,22 @@ def _checked(progress: dict[str, Progress], targets: list[Target], check: Check 
 def wait(client: Client, targets: list[Target], timeout: float, interval: float = 2.0, check: Check | None = None) -> dict[str, Progress]:
     """Wait until all counties are ready or the time is over; obstacles are named for those that are not.
 
-    C(check) says of a namespace whose pods are ready what is still wrong with it.
+    C(check) says of a namespace whose pods are ready what is still wrong with it. Only one that was begun in time is waited for.
     """
     deadline = time.monotonic() + timeout
-    progress = _checked(look(client, targets, cached=False), targets, check)
+    until = max(deadline, time.monotonic() + _LEAST)
+    progress = _checked(look(client, targets, cached=False), targets, check, until)
     while True:
         pending = [target for target in targets if not progress[target.name].done]
         left = deadline - time.monotonic()
         if not pending or left <= 0:
             break
         time.sleep(min(interval, left))
-        progress.update(_checked(look(client, pending), pending, check))
+        progress.update(_checked(look(client, pending), pending, check, until))
     if pending:
-        progress.update(_checked(explain(client, pending), pending, check))
+        for name, found in explain(client, pending).items():
+            # Whether it works was asked a moment ago, if its pods were ready then.
+            before = progress[name]
+            unasked = "its pods just became ready, and it was not asked yet whether it works" if check else ""
+            progress[name] = replace(found, obstacle=before.obstacle if before.ready == before.total else unasked) if found.done else found
     return progress

@@ -37,6 +37,9 @@ class Rollout:
 
     def __post_init__(self) -> None:
         by_name = {row["name"]: row for row in self.rows}
+        # Those that an outage stopped come last: whether a new version is well is not seen at a county whose agent is lost.
+        down = [name for name in self.held if by_name[name]["ready"] < by_name[name]["total"]]
+        self.held = [name for name in self.held if name not in down] + down
         canary = [name for name in self.held if name in self.policy.canary] or self.held[:1]
         rest = [name for name in self.held if name not in canary]
         size = max(1, self.policy.size)

@@ -36,12 +36,13 @@ def request(
     client: Client, namespace: str, pod: str, port: int, path: str, headers: dict[str, str] | None = None, timeout: float = 10.0,
     method: str = "GET", body: bytes = b"",
 ) -> tuple[int, bytes]:
-    """Send a request to a pod's port; return status and body of the answer."""
+    """Send a request to a pod's port; return status and body of the answer. All of it together has C(timeout) seconds."""
+    deadline = time.monotonic() + timeout
     connection = client.dedicated()
     connection.timeout = timeout
     try:
         connection.connect()
-        stream = _Stream(_upgrade(client, connection, namespace, pod, port), time.monotonic() + timeout)
+        stream = _Stream(_upgrade(client, connection, namespace, pod, port, deadline), deadline)
         lines = {"Host": "localhost", "Connection": "close", "Accept": "application/json", **(headers or {})}
         if body:
             lines.update({"Content-Type": "application/json", "Content-Length": str(len(body))})
@@ -56,7 +57,16 @@ def request(
         connection.close()
 
 
-def _upgrade(client: Client, connection: http.client.HTTPConnection, namespace: str, pod: str, port: int) -> socket.socket:
+def _in_time(sock: socket.socket, deadline: float) -> socket.socket:
+    """Give a socket what is left of the time: for the whole answer, not for each piece of it."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("no answer in time")
+    sock.settimeout(left)
+    return sock
+
+
+def _upgrade(client: Client, connection: http.client.HTTPConnection, namespace: str, pod: str, port: int, deadline: float) -> socket.socket:
     """Turn the connection into a WebSocket."""
     target = f"{client.access.path}{WELL_KNOWN['v1', 'Pod'].path(pod, namespace)}/portforward?{urlencode({'ports': port})}"
     headers = {
@@ -74,7 +84,7 @@ def _upgrade(client: Client, connection: http.client.HTTPConnection, namespace: 
     head = b""
     # Byte by byte: what follows the empty line belongs to the WebSocket.
     while not head.endswith(b"\r\n\r\n"):
-        byte = sock.recv(1)
+        byte = _in_time(sock, deadline).recv(1)
         if not byte or len(head) > 65536:
             raise ForwardError(f"port {port} of pod {pod}: the API server ended the connection")
         head += byte
@@ -153,12 +163,8 @@ class _Stream(io.RawIOBase):
     def _exactly(self, size: int) -> bytes:
         data = b""
         while len(data) < size:
-            # For the whole answer, not for each piece: pings would keep a silent pod alive for ever.
-            left = self._deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("no answer in time")
-            self._sock.settimeout(left)
-            part = self._sock.recv(size - len(data))
+            # Pings would keep a silent pod alive for ever.
+            part = _in_time(self._sock, self._deadline).recv(size - len(data))
             if not part:
                 raise OSError("the connection ended")
             data += part

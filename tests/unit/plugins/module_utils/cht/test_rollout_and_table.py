@@ -43,6 +43,7 @@ def waiting(reason: str, message: str = "") -> dict[str, t.Any]:
 
 UNREADY = deployment(readyReplicas=0)
 NO_AGENT = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available: insufficient memory"}
+UNBOUND = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims"}
 PENDING = {"metadata": {"name": "couchdb-claim0"}, "spec": {"storageClassName": "vmware-sc"}, "status": {"phase": "Pending"}}
 
 
@@ -52,6 +53,7 @@ PENDING = {"metadata": {"name": "couchdb-claim0"}, "spec": {"storageClassName": 
         ([UNREADY], [pod(containerStatuses=[waiting("ImagePullBackOff", "not found")])], [], "container cht-api: ImagePullBackOff: not found (image i:1)"),
         ([UNREADY], [pod(conditions=[NO_AGENT])], [], "pod cht-api-1 has no agent: 0/3 nodes are available"),
         ([UNREADY], [], [PENDING], "claim couchdb-claim0 is Pending (StorageClass vmware-sc)"),
+        ([UNREADY], [pod(conditions=[UNBOUND])], [PENDING], "claim couchdb-claim0 is Pending"),
         ([UNREADY], [pod(containerStatuses=[waiting("ContainerCreating")])], [], "container cht-api is not ready, restarted 3 times"),
         ([UNREADY], [], [], "not ready yet: cht-api"),
         ([], [], [], "no Deployment is there"),
@@ -67,6 +69,17 @@ def test_the_most_telling_obstacle_is_named(deployments: list[t.Any], pods: list
     progress = judge(deployments, pods, claims)
     assert not progress.done
     assert told in progress.obstacle
+
+
+def test_why_a_claim_is_pending_is_said() -> None:
+    def event(name: str, kind: str, at: str, message: str) -> dict[str, t.Any]:
+        return {"involvedObject": {"name": name}, "type": kind, "lastTimestamp": at, "message": message}
+
+    events = [
+        event("couchdb-claim0", "Warning", "2026-01-01T00:00:01Z", "old"), event("couchdb-claim0", "Warning", "2026-01-01T00:00:02Z", "datastore is full"),
+        event("couchdb-claim0", "Normal", "2026-01-01T00:00:03Z", "waiting"), event("other", "Warning", "2026-01-01T00:00:04Z", "another's"),
+    ]
+    assert judge([UNREADY], claims=[PENDING], events=events).obstacle == "claim couchdb-claim0 is Pending (StorageClass vmware-sc): datastore is full"
 
 
 def test_a_long_message_is_cut() -> None:

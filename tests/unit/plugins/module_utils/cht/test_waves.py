@@ -11,6 +11,7 @@ import typing as t
 import pytest
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.health import info_problem, judge_health, membership_problem
+from ansible_collections.cht.k3s.plugins.module_utils.cht.run import ran
 from ansible_collections.cht.k3s.plugins.module_utils.cht.waves import Policy, Rollout, hold_back, merge
 
 
@@ -47,6 +48,26 @@ def test_the_threshold(limit: int, waves: int) -> None:
     assert len(walk(rollout, {"c1": "why"})) == waves
     assert bool(rollout.stopped) is (limit == 0)
     assert rollout.left() == held[waves:]
+
+
+def test_counties_that_an_outage_stopped_come_last_and_are_no_canary() -> None:
+    held = names(4)
+    rows = [row("c0", ready=0), row("c1"), row("c2", ready=5), row("c3")]
+    assert walk(Rollout(rows, held, Policy(1, 9))) == [["c1"], ["c3"], ["c0"], ["c2"]]
+    assert walk(Rollout(rows[:1], held[:1], Policy(1, 9))) == [["c0"]], "alone it is changed all the same: that may be its repair"
+
+
+@pytest.mark.parametrize(("reason", "generation", "replicas", "answer"), [
+    ("NewReplicaSetAvailable", 2, 1, True), ("ReplicaSetUpdated", 2, 1, False), ("ProgressDeadlineExceeded", 2, 1, False),
+    ("NewReplicaSetAvailable", 3, 1, False), ("NewReplicaSetAvailable", 2, 0, False),
+])
+def test_a_county_that_ran_has_something_to_lose_though_it_is_down(reason: str, generation: int, replicas: int, answer: bool) -> None:
+    conditions = [{"type": "Available", "status": "False"}, {"type": "Progressing", "status": "True", "reason": reason}]
+    came_up = {"metadata": {"generation": 2}, "spec": {"replicas": 1}, "status": {
+        "observedGeneration": 2, "conditions": [{"type": "Progressing", "reason": "NewReplicaSetAvailable"}]}}
+    down = {"metadata": {"generation": generation}, "spec": {"replicas": replicas}, "status": {"observedGeneration": 2, "conditions": conditions}}
+    assert ran([came_up, down]) is answer
+    assert not ran([]) and not ran([{"metadata": {}, "spec": {}}])
 
 
 def test_a_canary_that_fails_stops_whatever_the_threshold() -> None:

@@ -10,10 +10,11 @@ import http.client
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.cht.k3s.plugins.module_utils.kube.portforward import _Stream
+from ansible_collections.cht.k3s.plugins.module_utils.kube.portforward import _Stream, _upgrade
 
 
 def frame(channel: int, data: bytes) -> bytes:
@@ -58,3 +59,20 @@ def test_a_pod_that_never_answers_is_not_waited_for_longer_than_allowed(pings: b
     with pytest.raises(TimeoutError):
         read([*PORTS, HEAD], pings)
     assert time.monotonic() - begin < 5
+
+
+def test_an_api_server_that_waits_for_a_dead_kubelet_is_not_waited_for_longer_than_allowed() -> None:
+    ours, theirs = socket.socketpair()
+
+    def dribble() -> None:
+        with contextlib.suppress(OSError):
+            for dummy in range(100):
+                theirs.sendall(b"x")
+                time.sleep(0.1)
+
+    threading.Thread(target=dribble, daemon=True).start()
+    client = SimpleNamespace(access=SimpleNamespace(path="", headers={}, host="h", port=1))
+    begin = time.monotonic()
+    with ours, theirs, pytest.raises(TimeoutError):
+        _upgrade(client, SimpleNamespace(sock=ours), "ns", "pod", 1, begin + 0.5)  # type: ignore[arg-type]
+    assert time.monotonic() - begin < 2
