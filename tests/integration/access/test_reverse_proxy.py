@@ -129,11 +129,11 @@ class Proxy:
         assert done.returncode == expect, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def ask(self, host: str, method: str = "GET", body: bytes | None = None, **headers: str) -> dict[str, t.Any]:
+    def ask(self, host: str, method: str = "GET", body: bytes | None = None, address: str = "127.0.0.1", **headers: str) -> dict[str, t.Any]:
         """Ask over HTTPS as a browser would, the certificate checked."""
         context = ssl.create_default_context(cafile=str(self.folder / "wild.crt"))
-        connection = http.client.HTTPSConnection("127.0.0.1", self.https, context=context, timeout=20)
-        raw = socket.create_connection(("127.0.0.1", self.https), timeout=20)
+        connection = http.client.HTTPSConnection(address, self.https, context=context, timeout=20)
+        raw = socket.create_connection((address, self.https), timeout=20)
         connection.sock = context.wrap_socket(raw, server_hostname=host)
         try:
             connection.request(method, "/api/info?x=1", body, {"Host": host, **headers})
@@ -171,6 +171,15 @@ def test_each_county_is_reached_by_its_name(proxy: Proxy, upstreams: list[Upstre
         seen = [answer[key] for key in ("x-forwarded-for", "x-real-ip", "x-forwarded-proto")]
         assert seen == ["127.0.0.1", "127.0.0.1", "https"], "what a client claims is dropped"
     assert {proxy.ask("kisumu.health.example")["server"] for dummy in range(6)} == {"127.0.0.1", "127.0.0.2"}
+
+
+def test_it_listens_on_both_families_where_the_host_has_them(proxy: Proxy, upstreams: list[Upstream]) -> None:
+    if Path("/proc/net/if_inet6").exists():
+        assert proxy.ask("kisumu.health.example", address="::1")["x-forwarded-for"] == "::1"
+        with socket.create_connection(("::1", proxy.http), timeout=5):
+            pass
+    else:
+        assert "[::]" not in proxy.config.read_text()
 
 
 def test_bodies_as_large_as_chts_limit(proxy: Proxy, upstreams: list[Upstream]) -> None:
