@@ -4,11 +4,13 @@ from __future__ import annotations
 import base64
 import json
 import stat
+import time
 from pathlib import Path
 
 from support.lab import Lab
 
 NODES = {"control-plane-1": "k3s", "agent-1": "k3s-agent", "agent-2": "k3s-agent"}
+SCHEDULED = "sudo sh -c 'cd /var/lib/rancher/k3s/server/db/snapshots && ls -d etcd-snapshot-*' 2>/dev/null || true"
 BASE = {"k3s_cloud_provider": "none"}
 
 
@@ -56,6 +58,20 @@ def test_each_change_restarts_only_what_reads_it(life: Lab) -> None:
     assert restarted(life, before) == list(NODES) and "hidden-word" not in run.output
     assert site(life, "options-again", **same, agent_labels={"room": "cellar"}, agent_kubelet_args=["max-pods=55"], **proxy).changed == []
     assert "http://198.18.0.2:5000" in life("ssh", "agent-1", "sudo cat /etc/rancher/k3s/registries.yaml")
+
+
+def test_snapshots_are_made_on_schedule_and_kept_in_number(life: Lab) -> None:
+    """Of those every minute two are kept."""
+    site(life, "options-snapshots", control_plane_snapshot_cron="* * * * *", control_plane_snapshot_retention=2)
+    seen: set[str] = set()
+    end = time.monotonic() + 420
+    while len(seen) < 3 and time.monotonic() < end:
+        seen |= set(life("ssh", "control-plane-1", SCHEDULED).split())
+        time.sleep(5)
+    assert len(seen) >= 3, seen
+    time.sleep(10)
+    assert len(set(life("ssh", "control-plane-1", SCHEDULED).split())) <= 2
+    site(life, "options-no-snapshots", control_plane_snapshot_cron="0 3 * * *")
 
 
 def test_an_added_agent_gets_all_from_the_controller_and_restarts_nobody(life: Lab, tmp_path: Path) -> None:
