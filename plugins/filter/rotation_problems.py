@@ -12,8 +12,9 @@ short_description: What else than a password would change
 version_added: 1.0.0
 author: CHT k3s maintainers (@cht-k3s)
 description:
-  - Compares the workloads to apply with those in the cluster, so that a change of the password does not become an upgrade.
-positional: _input, live
+  - Compares the workloads to apply with those in the cluster, and looks at what applying them with the password in use would change,
+    so that a change of the password does not become an upgrade or bring other settings with it.
+positional: _input, live, predicted
 options:
   _input:
     description: The objects to apply.
@@ -25,12 +26,17 @@ options:
     type: list
     elements: dict
     required: true
+  predicted:
+    description: RV(cht.k3s.kube_apply#module:objects) of a run in check mode with the password in use.
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""
 - name: Refuse to change more than the password
   ansible.builtin.assert:
-    that: objects | cht.k3s.rotation_problems(cluster.objects.values()) is falsy
+    that: objects | cht.k3s.rotation_problems(cluster.objects.values(), prediction.objects) is falsy
 """
 
 RETURN = r"""
@@ -41,12 +47,12 @@ _value:
 """
 
 
-def rotation_problems(objects: list[dict[str, Any]], live: list[dict[str, Any]]) -> list[str]:
+def rotation_problems(objects: list[dict[str, Any]], live: list[dict[str, Any]], predicted: list[dict[str, Any]] | None = None) -> list[str]:
     """The differences."""
     # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
     from ansible_collections.cht.k3s.plugins.module_utils.manifest import rotation
 
-    return rotation.problems(list(objects), list(live))
+    return rotation.problems(list(objects), list(live), list(predicted or []))
 
 
 class FilterModule:

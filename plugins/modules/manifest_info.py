@@ -10,6 +10,7 @@ short_description: Read Kubernetes manifests from the web, a mirror or a file
 version_added: 1.0.0
 description:
   - Fetches or reads manifests, compares them with pinned digests, and returns their objects. Changes nothing.
+  - A download without a digest is taken as it comes, with a warning that names the digest found. A file is the user's own choice and needs none.
   - Proxies are taken from the environment.
 author:
   - CHT k3s maintainers (@cht-k3s)
@@ -28,6 +29,10 @@ options:
         type: path
       sha256:
         description: The digest that the file must have; an empty string if it is not known.
+        type: str
+        default: ""
+      variable:
+        description: Name of the variable that holds O(sources[].sha256), for messages.
         type: str
         default: ""
   timeout:
@@ -70,23 +75,23 @@ documents:
       metadata:
         name: vmware-system-csi
 sources:
-  description: What was read, with the digest found.
+  description: What was read, with the digest found, and whether it was compared with one.
   returned: success
   type: list
   elements: dict
   sample:
     - place: https://mirror.example.org/csi/v3.3.1/manifests/vanilla/namespace.yaml
       sha256: 3585db4e4ff02c86d515c5be94ca67443c25733a4013246ca1ad8ba8cf7b885f
+      pinned: true
 """
 
-import hashlib
 from typing import Any
 from urllib.error import HTTPError, URLError
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 
-from ansible_collections.cht.k3s.plugins.module_utils.manifest.source import ManifestError, check_digest, documents
+from ansible_collections.cht.k3s.plugins.module_utils.manifest.source import ManifestError, check_digest, documents, unpinned_warning
 
 _LIMIT = 5_000_000
 
@@ -120,7 +125,9 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "required": True,
-                "options": {"url": {"type": "str"}, "path": {"type": "path"}, "sha256": {"type": "str", "default": ""}},
+                "options": {
+                    "url": {"type": "str"}, "path": {"type": "path"}, "sha256": {"type": "str", "default": ""}, "variable": {"type": "str", "default": ""},
+                },
             },
             "timeout": {"type": "int", "default": 30},
             "validate_certs": {"type": "bool", "default": True},
@@ -129,13 +136,15 @@ def main() -> None:
         supports_check_mode=True,
     )
     found: list[dict[str, Any]] = []
-    seen: list[dict[str, str]] = []
+    seen: list[dict[str, Any]] = []
     try:
         for source in module.params["sources"]:
             place, content = read(source, module.params["timeout"], module.params["validate_certs"], module.params["ca_path"])
-            check_digest(content, source["sha256"], place)
+            digest = check_digest(content, source["sha256"], place, source["variable"])
             found.extend(documents(content, place))
-            seen.append({"place": place, "sha256": hashlib.sha256(content).hexdigest()})
+            seen.append({"place": place, "sha256": digest, "pinned": bool(source["sha256"])})
+            if not source["sha256"] and not source["path"]:
+                module.warn(unpinned_warning(place, digest, source["variable"]))
     except ManifestError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, documents=found, sources=seen)

@@ -86,8 +86,9 @@ def render_config(found: list[VCenter], settings: dict[str, Any]) -> dict[str, s
     if family:
         if not set(family) <= {"ipv4", "ipv6"}:
             raise SettingsError(f"cpi_ip_family {family} may hold ipv4 and ipv6 only.")
-        document["global"]["ipFamily"] = list(family)
-    labels = {key: value for key, value in (settings.get("labels") or {}).items() if value}
+        document["global"]["ipFamily"] = [str(name) for name in family]
+    # Plain strings: those of Ansible remember where they come from, and YAML does not know how to write them.
+    labels = {str(key): str(value) for key, value in (settings.get("labels") or {}).items() if value}
     if labels:
         if set(labels) - {"region", "zone"}:
             raise SettingsError(f"cpi_labels has the unknown key {sorted(set(labels) - {'region', 'zone'})[0]}; known are region and zone.")
@@ -126,7 +127,7 @@ def objects(documents: list[dict[str, Any]], settings: dict[str, Any]) -> list[d
     if unknown:
         raise SettingsError(f"cpi_objects has no setting {unknown[0]}; known are {', '.join(sorted(_SETTINGS))}.")
     found = vcenters.parse(settings.get("vcenters"), "cpi_vcenters")
-    manifest = shape.Manifest("CPI", copy.deepcopy(documents), EXPECTED)
+    manifest = shape.Manifest("CPI", shape.plain(documents), EXPECTED)
     with shape.as_expected("CPI"):
         return _patched(manifest, found, settings)
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import copy
 import re
 from typing import Any
 
@@ -29,6 +28,7 @@ _FOLDER = "/etc/cloud"
 _CA_KEY = "vcenter-ca.pem"
 _SECTIONS = {"global": "Global", "virtualcenter": "VirtualCenter"}
 _KUBELET_ROOT = "/var/lib/kubelet"
+_TOPOLOGY_GATE = "Topology=true"
 
 EXPECTED: dict[tuple[str, str], bool] = {
     ("Namespace", NAMESPACE): False,
@@ -227,7 +227,7 @@ def objects(documents: list[dict[str, Any]], settings: dict[str, Any]) -> list[d
                 f"CSI since 3.2 does not accept the user {vcenter.username!r} of {vcenter.hostname}: it has to be user@domain or DOMAIN\\user, "
                 "with letters, digits, dots and hyphens (underscores before the @ or behind the backslash). Make such an account in vCenter."
             )
-    manifest = shape.Manifest("CSI", copy.deepcopy(documents), EXPECTED)
+    manifest = shape.Manifest("CSI", shape.plain(documents), EXPECTED)
     with shape.as_expected("CSI"):
         return _patched(manifest, found, settings)
 
@@ -255,6 +255,8 @@ def _patched(manifest: shape.Manifest, found: list[VCenter], settings: dict[str,
     _place(shape.dig(controller, "spec.template.spec", "CSI"))
     _images([controller, node], settings)
     _kubelet_root(node, str(settings.get("kubelet_root") or _KUBELET_ROOT).rstrip("/"))
+    if settings.get("topology_categories"):
+        _topology(controller)
     if settings.get("max_volumes"):
         _environment(node, "vsphere-csi-node", "MAX_VOLUMES_PER_NODE", str(settings["max_volumes"]))
     feature_text = [f"{key}={value}".encode() for key, value in sorted(features["data"].items())]
@@ -310,6 +312,21 @@ def _images(workloads: list[dict[str, Any]], settings: dict[str, Any]) -> None:
     unknown = sorted(set(wanted) - known)
     if unknown:
         raise SettingsError(f"csi_images has {unknown[0]}, which this version does not use; it uses {', '.join(sorted(known))}.")
+
+
+def _topology(controller: dict[str, Any]) -> None:
+    """Without these arguments the driver is never told where a volume is wanted; the manifests hold them as comments."""
+    container = shape.containers(controller, "CSI").get("csi-provisioner")
+    if container is None:
+        raise ManifestError(f"The CSI manifest is not built as expected: Deployment {CONTROLLER} has no container csi-provisioner.")
+    arguments = container.setdefault("args", [])
+    gates = [number for number, text in enumerate(arguments) if text.startswith("--feature-gates=")]
+    if not gates:
+        arguments.append(f"--feature-gates={_TOPOLOGY_GATE}")
+    elif _TOPOLOGY_GATE not in arguments[gates[0]]:
+        arguments[gates[0]] += f",{_TOPOLOGY_GATE}"
+    if "--strict-topology" not in arguments:
+        arguments.append("--strict-topology")
 
 
 def _kubelet_root(node: dict[str, Any], root: str) -> None:

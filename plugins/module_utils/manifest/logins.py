@@ -37,6 +37,12 @@ def untested(vcenters: list[dict[str, Any]], cpi_secret: dict[str, Any] | None, 
     ]
 
 
+def current(vcenters: list[dict[str, Any]], cpi_secret: dict[str, Any] | None, csi_secret: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The same vCenters with the user and password that the cluster has for them now; one that it does not know stays as it is."""
+    known = {host: {"username": user, "password": password} for host, user, password in in_use(cpi_secret, csi_secret)}
+    return [{**entry, **known.get(str(entry.get("hostname", "")).strip("[]"), {})} for entry in vcenters]
+
+
 def _decoded(value: str) -> str:
     try:
         return base64.b64decode(value).decode()

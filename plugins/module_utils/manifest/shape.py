@@ -22,6 +22,19 @@ _PLACEHOLDERS = re.compile(r"<ENTER|your-vcenter|use-your-vcenter|1\.2\.3\.4|hrw
 Document = dict[str, Any]
 
 
+def plain(value: Any) -> Any:
+    """A copy of our own to work on, of plain mappings and lists.
+
+    Ansible hands its filters containers that render each item when it is looked at. copy.deepcopy takes a copy of all variables for each such
+    container on its way, which takes seconds for one manifest and minutes for a few.
+    """
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
 class Manifest:
     """The objects of one manifest by kind and name."""
 

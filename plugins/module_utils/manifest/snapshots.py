@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from ansible_collections.cht.k3s.plugins.module_utils.manifest import shape
@@ -39,7 +38,7 @@ def objects(documents: list[dict[str, Any]], settings: dict[str, Any]) -> list[d
     policy = str(settings.get("deletion_policy") or "Delete")
     if policy not in ("Delete", "Retain"):
         raise SettingsError(f"csi_snapshot_deletion_policy {policy!r} has to be Delete or Retain.")
-    manifest = shape.Manifest("snapshot-controller", copy.deepcopy(documents), EXPECTED)
+    manifest = shape.Manifest("snapshot-controller", shape.plain(documents), EXPECTED)
     with shape.as_expected("snapshot-controller"):
         workload = manifest.need("Deployment", NAME)
         container = shape.containers(workload, "snapshot-controller").get(NAME)

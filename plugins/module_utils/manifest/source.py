@@ -18,14 +18,21 @@ class ManifestError(Exception):
     """A manifest that can't be used, with its place and what to do."""
 
 
-def check_digest(content: bytes, sha256: str, place: str) -> None:
-    """Compare with the pinned digest; an unknown one ('') is accepted."""
+def check_digest(content: bytes, sha256: str, place: str, variable: str = "") -> str:
+    """Compare with the pinned digest and return the one found; an unknown one ('') is accepted."""
     found = hashlib.sha256(content).hexdigest()
     if sha256 and found != sha256.lower().removeprefix("sha256:"):
         raise ManifestError(
             f"The manifest {place} has the SHA-256 {found}, expected {sha256}. It was cut off, altered, or is of another version; "
-            "check the mirror or file, or set the checksum variable if the content is what you want."
+            f"check the mirror or file, or set {variable or 'the checksum variable'} if the content is what you want."
         )
+    return found
+
+
+def unpinned_warning(place: str, sha256: str, variable: str = "") -> str:
+    """What to say about a download that nothing could be compared with."""
+    remedy = f"set {variable} to it" if variable else "keep a copy of the file and name that"
+    return f"The manifest {place} is taken as it came: no SHA-256 is known for its version. It has {sha256}; {remedy} to be told when it changes."
 
 
 def documents(content: bytes, place: str) -> list[dict[str, Any]]:

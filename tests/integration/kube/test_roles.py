@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from apiserver import ApiServer
 MANIFESTS = Path(__file__).parents[2] / "unit" / "data" / "manifests"
 PASSWORD = 'p"w\\ #1;$2%3@4:5 \'6\' ü€'
 UUID = "420e3f71-0000-4a5b-8c6d-000000000001"
+DIGEST = hashlib.sha256((MANIFESTS / "csi-v3.3.1.manifest").read_bytes()).hexdigest()
 LOCAL_PATH = {
     "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": "rancher.io/local-path",
     "metadata": {"name": "local-path", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
@@ -50,8 +52,11 @@ class Site:
         (folder / "site.yml").write_text(
             "- hosts: localhost\n  connection: local\n  gather_facts: false\n  roles: [cht.k3s.cpi, cht.k3s.csi, cht.k3s.storageclass]\n"
         )
+        steps = [("k3s", "access"), ("cpi", "rotation_check"), ("csi", "rotation_check")]
+        tasks = [{"name": part, "ansible.builtin.import_role": {"name": f"cht.k3s.{role}", "tasks_from": part}} for role, part in steps]
+        (folder / "rotation_check.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}]))
 
-    def run(self, *arguments: str, **variables: Any) -> Done:
+    def run(self, *arguments: str, playbook: str = "site", **variables: Any) -> Done:
         values = {
             "k3s_kubeconfig": str(self.server.kubeconfig), "k3s_version": "v1.34.4+k3s1", "cpi_version": "1.31.0", "csi_version": "3.3.1",
             "cpi_manifest_file": str(MANIFESTS / "cpi-v1.31.manifest"), "csi_manifest_file": str(MANIFESTS / "csi-v3.3.1.manifest"),
@@ -60,7 +65,7 @@ class Site:
         }
         (self.folder / "variables.json").write_text(json.dumps(values))
         done = subprocess.run(
-            [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(self.folder / "inventory.ini"), str(self.folder / "site.yml"), "-e",
+            [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(self.folder / "inventory.ini"), str(self.folder / f"{playbook}.yml"), "-e",
              f"@{self.folder / 'variables.json'}", "--skip-tags", "cpi_wait", *arguments],
             env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "0"}, capture_output=True, text=True, check=False, cwd=self.folder,
         )
@@ -129,6 +134,22 @@ def test_4_one_changed_variable_changes_what_reads_it(site: Site) -> None:
     assert site.run().changed == 2
 
 
+@pytest.mark.parametrize(("variables", "words"), [
+    ({}, ""),
+    ({"cpi_labels": {"zone": "k8s-zone"}}, "ConfigMap kube-system/vsphere-cloud-config differs from the variables in more than that"),
+    ({"csi_max_snapshots": 5}, "Secret vmware-system-csi/vsphere-config-secret differs from the variables in more than that.* --tags csi"),
+    ({"vsphere_hostname": "other.example.org"}, "Secret kube-system/vsphere-cloud-secret differs"),
+], ids=["password-only", "label", "csi-setting", "another-vcenter"])
+def test_4b_a_rotation_carries_the_password_only(site: Site, variables: dict[str, Any], words: str) -> None:
+    before = {name: site.get(name, "-A")["items"] for name in ("daemonset", "deployment", "secret", "configmap")}
+    done = site.run(playbook="rotation_check", vsphere_password="the-next-password", **variables)
+    text = re.sub(r"\s+", " ", done.output)
+    assert (done.code == 0) is not bool(words), done.output
+    assert re.search(words, text) and "the-next-password" not in text, done.output
+    assert not words or ("Only the password may change here" in text and "Nothing was changed" in text)
+    assert {name: site.get(name, "-A")["items"] for name in before} == before
+
+
 @pytest.mark.parametrize(("role", "variables", "words"), [
     ("csi", {"csi_cluster_id": "domain-c8"}, "volumes are filed under"),
     ("cpi", {"cpi_labels": {"regoin": "x"}}, "unknown key regoin"),
@@ -161,6 +182,7 @@ def test_7_a_node_without_provider_id_stops_the_storage_driver(site: Site) -> No
     done = site.run("--tags", "csi", csi_max_snapshots=2)
     assert done.code != 0
     assert "agent-1 has no providerID. Apply the cloud provider" in re.sub(r"\s+", " ", done.output)
+    site.server.kubectl("delete", "node", "agent-1")
 
 
 class Pages(SimpleHTTPRequestHandler):
@@ -168,6 +190,7 @@ class Pages(SimpleHTTPRequestHandler):
 
     good = (MANIFESTS / "csi-v3.3.1.manifest").read_bytes()
     answers = {
+        "good": good,
         "login-page": b"<!DOCTYPE html><html><body>Log in to the proxy</body></html>",
         "cut": good[: len(good) // 2],
         "unknown": good + b"\n---\napiVersion: batch/v1\nkind: Job\nmetadata:\n  name: surprise\n",
@@ -204,6 +227,14 @@ def test_8_what_a_mirror_may_answer_is_named_and_changes_nothing(site: Site, mir
     assert done.code != 0
     assert re.search(words, re.sub(r"\s+", " ", done.output)), done.output
     assert {name: site.get(name, "-A")["items"] for name in before} == before
+
+
+def test_8b_what_is_not_pinned_is_said_with_its_digest(site: Site, mirror: str) -> None:
+    pinned = site.run("--tags", "csi_apply", "--check", csi_manifest_file="", csi_manifest_url=f"{mirror}/good")
+    assert pinned.code == 0 and "is taken as it came" not in pinned.output, pinned.output
+    done = site.run("--tags", "csi_apply", "--check", csi_manifest_file="", csi_manifest_url=f"{mirror}/good", csi_manifest_checksum="")
+    text = re.sub(r"\s+", "", done.output)
+    assert f"is taken as it came: no SHA-256 is known for its version. It has {DIGEST}; set csi_manifest_checksum to it".replace(" ", "") in text, done.output
 
 
 def test_9_a_second_default_class_is_named_until_it_is_listed(site: Site) -> None:

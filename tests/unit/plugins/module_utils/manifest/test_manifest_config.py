@@ -73,6 +73,21 @@ def test_cpi_keys_fit_the_kind_of_address(hostname: str, keys: set[str]) -> None
     assert logins.untested(entries(hostname=hostname), secret(data), None) == []
 
 
+class Tagged(str):
+    """A string as Ansible hands it over: one that knows its origin."""
+
+
+def test_cpi_config_of_what_ansible_hands_over() -> None:
+    given = [{key: Tagged(value) for key, value in BASE.items()} | {"datacenters": [Tagged("A")], "thumbprint": Tagged(":".join(["AB"] * 20))}]
+    data = cpi.render_config(vcenters.parse(given, "cpi_vcenters"), {
+        "labels": {Tagged("zone"): Tagged("k8s-zone")}, "ip_family": [Tagged("ipv4")],
+        "nodes": {Tagged("internal_network_subnet_cidr"): [Tagged("192.0.2.0/24")], Tagged("internal_vm_network_name"): Tagged("net")},
+    })
+    document = yaml.safe_load(data["vsphere.conf"])
+    assert (document["labels"], document["global"]["ipFamily"]) == ({"zone": "k8s-zone"}, ["ipv4"])
+    assert document["nodes"] == {"internalNetworkSubnetCidr": "192.0.2.0/24", "internalVmNetworkName": "net"}
+
+
 def test_cpi_config_of_several_vcenters() -> None:
     found = vcenters.parse([
         {**BASE, "ca": "-----BEGIN CERTIFICATE-----\nx", "datacenters": ["A", "B"]},

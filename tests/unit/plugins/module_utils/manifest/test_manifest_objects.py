@@ -98,6 +98,113 @@ def test_csi_only_what_is_meant_changes(path: Path) -> None:
     assert set(diff["Deployment/vsphere-csi-controller"]) <= allowed
 
 
+def pod(found: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    """The pod of the first workload of that kind."""
+    return next(document for document in found if document["kind"] == kind)["spec"]["template"]["spec"]
+
+
+def as_cpi_master(found: list[dict[str, Any]]) -> None:
+    """Up to 1.24, and again in 1.37: the label's former name, with an empty value."""
+    target = pod(found, "DaemonSet")
+    target["nodeSelector"] = {"node-role.kubernetes.io/master": ""}
+    target["tolerations"] = [entry for entry in target["tolerations"] if entry["key"] != "node-role.kubernetes.io/control-plane"]
+    del target["affinity"]
+
+
+def as_cpi_1_20(found: list[dict[str, Any]]) -> None:
+    """1.20 to 1.22: an annotation for the scheduler in the place of a priority class."""
+    as_cpi_master(found)
+    found[-1]["metadata"]["annotations"] = {"scheduler.alpha.kubernetes.io/critical-pod": ""}
+    target = pod(found, "DaemonSet")
+    del target["priorityClassName"]
+    target["containers"][0]["image"] = "gcr.io/cloud-provider-vsphere/cpi/release/manager:v1.20.1"
+
+
+def as_cpi_1_36(found: list[dict[str, Any]]) -> None:
+    """1.36: one more rule."""
+    role = next(document for document in found if document["kind"] == "ClusterRole")
+    role["rules"].append({"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["create", "get", "list", "watch", "update"]})
+
+
+def as_csi_master(found: list[dict[str, Any]]) -> None:
+    """2.4 to 2.6: the label's former name, images of a build, annotations on the Service, no snapshotter in the oldest."""
+    target = pod(found, "Deployment")
+    target["nodeSelector"] = {"node-role.kubernetes.io/master": ""}
+    target["tolerations"] = [entry for entry in target["tolerations"] if entry["key"] != "node-role.kubernetes.io/control-plane"]
+    target["containers"] = [entry for entry in target["containers"] if entry["name"] != "csi-snapshotter"]
+    service = next(document for document in found if document["kind"] == "Service")
+    service["metadata"]["annotations"] = {"prometheus.io/scrape": "true", "prometheus.io/port": "2113"}
+    for container in (*target["containers"], *pod(found, "DaemonSet")["containers"]):
+        container["image"] = container["image"].replace("csi/release/", "csi/ci/")
+
+
+def as_csi_2_7_1(found: list[dict[str, Any]]) -> None:
+    """2.7.1: one more variable."""
+    for container in (*pod(found, "Deployment")["containers"], *pod(found, "DaemonSet")["containers"]):
+        if container["name"] in ("vsphere-syncer", "vsphere-csi-node"):
+            container["env"].append({"name": "GODEBUG", "value": "x509sha1=1"})
+
+
+def as_csi_3_5_1(found: list[dict[str, Any]]) -> None:
+    """3.5.1: hardly a switch is left, images of the staging registry, the namespace in the same file."""
+    features = next(document for document in found if document["kind"] == "ConfigMap")
+    features["data"] = {"trigger-csi-fullsync": "false", "pv-to-backingdiskobjectid-mapping": "false"}
+    for container in (*pod(found, "Deployment")["containers"], *pod(found, "DaemonSet")["containers"]):
+        container["image"] = container["image"].replace("registry.k8s.io/csi-vsphere/", "us-central1-docker.pkg.dev/k8s-staging-images/csi-vsphere/")
+    found.insert(0, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": csi.NAMESPACE}})
+
+
+def as_csi_3_7(found: list[dict[str, Any]]) -> None:
+    """3.7: one more argument; and a manifest from which somebody took the part for Windows."""
+    next(entry for entry in pod(found, "Deployment")["containers"] if entry["name"] == "vsphere-csi-controller")["args"].append("--enable-profile-server=false")
+    found.remove(next(document for document in found if document["metadata"]["name"] == csi.WINDOWS_NODE))
+
+
+@pytest.mark.parametrize(("base", "edit", "moved"), [
+    ("cpi-v1.25", as_cpi_1_20, True), ("cpi-v1.31", as_cpi_master, True), ("cpi-v1.31", as_cpi_1_36, False),
+    ("csi-v2.7.2", as_csi_master, True), ("csi-v2.7.2", as_csi_2_7_1, True), ("csi-v3.6.2", as_csi_3_5_1, False), ("csi-v3.6.2", as_csi_3_7, False),
+], ids=lambda value: getattr(value, "__name__", value))
+def test_what_other_releases_differ_in_stays_as_it_is(base: str, edit: Any, moved: bool) -> None:
+    """Releases whose files are not here, by what sets them apart: none is refused, and no more is changed in them than in the others."""
+    path = MANIFESTS / f"{base}.manifest"
+    before = load(path)
+    edit(before)
+    is_cpi = base.startswith("cpi")
+    after = cpi.objects(before, cpi_settings(path)) if is_cpi else csi.objects(before, csi_settings(path))
+    diff = semantic_diff(before, after)
+    changed = {"Secret/vsphere-cloud-secret", "ConfigMap/vsphere-cloud-config", "DaemonSet/vsphere-cloud-controller-manager"} if is_cpi else {
+        "Namespace/vmware-system-csi", "Secret/vsphere-config-secret", "Deployment/vsphere-csi-controller", "DaemonSet/vsphere-csi-node",
+        *(["DaemonSet/vsphere-csi-node-windows"] if edit is not as_csi_3_7 else []),
+    }
+    assert set(diff) == changed
+    pod_paths = {".spec.template.metadata.annotations", ".spec.template.spec.tolerations"}
+    if moved:
+        pod_paths |= {".spec.template.spec.nodeSelector", ".spec.template.spec.affinity", ".spec.template.spec.affinity.nodeAffinity"}
+    for name in changed & {"DaemonSet/vsphere-cloud-controller-manager", "Deployment/vsphere-csi-controller", "DaemonSet/vsphere-csi-node"}:
+        assert {place for place in diff[name] if not place.endswith(".image")} <= pod_paths, name
+    text = yaml.safe_dump(after)
+    for word in ("gcr.io/cloud-provider-vsphere", "k8s-staging-images", "ENTER", "hrwest"):
+        assert word not in text
+    workload = pod(after, "DaemonSet" if is_cpi else "Deployment")
+    terms = workload["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert "nodeSelector" not in workload and {"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"} in terms[0]["matchExpressions"]
+
+
+@pytest.mark.parametrize("path", CSI_FILES, ids=lambda path: path.stem)
+def test_topology_brings_the_arguments_that_the_manifest_holds_as_comments(path: Path) -> None:
+    def arguments(**more: Any) -> dict[str, list[str]]:
+        return {entry["name"]: entry.get("args", []) for entry in pod(csi.objects(load(path), csi_settings(path, **more)), "Deployment")["containers"]}
+
+    plain, topology = arguments(), arguments(topology_categories=["k8s-region", "k8s-zone"])
+    added = ["--feature-gates=Topology=true", "--strict-topology"]
+    assert "#- \"--strict-topology\"" in path.read_text()
+    assert topology == {**plain, "csi-provisioner": [*plain["csi-provisioner"], *added]}
+    given = load(path)
+    next(entry for entry in pod(given, "Deployment")["containers"] if entry["name"] == "csi-provisioner")["args"] += ["--feature-gates=A=true", added[1]]
+    found = pod(csi.objects(given, csi_settings(path, topology_categories=["k8s-zone"])), "Deployment")["containers"]
+    assert next(entry for entry in found if entry["name"] == "csi-provisioner")["args"][-2:] == ["--feature-gates=A=true,Topology=true", added[1]]
+
+
 @pytest.mark.parametrize("path", [*CPI_FILES, *CSI_FILES], ids=lambda path: path.stem)
 def test_no_placeholder_and_no_dead_image(path: Path) -> None:
     after = cpi.objects(load(path), cpi_settings(path)) if path in CPI_FILES else csi.objects(load(path), csi_settings(path))
