@@ -68,7 +68,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "alive": {"type": "bool", "default": False},
             "quorum": {"type": "bool", "default": True},
-            "password_only": {"type": "bool", "default": False},
+            "password_only": {"type": "bool", "default": False, "no_log": False},
             "timeout": {"type": "int", "default": 120},
         },
         supports_check_mode=True,

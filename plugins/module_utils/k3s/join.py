@@ -117,10 +117,11 @@ class Joiner:
         enable = unit.enabled not in ("enabled", "enabled-runtime")
         if enable:
             self._act(f"enable {self.service}.service")
-        operation, reasons = self._plan_service(unit, binary_changes, changes)
+        member = datastore if self.wanted.role == "server" else state.has_joined_as_agent(self.system)
+        operation, reasons = self._plan_service(unit, binary_changes, changes, member)
         if operation:
             self._act(f"{operation} {self.service}.service" + (f" ({', '.join(reasons)})" if reasons else ""))
-        joining = self._plan_membership(datastore, bootstrap)
+        joining = "" if member else self._plan_membership(bootstrap)
         if self.actions:
             self._show(
                 f"{self.service}.service",
@@ -378,8 +379,12 @@ class Joiner:
             if not any(self.system.exists(f"{place}/{name}") or self.system.islink(f"{place}/{name}") for place in search)
         ]
 
-    def _plan_service(self, unit: UnitState, binary: bool, changes: list) -> tuple:
-        """('start' | 'restart' | '', why). A running k3s that is older than what it reads was left behind by an interrupted run."""
+    def _plan_service(self, unit: UnitState, binary: bool, changes: list, member: bool) -> tuple:
+        """('start' | 'restart' | '', why). A running k3s that is older than what it reads was left behind by an interrupted run.
+
+        One that never joined may hold on to what it read at its start, like the host name before the machine was renamed; nothing is lost
+        by starting it anew.
+        """
         if not unit.running or unit.pid == 0 and unit.sub != "auto-restart":
             return "start", []
         reasons = [os.path.basename(change.path) for change in changes if change.changed and not _only_mode(change)]
@@ -393,12 +398,12 @@ class Joiner:
             ]
         if not reasons and unit.need_reload:
             reasons = ["its unit changed on disk"]
+        if not reasons and not member:
+            reasons = ["it runs and has not joined"]
         return ("restart", reasons) if reasons else ("", [])
 
-    def _plan_membership(self, datastore: bool, bootstrap: dict) -> str:
-        """How the node becomes a member in this run; '' when it is one."""
-        if datastore if self.wanted.role == "server" else state.has_joined_as_agent(self.system):
-            return ""
+    def _plan_membership(self, bootstrap: dict) -> str:
+        """How the node becomes a member in this run."""
         joining = "begin a new cluster" if bootstrap.get("cluster-init") else f"join {bootstrap['server']} as {self.wanted.role}"
         self._act(f"membership: {joining}")
         self._show("membership", "none\n", joining + "\n")

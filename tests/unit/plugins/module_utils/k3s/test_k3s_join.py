@@ -120,6 +120,21 @@ def test_only_a_mode_is_no_reason_to_restart(member):
     assert member.mode(CONFIG) == 0o600 and not result["restarted"] and result["actions"] == [f"file {CONFIG}"]
 
 
+def test_an_agent_that_runs_without_having_joined_is_started_anew(system, api):
+    """It was refused for its host name, and does not see that the machine was renamed since."""
+    want = wanted("agent")
+    system.on_start = lambda: None
+    with pytest.raises(NodeError):
+        join(system, want)
+    system.age()
+    unit = system.units["k3s-agent"]
+    system.units["k3s-agent"] = type(unit)(**{**vars(unit), "started_at": system.clock})
+    assert system.unit("k3s-agent").running and not state.has_joined_as_agent(system)
+    system.on_start = lambda: api.objects.setdefault("control-plane-1", make_node("control-plane-1", voter=None))
+    result = join(system, want)
+    assert "restart k3s-agent.service (it runs and has not joined)" in result["actions"]
+
+
 def test_a_restart_that_would_break_quorum_is_refused_before_anything_is_written(member, api):
     api.objects.update({"control-plane-2": make_node("control-plane-2", ready=False), "control-plane-3": make_node("control-plane-3")})
     before = member.read(CONFIG)
