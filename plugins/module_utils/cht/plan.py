@@ -17,6 +17,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht import rebind
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import Builder, Object
 from ansible_collections.cht.k3s.plugins.module_utils.cht.password import Change
 from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag, is_newer
+from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, upgrade_problem
 
 PEM_START = "-----BEGIN"
@@ -31,11 +32,16 @@ class Live:
     claims: dict[str, dict[str, Object]] = field(default_factory=dict)
     # PersistentVolumes by name; read only when a county names some.
     volumes: dict[str, Object] = field(default_factory=dict)
+    # Namespaces by name: each tells whether a restore of its county is half done.
+    namespaces: dict[str, Object] = field(default_factory=dict)
 
     @classmethod
-    def collect(cls, secrets: t.Iterable[Object], deployments: t.Iterable[Object], claims: t.Iterable[Object]) -> Live:
-        """Sort the items of three lists by namespace."""
+    def collect(
+        cls, secrets: t.Iterable[Object], deployments: t.Iterable[Object], claims: t.Iterable[Object], namespaces: t.Iterable[Object] = ()
+    ) -> Live:
+        """Sort the items of four lists by namespace."""
         live = cls()
+        live.namespaces = {item["metadata"]["name"]: item for item in namespaces}
         for item in secrets:
             if item["metadata"]["name"] == creds.SECRET_NAME:
                 live.secrets[item["metadata"]["namespace"]] = item
@@ -151,6 +157,7 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
     claims = live.claims.get(namespace, {})
     volumes = [claims[f"{service}-claim0"] for service in county.couchdb_services if f"{service}-claim0" in claims]
     try:
+        _refuse_half_restored(live.namespaces.get(namespace))
         _refuse_other_volumes(county, claims, live.images(namespace))
         held = live.secrets.get(namespace)
         plan.rebind = rebind.find(county, live.volumes, live.claims)
@@ -176,6 +183,16 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
     except (creds.CredentialsError, rebind.RebindError, PlanError) as error:
         plan.error = str(error)
     return plan
+
+
+def _refuse_half_restored(namespace: Object | None) -> None:
+    """Leave a county stopped whose volumes are partly those of a backup set and partly those of today: its shards don't fit together."""
+    mark = mark_of(namespace) if namespace else {}
+    if mark:
+        raise PlanError(
+            f"a restore of the set {mark['set']} is half done, and CouchDB must not start on volumes of two moments: "
+            f"run restore_project with cht_project_restore={mark['set']} again to finish it, then run this again"
+        )
 
 
 def _refuse_other_volumes(county: County, claims: dict[str, Object], running: dict[str, str]) -> None:

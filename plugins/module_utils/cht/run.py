@@ -27,6 +27,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL
 
 Result = dict[str, t.Any]
 
+_NAMESPACES = WELL_KNOWN["v1", "Namespace"]
 _SECRETS = WELL_KNOWN["v1", "Secret"]
 _CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
 _VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
@@ -79,8 +80,9 @@ def deploy(
     live = Live(client, settings.parallel) if client is not None else None
     state = LiveCounties()
     if live is not None:
-        with ThreadPoolExecutor(max_workers=3) as pool:
-            state = LiveCounties.collect(*pool.map(live.list, (_SECRETS, _DEPLOYMENTS, _CLAIMS)))
+        # Namespaces are among what is applied, so their list is no request more.
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            state = LiveCounties.collect(*pool.map(live.list, (_SECRETS, _DEPLOYMENTS, _CLAIMS, _NAMESPACES)))
         if any(county["couchdb"]["volumes"] for county in counties):
             state.volumes = {item["metadata"]["name"]: item for item in live.list(_VOLUMES)}
     plans = [

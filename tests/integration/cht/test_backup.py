@@ -342,6 +342,8 @@ def test_a_restore_that_was_killed_half_way_is_finished(world: World) -> None:
     world.killed("restore_project", lambda: (world.cluster.get(claim) or {})["metadata"].get("deletionTimestamp"), cht_project_restore=name, **yes)
     assert world.volumes("kitui")["couchdb-1-claim0"] != old["couchdb-1-claim0"] and world.replicas("kitui")["cht-couchdb-1"] == 0
     assert f"a restore of the set {name} is half done" in " ".join(world.backup("kitui", expect=2).text.split())
+    assert f"a restore of the set {name} is half done" in " ".join(world.cluster.counties(entry, expect=2).text.split())
+    assert world.replicas("kitui")["cht-couchdb-1"] == 0, "not started on volumes of two moments"
     world.cluster.patch(claim, {"metadata": {"finalizers": []}})
     # Without confirmation: half of it is done, and the county can only go on.
     finished = world.restore(name)

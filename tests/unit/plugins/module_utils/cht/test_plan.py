@@ -175,6 +175,15 @@ def test_a_lost_volume_is_not_replaced_by_an_empty_one_but_an_interrupted_run_go
     assert "lacks the CouchDB volumes couchdb-2-claim0, couchdb-3-claim0" in plan(started).error
 
 
+def test_a_county_on_volumes_of_two_moments_is_not_started() -> None:
+    mark = {"cht.k3s/restoring": '{"set": "nairobi-20260102-030405", "volumes": {"couchdb-1-claim0": "pv-x"}}'}
+    found = plan(Live.collect([live_secret(**HELD)], [], [], [{"metadata": {"name": "nairobi", "annotations": mark}}]))
+    assert "a restore of the set nairobi-20260102-030405 is half done" in found.error and "cht_project_restore=nairobi-20260102-030405" in found.error
+    assert not found.objects
+    done = [{"metadata": {"name": "nairobi"}}, {"metadata": {"name": "kisumu", "annotations": mark}}]
+    assert not plan(Live.collect([live_secret(**HELD)], [], [], done)).error
+
+
 @pytest.fixture(name="certificate")
 def fixture_certificate(tmp_path: Path) -> Path:
     for name in ("one", "two"):
