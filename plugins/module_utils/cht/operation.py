@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import threading
 import time
 import typing as t
@@ -114,6 +115,15 @@ def taken(client: Client, namespace: str, what: str, set_name: str = "") -> Iter
         operation.release()
 
 
+def end_by_sigterm() -> None:
+    """Let a process that is asked to end do so as by Ctrl-C: with what is to be put right on the way out."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(*dummy: t.Any) -> None:
+    raise KeyboardInterrupt
+
+
 def look(namespace: Object) -> None:
     """Refuse a county that another run has, without taking it: for check mode."""
     _refuse(namespace["metadata"]["name"], note_of(namespace), time.time())
@@ -135,7 +145,10 @@ def alive(note: Object, now: float) -> bool:
         return False
     if note.get("place") != _place():
         return True
-    return bool(note.get("born")) and _born(int(_number(note.get("pid")))) == note["born"]
+    pid = int(_number(note.get("pid")))
+    if not note.get("born"):
+        return _exists(pid)
+    return _born(pid) == note["born"]
 
 
 def describe(note: Object) -> str:
@@ -189,12 +202,23 @@ def _place() -> str:
 
 
 def _born(pid: int) -> str:
-    """When a process of this host began, in the kernel's measure; empty when there is none or none can be seen."""
+    """When a process of this host began, in the kernel's measure; empty when it is gone, or the host tells no such thing."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
-            return stream.read().rpartition(")")[2].split()[19]
+            values = stream.read().rpartition(")")[2].split()
+        return "" if values[0] == "Z" else values[19]
     except (OSError, IndexError):
         return ""
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return pid > 0
 
 
 def _number(value: t.Any) -> float:
