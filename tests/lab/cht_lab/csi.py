@@ -328,6 +328,8 @@ class Sidecars:
         folder = FOLDER / volume.volume_id
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o777)
+        if source:
+            copied(content_of(source["snapshot"]["snapshot_id"]), folder)
         body = {
             "apiVersion": "v1",
             "kind": "PersistentVolume",
@@ -340,8 +342,6 @@ class Sidecars:
                 "csi": {"driver": PROVISIONER, "volumeHandle": volume.volume_id, "fsType": fs_type, "volumeAttributes": dict(volume.volume_context)},
                 "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", **{key: metadata[key] for key in ("namespace", "name", "uid")}},
             },
-        if source:
-            copied(content_of(source["snapshot"]["snapshot_id"]), folder)
         }
         self.call("POST", "/api/v1/persistentvolumes", body)
 
@@ -402,6 +402,7 @@ class Sidecars:
             if BOUND in finalizers:
                 if handle and item["spec"]["deletionPolicy"] == "Delete":
                     self.ask("DeleteSnapshot", snapshot_id=handle)
+                    shutil.rmtree(content_of(handle), ignore_errors=True)
                 self.call("PATCH", path, {"metadata": {"finalizers": [entry for entry in finalizers if entry != BOUND]}})
             return
         source, known = (item["spec"]["source"].get(key) for key in ("volumeHandle", "snapshotHandle"))
@@ -422,7 +423,6 @@ class Sidecars:
             "restoreSize": found.size_bytes,
         }  # fmt: skip
         self.call("PATCH", f"{path}/status", {"status": status})
-                    shutil.rmtree(content_of(handle), ignore_errors=True)
 
 
 # --- all of it -------------------------------------------------------------------------------------------------------
