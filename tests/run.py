@@ -74,8 +74,8 @@ SCENARIOS = (
     Scenario("access", "a real nginx in front of the counties, asked by host name", _pytest("tests/integration/access"), ("all",)),
     Scenario("vsphere", "inventory, modules and preflight against vcsim", _pytest("tests/integration/vsphere"), limit=900),
     Scenario("cpi-uuid", "the real CPI and the two UUIDs", _pytest("tests/integration/cpi")),
-    Scenario("csi", "the real CSI controller: claims as volumes of vCenter, rotation, removal, in a lab of two", _pytest(
-        "tests/integration/csi"), ("all",), 3000),
+    Scenario("csi", "the real CSI controller: claims as volumes of vCenter, dead machines, rotation, removal, in a lab of four", _pytest(
+        "tests/integration/csi", "--durations=0"), ("all",), 3600),
     Scenario("site", "a cluster from nothing, second run, check mode, tags, limits, AWX layout", _pytest(
         "tests/integration/site"), limit=2400),
     Scenario("counties", "counties on the cluster of `site`: requests by host name, packets between them", _pytest(

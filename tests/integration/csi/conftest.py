@@ -1,4 +1,4 @@
-"""A lab of its own with two machines and the real CSI controller, beside the one of the other tests."""
+"""A lab of its own with four machines and the real CSI controller, beside the one of the other tests."""
 from __future__ import annotations
 
 import json
@@ -48,6 +48,10 @@ class Cluster:
         rows = self.lab("exec", "--", "sh", "-c", GOVC, "govc", str(tools.program("govc")), "volume.ls", "-l").splitlines()
         return {row.split()[1]: [row.split()[2], row.split()[-1]] for row in rows if row.strip()}
 
+    def holder(self) -> str:
+        """The pod whose controller may run."""
+        return str(self.lab.kubectl("get", "lease", "lab-csi-controller", "-n", "vmware-system-csi")["spec"]["holderIdentity"])
+
     def apply(self, document: dict[str, Any]) -> None:
         file = self.folder / "object.yml"
         file.write_text(yaml.safe_dump(document))
@@ -60,16 +64,19 @@ class Cluster:
             "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}, **spec},
         })
 
-    def pod(self, name: str, claim: str, command: str) -> None:
+    @staticmethod
+    def pod_spec(claim: str, command: str) -> dict[str, Any]:
         """A pod with that claim at /data."""
         container = {
             "name": "main", "image": "lab/client:1", "command": ["/bin/sh", "-c", command], "volumeMounts": [{"name": "data", "mountPath": "/data"}],
         }
-        self.apply({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
-            "spec": {"containers": [container], "terminationGracePeriodSeconds": 1,
-                     "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]},
-        })
+        return {
+            "containers": [container], "terminationGracePeriodSeconds": 1, "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}],
+        }
+
+    def pod(self, name: str, claim: str, command: str) -> None:
+        """Such a pod in the namespace default."""
+        self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": self.pod_spec(claim, command)})
 
     def wait(self, what: str, check: Callable[[], Any], seconds: float = 180) -> Any:
         """Wait until the check is true."""
@@ -86,6 +93,18 @@ class Cluster:
             return found["spec"]["volumeName"] if found["status"].get("phase") == "Bound" else None
 
         return str(self.wait(f"binding of {name}", check))
+
+    def forget(self, *claims: str) -> None:
+        """The end of claims and their volumes, also where the class would keep them."""
+        volumes = [self.bound(name) for name in claims]
+        for volume in volumes:
+            self.lab("kubectl", "patch", "pv", volume, "-p", '{"spec": {"persistentVolumeReclaimPolicy": "Delete"}}')
+        self.gone(*[f"pvc/{name}" for name in claims])
+        self.wait(f"end of {', '.join(claims)}", lambda: not set(volumes) & set(self.volumes()))
+
+    def settle(self) -> None:
+        """Wait until the driver's pods run again on a machine that is back."""
+        self.lab("kubectl", "wait", "--for=condition=Ready", "pod", "--all", "-n", "vmware-system-csi", "--timeout=180s")
 
     def gone(self, *names: str) -> None:
         """Delete objects of the namespace default and wait for the end of their volumes."""

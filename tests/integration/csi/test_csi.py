@@ -27,6 +27,10 @@ def nodes(cluster: Cluster) -> dict[str, str]:
     return {item["metadata"]["name"]: item["metadata"]["uid"] for item in cluster.lab.kubectl("get", "nodes")["items"]}
 
 
+def ready(cluster: Cluster, name: str) -> bool:
+    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in cluster.lab.kubectl("get", "node", name)["status"]["conditions"])
+
+
 def cluster_id(cluster: Cluster) -> str:
     return str(cluster.lab.kubectl("get", "namespace", "kube-system")["metadata"]["uid"])
 
@@ -40,6 +44,8 @@ def test_1_the_whole_is_installed_and_tested(cluster: Cluster) -> None:
     assert {name: drivers[0]["nodeID"] for name, drivers in registered.items()} == uuids
     left = cluster.lab.kubectl("get", "pv,pvc,volumesnapshots,volumesnapshotcontents,volumeattachments", "-A")["items"]
     assert left == [] and cluster.volumes() == {}, "the smoke test has to leave nothing"
+    controllers = cluster.lab.kubectl("get", "pods", "-n", "vmware-system-csi", "-l", "app=vsphere-csi-controller")["items"]
+    assert sorted(item["spec"]["nodeName"] for item in controllers) == ["control-plane-1", "control-plane-2", "control-plane-3"]
 
 
 def test_2_second_run_changes_nothing(cluster: Cluster) -> None:
@@ -95,7 +101,63 @@ def test_5_a_cluster_id_in_use_is_refused(cluster: Cluster) -> None:
     cluster.own("id-free", tasks, wanted="6f4a7b1e-0000-4000-8000-000000000001").expect()
 
 
-def test_6_a_wrong_password_changes_nothing(cluster: Cluster) -> None:
+def test_6_another_controller_takes_over_when_its_pod_is_deleted(cluster: Cluster) -> None:
+    former = cluster.holder()
+    cluster.lab("kubectl", "delete", "pod", former, "-n", "vmware-system-csi", "--wait=false")
+    cluster.claim("handed-over")
+    assert cluster.bound("handed-over") in cluster.volumes() and cluster.holder() != former
+    cluster.forget("handed-over")
+
+
+def test_7_another_controller_takes_over_when_its_server_dies(cluster: Cluster) -> None:
+    former = cluster.holder()
+    server = str(cluster.lab.kubectl("get", "pod", former, "-n", "vmware-system-csi")["spec"]["nodeName"])
+    cluster.lab("vm", "kill", server, timeout=60)
+    try:
+        cluster.claim("server-lost")
+        assert cluster.bound("server-lost") in cluster.volumes() and cluster.holder() != former
+    finally:
+        cluster.lab("vm", "start", server, timeout=120)
+    cluster.wait(f"return of {server}", lambda: ready(cluster, server))
+    cluster.forget("server-lost")
+    cluster.settle()
+
+
+def test_8_the_volume_of_a_dead_machine_moves_once_it_is_fenced(cluster: Cluster) -> None:
+    cluster.claim("moving")
+    preferred = {"weight": 100, "preference": {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["agent-1"]}]}}
+    pod = cluster.pod_spec("moving", "hostname >> /data/hosts; while :; do sleep 1; done")
+    cluster.apply({
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db", "namespace": "default"},
+        "spec": {"serviceName": "db", "selector": {"matchLabels": {"app": "db"}}, "template": {"metadata": {"labels": {"app": "db"}}, "spec": {
+            **pod, "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}}}}},
+    })
+
+    def runs_on() -> str:
+        found = cluster.lab.kubectl("get", "pods", "-l", "app=db")["items"]
+        return str(found[0]["spec"].get("nodeName", "")) if found and found[0]["status"]["phase"] == "Running" else ""
+
+    def attached_to() -> list[str]:
+        return [item["spec"]["nodeName"] for item in cluster.lab.kubectl("get", "volumeattachments")["items"] if (item.get("status") or {}).get("attached")]
+
+    cluster.wait("start on agent-1", lambda: runs_on() == "agent-1")
+    assert attached_to() == ["agent-1"]
+    cluster.lab("vm", "kill", "agent-1", timeout=60)
+    cluster.wait("silence of agent-1", lambda: not ready(cluster, "agent-1"))
+    assert attached_to() == ["agent-1"], "a volume stays with a silent machine, which may still write to it"
+    fenced = cluster.play("fence", "-e", "k3s_fence=agent-1", playbook="playbooks/fence_node.yml").expect()
+    assert len(fenced.changed) == 1
+    cluster.wait("start on another machine", lambda: runs_on() not in ("", "agent-1"))
+    assert attached_to() == [runs_on()]
+    assert len(cluster.lab("kubectl", "exec", "db-0", "--", "cat", "/data/hosts").split()) == 2, "what the first pod wrote is still there"
+    cluster.lab("vm", "start", "agent-1", timeout=120)
+    cluster.play("release", "-e", "k3s_fence=agent-1", "--tags", "release", playbook="playbooks/fence_node.yml").expect()
+    cluster.gone("statefulset/db")
+    cluster.forget("moving")
+    cluster.settle()
+
+
+def test_9_a_wrong_password_changes_nothing(cluster: Cluster) -> None:
     before, machines = pods(cluster), nodes(cluster)
     cluster.lab.reset_logins()
     refused = cluster.play("wrong-password", "--tags", "vcenter", playbook="playbooks/rotate.yml", vsphere_password="wrong#1").expect(1)
@@ -104,7 +166,7 @@ def test_6_a_wrong_password_changes_nothing(cluster: Cluster) -> None:
     assert refused.changed == [] and (pods(cluster), nodes(cluster)) == (before, machines)
 
 
-def test_7_a_new_password_restarts_what_reads_it(cluster: Cluster) -> None:
+def test_10_a_new_password_restarts_what_reads_it(cluster: Cluster) -> None:
     before, machines = pods(cluster), nodes(cluster)
     cluster.lab("vcenter", "password", PASSWORD)
     cluster.lab.reset_logins()
@@ -122,20 +184,20 @@ def test_7_a_new_password_restarts_what_reads_it(cluster: Cluster) -> None:
     assert again.changed == []
 
 
-def test_8_rotation_is_no_upgrade(cluster: Cluster) -> None:
+def test_11_rotation_is_no_upgrade(cluster: Cluster) -> None:
     refused = cluster.play("no-upgrade", "--tags", "vcenter", playbook="playbooks/rotate.yml", cpi_image="registry.example.org/cpi:1").expect(1)
     assert "Only the password may change here" in " ".join(refused.output.split())
     assert refused.changed == []
 
 
-def test_9_an_image_that_is_not_there_is_named_with_its_override(cluster: Cluster) -> None:
+def test_12_an_image_that_is_not_there_is_named_with_its_override(cluster: Cluster) -> None:
     refused = cluster.play("no-image", "--tags", "csi_snapshots", csi_snapshot_image="registry.k8s.io/sig-storage/missing:v1", csi_timeout=90).expect(1)
     text = " ".join(refused.output.split())
     assert "registry.k8s.io/sig-storage/missing:v1" in text and "Set csi_snapshot_image or csi_image_registry" in text
     assert cluster.play("image", "--tags", "csi_snapshots").expect().changed == ["localhost: cht.k3s.csi : Apply the snapshot-controller"]
 
 
-def test_10_removal_waits_for_the_last_volume(cluster: Cluster) -> None:
+def test_13_removal_waits_for_the_last_volume(cluster: Cluster) -> None:
     refused = cluster.play("remove-refused", playbook="playbooks/remove_csi.yml").expect(1)
     text = " ".join(refused.output.split())
     assert "The storage driver is still needed" in text and "default/busy-0" in text
