@@ -108,16 +108,21 @@ sets:
       volumes: {couchdb-1-claim0: 20Gi}
 """
 
-import signal
+import re
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.cht.k3s.plugins.module_utils.cht.backup import Backup, Saved, Settings
+from ansible_collections.cht.k3s.plugins.module_utils.cht.backup import Backup, Saved, Settings, in_use
 from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import NAMESPACE, BackupError, Store
 from ansible_collections.cht.k3s.plugins.module_utils.cht.health import check
+from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import end_by_sigterm
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
+
+
+# A set that is gone already is told by its form from one that never was.
+SET = re.compile(r"^.+-\d{8}-\d{6}$")
 
 
 def argument_spec() -> dict[str, Any]:
@@ -141,17 +146,20 @@ def represent(saved: Saved) -> dict[str, Any]:
     }
 
 
-def interrupt(*dummy: Any) -> None:
-    """End as Ctrl-C does: the county is started again on the way out."""
-    raise KeyboardInterrupt
-
-
 def work(module: AnsibleModule, client: Client) -> dict[str, Any]:
     """Remove, then save; the result of the module without what failed."""
     params = module.params
     store = Store(client, params["namespace"], params["dir"], params["timeout"])
     before = store.all()
     gone = [item for item in before if item.name in params["remove"]]
+    strange = [name for name in params["remove"] if name not in {item.name for item in gone} and not SET.match(name)]
+    if strange:
+        known = ", ".join(item.name for item in before) or "none"
+        raise BackupError(f"there is no backup set {', '.join(strange)} to remove; there are: {known}. Nothing was changed")
+    used = in_use(client) if gone else {}
+    for item in gone:
+        if item.name in used:
+            raise BackupError(f"the set {item.name} is being restored into the namespace {used[item.name]}: finish that first. Nothing was changed")
     if not module.check_mode:
         for item in gone:
             store.remove(item)
@@ -167,6 +175,7 @@ def work(module: AnsibleModule, client: Client) -> dict[str, Any]:
         "changed": bool(gone) or any(item.changed for item in saved),
         "counties": [represent(item) for item in saved],
         "sets": [item.shown() for item in after],
+        "warnings": [f"{text}; it is left out" for text in store.damaged],
         "diff": {"before": "".join(f"{item.name}\n" for item in before), "after": "".join(f"{name}\n" for name in sorted(names))},
     }
 
@@ -176,7 +185,8 @@ def main() -> None:
     client = open_client(module)
     if client is None:
         module.exit_json(changed=False, counties=[], sets=[])
-    signal.signal(signal.SIGTERM, interrupt)
+    # The county is started again on the way out.
+    end_by_sigterm()
     try:
         result = work(module, client)
     except BackupError as error:
@@ -185,6 +195,8 @@ def main() -> None:
         module.fail_json(msg=f"The backup sets can't be read or removed: {error.message}")
     finally:
         client.close()
+    for text in result.pop("warnings"):
+        module.warn(text)
     for entry in result["counties"]:
         for note in entry["notes"]:
             module.warn(f"{entry['name']}: {note}")

@@ -73,14 +73,17 @@ def main() -> None:
     client = open_client(module)
     if client is None:
         module.exit_json(sets=[], lines=[])
+    store = Store(client, module.params["namespace"])
     try:
-        found = Store(client, module.params["namespace"]).all()
+        found = store.all()
     except BackupError as error:
         module.fail_json(msg=f"The backup sets can't be read: {error}")
     except ApiError as error:
         module.fail_json(msg=f"The backup sets can't be read: {error.message}")
     finally:
         client.close()
+    for text in store.damaged:
+        module.warn(f"{text}; it is left out")
     module.exit_json(sets=[item.shown() for item in found], lines=[line(item) for item in found])
 
 

@@ -42,6 +42,10 @@ options:
     description: Restore a set once more into a county whose volumes were made from it.
     type: bool
     default: false
+  storage_class:
+    description: StorageClass of the new volumes; that of the set's volumes when left out, or the default one of their driver where they had none.
+    type: str
+    default: ''
   namespace:
     description: The namespace of the sets.
     type: str
@@ -120,6 +124,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import NAMESPACE, BackupError, Store
 from ansible_collections.cht.k3s.plugins.module_utils.cht.health import check
+from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import OperationError, end_by_sigterm
 from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import PauseError
 from ansible_collections.cht.k3s.plugins.module_utils.cht.restore import Request, Restore, Restored, describe
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
@@ -134,6 +139,7 @@ def argument_spec() -> dict[str, Any]:
         confirm={"type": "str", "default": ""},
         stop={"type": "bool", "default": False},
         again={"type": "bool", "default": False},
+        storage_class={"type": "str", "default": ""},
         namespace={"type": "str", "default": NAMESPACE},
         dir={"type": "path", "default": ""},
         timeout={"type": "int", "default": 300},
@@ -157,12 +163,15 @@ def main() -> None:
     if client is None:
         module.exit_json(changed=False, county=params["into"], namespace="", volumes={}, replaced={}, started=False, notes=[])
     request = Request(
-        params["set"], params["into"], params["into_namespace"], params["confirm"], params["stop"], params["again"], module.check_mode, params["wait_timeout"]
+        params["set"], params["into"], params["into_namespace"], params["confirm"], params["stop"], params["again"], params["storage_class"],
+        module.check_mode, params["wait_timeout"],
     )
+    # A job that is cancelled lets others have the county, and starts it as long as no volume was replaced.
+    end_by_sigterm()
     ask = (lambda namespace: check(client, namespace)) if params["health"] else None
     try:
         done = Restore(client, Store(client, params["namespace"], params["dir"], params["timeout"]), request, ask).run()
-    except (BackupError, PauseError) as error:
+    except (BackupError, OperationError, PauseError) as error:
         module.fail_json(msg=f"The set can't be restored: {error}.")
     except ApiError as error:
         module.fail_json(msg=f"The restore can't go on: {error.message}. Run it again to finish it.")

@@ -17,11 +17,12 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht import backup_sets as 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import BackupError, BackupSet, Store, Volume
 from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import namespaces
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME
-from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import CONFIGMAP_NAME, MANAGED_LABELS, SERVICE_LABEL
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import CONFIGMAP_NAME, COUNTY_LABEL, MANAGED_LABELS, SERVICE_LABEL
+from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import OperationError, alive, look, note_of, taken
 from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import Pause, PauseError
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag
-from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of
+from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of, set_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import judge
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Check, Target, wait
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
@@ -30,6 +31,10 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL
 Object = dict[str, t.Any]
 
 ALL = "all"
+# What one county can fail with without keeping the others from being saved.
+_FAILURES = (BackupError, PauseError, OperationError, ApiError, OSError)
+# Counties in a row that were stopped for snapshots that did not come, after which no other is stopped.
+_IN_VAIN = 2
 
 _NAMESPACES = WELL_KNOWN["v1", "Namespace"]
 _SECRETS = WELL_KNOWN["v1", "Secret"]
@@ -63,6 +68,8 @@ class Saved:
     seconds_down: float = 0.0
     # The county does not come back: nothing more is to be stopped.
     down: bool = False
+    # It was stopped for snapshots that did not come.
+    in_vain: bool = False
 
     @property
     def changed(self) -> bool:
@@ -98,21 +105,24 @@ class Backup:
             raise BackupError(f"the cluster has no county {', '.join(missing)}; it has {', '.join(sorted(known)) or 'none'}. Nothing was changed")
         if not self.settings.check_mode:
             self.store.prepare()
-        done = []
+        done: list[Saved] = []
         for name in names:
             saved = Saved(name)
             done.append(saved)
             try:
-                self._county(saved, known[name])
-            except (BackupError, PauseError) as error:
-                saved.errors.append(str(error))
-            except ApiError as error:
-                saved.errors.append(f"the API server: {error.message}")
-            except OSError as error:
-                saved.errors.append(f"the copy on the controller can't be written: {error}")
-            if saved.down:
-                for left in names[len(done):]:
-                    done.append(Saved(left, errors=[f"not saved, since {name} did not come back"]))
+                if self.settings.check_mode:
+                    look(self.client.get(_NAMESPACES.path(known[name])))
+                    self._county(saved, known[name])
+                else:
+                    with taken(self.client, known[name], "backup"):
+                        self._county(saved, known[name])
+            except _FAILURES as error:
+                saved.errors.append(_told(error))
+            reason = f"{name} did not come back" if saved.down else ""
+            if len(done) >= _IN_VAIN and all(item.in_vain for item in done[-_IN_VAIN:]):
+                reason = f"{' and '.join(item.county for item in done[-_IN_VAIN:])} were stopped for snapshots that did not come: repair these first"
+            if reason:
+                done += [Saved(left, errors=[f"not saved, since {reason}"]) for left in names[len(done):]]
                 break
         return done
 
@@ -122,13 +132,13 @@ class Backup:
         if mark:
             raise BackupError(f"a restore of the set {mark['set']} is half done: finish it by running restore_project again")
         healed = self._heal(saved, pause)
-        volumes = self._volumes(saved.county, space)
+        volumes = self._volumes(saved, space)
         deployments = list(self.client.items(_DEPLOYMENTS.collection(space), {"labelSelector": SERVICE_LABEL}))
         was_well = healed or judge(deployments).done
         moment = self.now()
         backup = BackupSet(
             sets.set_name(saved.county, moment), saved.county, space, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment)), self.settings.live, volumes,
-            self._entries(_SECRETS.path(SECRET_NAME, space)), self._entries(_CONFIGMAPS.path(CONFIGMAP_NAME, space)), _versions(deployments),
+            self._entries(_SECRETS.path(SECRET_NAME, space)), self._entries(_CONFIGMAPS.path(CONFIGMAP_NAME, space)), versions(deployments),
         )
         if not backup.secret:
             raise BackupError(f"Secret {SECRET_NAME} is missing: without CouchDB's password the volumes are of little use")
@@ -136,19 +146,33 @@ class Backup:
         if self.settings.live and pause.runs():
             saved.notes.append("saved while it runs: the volumes are not of the same moment, and writes that are under way may be on some only")
         if self.settings.check_mode:
-            saved.removed += [item.name for item in self._surplus(saved.county, 1)]
+            saved.removed += [item.name for item in self._surplus(saved, space, 1)]
             return
+        try:
+            self._finish(backup, pause, saved)
+        except _FAILURES as error:
+            saved.errors.append(_told(error))
+        if saved.down:
+            return
+        # Whatever went wrong, a county that was stopped has to come back before the next one is.
+        if not self.settings.live and was_well:
+            self._await(saved, space)
+        elif not was_well and deployments:
+            saved.notes.append("was not well before, so it was not waited for")
+
+    def _finish(self, backup: BackupSet, pause: Pause, saved: Saved) -> None:
         try:
             self._make(backup, pause, saved)
         except BaseException:
             saved.set = ""
             self._undo(backup, saved)
             raise
-        self._prune(saved)
-        if not self.settings.live and was_well:
-            self._await(saved, space)
-        elif not was_well and deployments:
-            saved.notes.append("was not well before, so it was not waited for")
+        # The set is good from here on, whatever fails.
+        try:
+            self.store.copy(backup)
+        except OSError as error:
+            saved.errors.append(f"saved as {backup.name}, but its copy on the controller can't be written: {error}")
+        self._prune(saved, backup.namespace)
 
     # --- before
 
@@ -160,20 +184,30 @@ class Backup:
             return False
         paused = bool(pause.paused())
         if paused:
-            started = pause.start()
+            started = self._start(pause, saved)
             saved.notes.append(f"an interrupted run had stopped {', '.join(started)}: started again")
         for item in half:
             self.store.remove(item)
             saved.removed.append(item.name)
             saved.notes.append(f"{item.name} of an interrupted run was never complete: removed")
-        self._prune(saved)
+        self._prune(saved, pause.namespace)
         return paused
 
-    def _volumes(self, county: str, space: str) -> list[Volume]:
+    def _start(self, pause: Pause, saved: Saved) -> list[str]:
+        try:
+            return pause.start()
+        except (PauseError, ApiError) as error:
+            saved.down = True
+            raise BackupError(f"it is DOWN and could not be started ({_told(error)}): run projects.yml") from error
+
+    def _volumes(self, saved: Saved, space: str) -> list[Volume]:
         claims = [item for item in self.client.items(_CLAIMS.collection(space)) if sets.CLAIM.match(item["metadata"]["name"])]
         if not claims:
             raise BackupError(f"it has no CouchDB volumes in the namespace {space}")
         contents = list(self.client.items(sets.CONTENTS.collection()))
+        # In check mode, what would be gone by then.
+        half = [item for item in self.store.all(saved.county) if item.state != sets.COMPLETE] + self._surplus(saved, space)
+        gone = {f"{item.name}-" for item in half} if self.settings.check_mode else set()
         volumes = []
         for claim in sorted(claims, key=lambda item: (len(item["metadata"]["name"]), item["metadata"]["name"])):
             name = claim["metadata"]["name"]
@@ -184,20 +218,19 @@ class Backup:
             if not source:
                 raise BackupError(f"the volume {live['metadata']['name']} of {name} is of no CSI driver, and has no snapshots")
             sets.choose_class(self.classes, self.settings.snapshot_class, source["driver"])
-            self._refuse_crowded(county, name, source["volumeHandle"], contents)
+            self._refuse_crowded(gone, name, source["volumeHandle"], contents)
+            if not claim["spec"].get("storageClassName"):
+                saved.notes.append(f"{name} has no StorageClass, so a restore takes the default one of {source['driver']}, or cht_project_restore_class")
             volumes.append(Volume(
                 name, str(live["spec"]["capacity"]["storage"]), str(claim["spec"].get("storageClassName") or ""), live["metadata"]["name"],
                 source["driver"], list(claim["spec"]["accessModes"]), str(claim["spec"].get("volumeMode") or "Filesystem"),
             ))
         return volumes
 
-    def _refuse_crowded(self, county: str, claim: str, handle: str, contents: list[Object]) -> None:
+    def _refuse_crowded(self, gone: set[str], claim: str, handle: str, contents: list[Object]) -> None:
         """A snapshot more than advised would be refused by the driver, with the county already at rest."""
         found = {sets.handle_of(item) or item["metadata"]["name"]: item["spec"]["volumeSnapshotRef"] for item in contents if sets.of_volume(item) == handle}
-        if self.settings.check_mode:
-            # Those of half a set would be gone by then.
-            gone = {f"{item.name}-" for item in self.store.all(county) if item.state != sets.COMPLETE}
-            found = {key: ref for key, ref in found.items() if not any(ref.get("name", "").startswith(prefix) for prefix in gone)}
+        found = {key: ref for key, ref in found.items() if not any(ref.get("name", "").startswith(prefix) for prefix in gone)}
         if len(found) >= sets.MAX_SNAPSHOTS:
             names = ", ".join(sorted(f"{ref.get('namespace')}/{ref.get('name')}" for ref in found.values()))
             raise BackupError(f"the volume of {claim} has {len(found)} snapshots already ({names}), vSphere advises {sets.MAX_SNAPSHOTS}: remove one")
@@ -221,13 +254,17 @@ class Backup:
                     "metadata": {"name": names[volume.claim], "namespace": backup.namespace, "labels": dict(MANAGED_LABELS)},
                     "spec": {"volumeSnapshotClassName": name, "source": {"persistentVolumeClaimName": volume.claim}},
                 })
-            self.store.wait_made(list(names.values()), backup.namespace)
+            try:
+                self.store.wait_made(list(names.values()), backup.namespace)
+            except BackupError:
+                saved.in_vain = not backup.live
+                raise
             disturbed = "" if backup.live else pause.disturbed()
             if disturbed:
                 raise BackupError(f"{disturbed} was started by somebody else while the volumes were saved: run again when nobody changes this county")
         finally:
             if not backup.live:
-                pause.start()
+                self._start(pause, saved)
                 saved.seconds_down = round(time.monotonic() - begin, 1)
         self._take_over(backup, names)
         backup.state = sets.COMPLETE
@@ -258,12 +295,26 @@ class Backup:
 
     # --- after
 
-    def _surplus(self, county: str, more: int = 0) -> list[BackupSet]:
-        complete = [item for item in self.store.all(county) if item.state == sets.COMPLETE]
-        return complete[: max(0, len(complete) + more - self.settings.keep)]
+    def _surplus(self, saved: Saved, space: str, more: int = 0) -> list[BackupSet]:
+        """The oldest sets above the number that is kept.
 
-    def _prune(self, saved: Saved) -> None:
-        for item in self._surplus(saved.county):
+        Only sets of the volumes that the county has: when it lost its volumes, its older sets are the last of its data. vSphere counts
+        snapshots by volume, so that they are in nobody's way.
+        """
+        present = {
+            str(item["spec"].get("volumeName") or "") for item in self.client.items(_CLAIMS.collection(space)) if sets.CLAIM.match(item["metadata"]["name"])
+        }
+        used = in_use(self.client)
+        complete = [item for item in self.store.all(saved.county) if item.state == sets.COMPLETE]
+        mine = [item for item in complete if all(volume.volume in present for volume in item.volumes)]
+        others = [item.name for item in complete if item not in mine]
+        note = f"kept: {', '.join(others)} of volumes that it no longer has; not needed any more? cht_project_backup_remove removes sets by name"
+        if others and note not in saved.notes:
+            saved.notes.append(note)
+        return [item for item in mine[: max(0, len(mine) + more - self.settings.keep)] if item.name not in used]
+
+    def _prune(self, saved: Saved, space: str) -> None:
+        for item in self._surplus(saved, space):
             self.store.remove(item)
             saved.removed.append(item.name)
 
@@ -273,10 +324,26 @@ class Backup:
         progress = wait(self.client, [Target(saved.county, space)], self.settings.wait_timeout, check=self.check)[saved.county]
         if not progress.done:
             saved.down = True
-            saved.errors.append(f"saved, but not well again after {self.settings.wait_timeout:.0f} s: {progress.obstacle}")
+            saved.errors.append(f"{'saved, but ' if saved.set else ''}not well again after {self.settings.wait_timeout:.0f} s: {progress.obstacle}")
 
 
-def _versions(deployments: list[Object]) -> list[str]:
+def in_use(client: Client) -> dict[str, str]:
+    """Return which sets are being restored, or were begun to be, and in which namespace."""
+    now, found = time.time(), {}
+    for item in client.items(_NAMESPACES.collection(), {"labelSelector": COUNTY_LABEL}):
+        note = note_of(item)
+        for name in (set_of(item), str(note.get("set") or "") if alive(note, now) else ""):
+            if name:
+                found[name] = item["metadata"]["name"]
+    return found
+
+
+def _told(error: BaseException) -> str:
+    return f"the API server: {error.message}" if isinstance(error, ApiError) else str(error)
+
+
+def versions(deployments: list[Object]) -> list[str]:
+    """Return the versions of CHT that Deployments run."""
     return sorted({
         image_tag(container.get("image", ""))
         for item in deployments

@@ -39,6 +39,9 @@ CLAIM = re.compile(r"^couchdb(-\d+)?-claim0$")
 
 _NAMESPACES = WELL_KNOWN["v1", "Namespace"]
 _SECRETS = WELL_KNOWN["v1", "Secret"]
+_CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
+_VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
+_OURS = ",".join(f"{key}={value}" for key, value in sorted(MANAGED_LABELS.items()))
 _MERGE = "application/merge-patch+json"
 _KEY = "set.json"
 _TYPE = "cht.k3s/backup"
@@ -154,13 +157,22 @@ class Store:
         self.folder = os.path.expanduser(folder) if folder else ""
         self.timeout = timeout
         self.sleep = sleep
+        # What is no set although it is marked as one.
+        self.damaged: list[str] = []
 
     # --- sets
 
     def all(self, county: str | None = None) -> list[BackupSet]:
         """Return the sets of all counties or of one, oldest first."""
         query = {"labelSelector": STATE_LABEL + (f",{COUNTY_LABEL}={county}" if county else "")}
-        found = [self._read(item) for item in self.client.items(_SECRETS.collection(self.namespace), query)]
+        found = []
+        for item in self.client.items(_SECRETS.collection(self.namespace), query):
+            try:
+                found.append(self._read(item))
+            except BackupError as error:
+                # One that nobody can read must not keep all counties from being saved.
+                if str(error) not in self.damaged:
+                    self.damaged.append(str(error))
         return sorted(found, key=lambda item: (item.county, item.taken, item.name))
 
     def get(self, name: str) -> BackupSet | None:
@@ -175,14 +187,16 @@ class Store:
             return BackupSet.load(stream.read(), path)
 
     def prepare(self) -> None:
-        """Make the namespace of the sets."""
+        """Make the namespace of the sets, and see that copies can be written."""
+        if self.folder:
+            self._probe()
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": {
             **MANAGED_LABELS, "pod-security.kubernetes.io/enforce": "restricted"}}}
         if self.client.find(_NAMESPACES.path(self.namespace)) is None:
             self.client.json("POST", _NAMESPACES.collection(), body=body)
 
     def write(self, backup: BackupSet) -> None:
-        """Keep a set's description, in the cluster and, when it is complete, as a file."""
+        """Keep a set's description in the cluster."""
         body = {
             "apiVersion": "v1", "kind": "Secret", "type": _TYPE,
             "metadata": {"name": backup.name, "namespace": self.namespace,
@@ -190,7 +204,10 @@ class Store:
             "data": {_KEY: base64.b64encode(backup.dump().encode()).decode()},
         }
         self.client.apply(_SECRETS.path(backup.name, self.namespace), body, "cht.k3s-backup", force=True)
-        if self.folder and backup.state == COMPLETE:
+
+    def copy(self, backup: BackupSet) -> None:
+        """Keep the description of a complete set as a file, too; OSError when that can't be written."""
+        if self.folder:
             self._write_file(backup)
 
     def remove(self, backup: BackupSet) -> None:
@@ -205,19 +222,58 @@ class Store:
         # All places: a snapshot that was never taken has no content.
         self.drop([(space, name) for space in spaces for name in names], contents, "Delete")
         self._delete([_SECRETS.path(backup.name, self.namespace)])
+        self.forget_restore(backup)
         with contextlib.suppress(FileNotFoundError):
             if self.folder:
                 os.unlink(self._file(backup))
+
+    def forget_restore(self, backup: BackupSet, namespace: str = "") -> None:
+        """Remove what an abandoned restore of a set left, in one namespace or in all: passing claims, and what stands for its snapshots there.
+
+        Not for a restore that is half done: its volumes are at these claims.
+        """
+        names = {passing(backup, volume) for volume in backup.volumes}
+
+        def left(item: Object) -> bool:
+            return item["metadata"]["name"] in names and (not namespace or item["metadata"].get("namespace") == namespace)
+
+        paths = []
+        for claim in [item for item in self.client.items(_CLAIMS.collection(namespace or None), {"labelSelector": _OURS}) if left(item)]:
+            volume = str(claim["spec"].get("volumeName") or "")
+            owner = ((self.client.find(_VOLUMES.path(volume)) or {}).get("spec") or {}).get("claimRef") or {} if volume else {}
+            if owner.get("name") == claim["metadata"]["name"]:
+                # It was kept for the county, and holds nothing that the snapshot does not.
+                self.client.json("PATCH", _VOLUMES.path(volume), body={"spec": {"persistentVolumeReclaimPolicy": "Delete"}}, content_type=_MERGE)
+            paths.append(_CLAIMS.path(claim["metadata"]["name"], claim["metadata"]["namespace"]))
+        self._delete(paths)
+        snapshots, contents = [], []
+        for content in self.client.items(CONTENTS.collection()):
+            reference = content["spec"].get("volumeSnapshotRef") or {}
+            if reference.get("name") in names and (not namespace or reference.get("namespace") == namespace):
+                snapshots.append((reference["namespace"], reference["name"]))
+                contents.append(content["metadata"]["name"])
+        self.drop(snapshots, contents, "Retain")
 
     # --- snapshots
 
     def bind(self, volumes: dict[str, Volume], namespace: str, policy: str) -> None:
         """Let VolumeSnapshots, by their names, stand for snapshots that are there already, and wait until they do."""
         for name, volume in volumes.items():
+            self._unbind_stale(f"{namespace}-{name}", name, namespace)
             for resource, body in zip((CONTENTS, SNAPSHOTS), content_for(name, namespace, volume, policy)):
                 if self.client.find(resource.path(body["metadata"]["name"], namespace)) is None:
                     self.client.json("POST", resource.collection(namespace), body=body)
         self.wait_made(list(volumes), namespace)
+
+    def _unbind_stale(self, content: str, name: str, namespace: str) -> None:
+        """A content that belonged to a VolumeSnapshot which is gone never binds to the one that comes after it."""
+        live, snapshot = self.client.find(CONTENTS.path(content)), self.client.find(SNAPSHOTS.path(name, namespace))
+        if live is None:
+            return
+        owner = (live["spec"].get("volumeSnapshotRef") or {}).get("uid")
+        leaving = live["metadata"].get("deletionTimestamp") or (snapshot or {"metadata": {}})["metadata"].get("deletionTimestamp")
+        if leaving or owner and owner != (snapshot or {"metadata": {}})["metadata"].get("uid"):
+            self.drop([(namespace, name)], [content], "Retain")
 
     def ready(self, name: str, namespace: str) -> bool:
         """Tell whether a VolumeSnapshot can be restored from."""
@@ -280,8 +336,12 @@ class Store:
     @staticmethod
     def _read(item: Object) -> BackupSet:
         name = item["metadata"]["name"]
-        text = base64.b64decode((item.get("data") or {}).get(_KEY) or "").decode(errors="replace")
-        return BackupSet.load(text, f"Secret {item['metadata']['namespace']}/{name}")
+        where = f"Secret {item['metadata']['namespace']}/{name}"
+        try:
+            text = base64.b64decode((item.get("data") or {}).get(_KEY) or "").decode(errors="replace")
+        except ValueError as error:
+            raise BackupError(f"{where} is no backup set: {error}") from error
+        return BackupSet.load(text, where)
 
     def _file(self, backup: BackupSet) -> str:
         return os.path.join(self.folder, backup.county, f"{backup.name}.json")
@@ -295,6 +355,17 @@ class Store:
         path = os.path.join(self.folder, name.rsplit("-", 2)[0], f"{name}.json")
         return path if os.path.isfile(path) else ""
 
+    def _probe(self) -> None:
+        """Better now than with a county at rest."""
+        path = os.path.join(self.folder, ".writable")
+        try:
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+                stream.write("\n")
+            os.unlink(path)
+        except OSError as error:
+            raise BackupError(f"cht_project_backup_dir {self.folder} can't be written to: {error}. Nothing was changed") from error
+
     def _write_file(self, backup: BackupSet) -> None:
         """Only their owner may read what holds passwords; a file that is there is complete."""
         path = self._file(backup)
@@ -303,6 +374,11 @@ class Store:
         with open(os.open(f"{path}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
             stream.write(backup.dump())
         os.replace(f"{path}.part", path)
+
+
+def passing(backup: BackupSet, volume: Volume) -> str:
+    """Return the name under which a new volume is made for a restore, until the county gets it."""
+    return f"restore-{backup.name}-{volume.service}"
 
 
 def list_classes(client: Client) -> list[Object]:

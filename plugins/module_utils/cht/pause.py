@@ -78,6 +78,11 @@ class Pause:
         """Return the Deployments that are at rest because we stopped them."""
         return [item["metadata"]["name"] for item in self.deployments() if _replicas(item) == 0 and _mark(item)]
 
+    def at_rest(self) -> bool:
+        """Tell whether all of them are at rest because we stopped them; pods may still end."""
+        found = self.deployments()
+        return bool(found) and all(_replicas(item) == 0 and _mark(item) for item in found)
+
     def runs(self) -> bool:
         """Tell whether anything may write to the volumes."""
         return any(_replicas(item) for item in self.deployments()) or bool(self.pods())
@@ -108,18 +113,32 @@ class Pause:
 
     def start(self) -> list[str]:
         """Bring up what was stopped here; return its names."""
-        started = []
+        started, marked = [], []
+        errors: list[ApiError] = []
         for item in self.deployments():
             mark, name = _mark(item), item["metadata"]["name"]
             if not mark:
                 continue
+            marked.append(name)
             body: Object = {"metadata": {"annotations": {PAUSED: None}}}
             if _replicas(item) == 0:
                 body["spec"] = {"replicas": int(mark)}
                 started.append(name)
-            self._patch(name, body)
-            self._hand_back(name)
+            self._try(errors, self._patch, name, body)
+        # Only now what can fail for one of them: the county is up by then.
+        for name in marked:
+            self._try(errors, self._hand_back, name)
+        if errors:
+            raise errors[0]
         return started
+
+    @staticmethod
+    def _try(errors: list[ApiError], step: t.Callable[..., None], *arguments: t.Any) -> None:
+        """Do one step, and keep its error for later: the other Deployments have to come up as well."""
+        try:
+            step(*arguments)
+        except ApiError as error:
+            errors.append(error)
 
     def _patch(self, name: str, body: Object) -> None:
         self.client.json("PATCH", _DEPLOYMENTS.path(name, self.namespace), {"fieldManager": MANAGER}, body, _MERGE)

@@ -11,19 +11,25 @@ namespace meanwhile, so that a run that was interrupted is finished by the next.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import re
 import typing as t
 from dataclasses import dataclass, field
+from fractions import Fraction
 from urllib.parse import urlsplit
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht import backup_sets as sets
+from ansible_collections.cht.k3s.plugins.module_utils.cht.backup import versions
 from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import BackupError, BackupSet, Store, Volume
 from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import namespaces
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME, Credentials, decode_secret
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import CONFIGMAP_NAME, COUNTY_LABEL, MANAGED_LABELS, SERVICE_LABEL
-from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import Pause
+from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import Operation, OperationError, look, take
+from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import Pause, PauseError
+from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rebind import point
-from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import RESTORING, mark_of
+from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import RESTORING, mark_of, set_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Check, Target, wait
 from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import FIELD_MANAGER
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
@@ -40,8 +46,10 @@ _CONFIGMAPS = WELL_KNOWN["v1", "ConfigMap"]
 _CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
 _VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
 _DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
+_QUOTAS = WELL_KNOWN["v1", "ResourceQuota"]
 _CLASSES = WELL_KNOWN["storage.k8s.io/v1", "StorageClass"]
 _MERGE = "application/merge-patch+json"
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _TRIES = 10
 
 
@@ -56,6 +64,8 @@ class Request:
     confirm: str = ""
     stop: bool = False
     again: bool = False
+    # Of the new volumes; what the set's had when empty.
+    storage_class: str = ""
     check_mode: bool = False
     wait_timeout: float = 900
 
@@ -91,6 +101,22 @@ class Restore:
         backup = self._set()
         county = self.request.into or backup.county
         space, namespace = self._place(backup, county)
+        if self.request.check_mode:
+            if namespace is not None:
+                look(namespace)
+            return self._run(backup, county, space, namespace, None)
+        operation = None
+        if namespace is not None:
+            # Before anything is looked at: what another run does would change it.
+            operation = take(self.client, space, "restore", backup.name)
+            namespace = self.client.get(_NAMESPACES.path(space))
+        try:
+            return self._run(self._set(), county, space, namespace, operation)
+        finally:
+            if operation:
+                operation.release()
+
+    def _run(self, backup: BackupSet, county: str, space: str, namespace: Object | None, operation: Operation | None) -> Restored:
         pause = Pause(self.client, space, self.store.timeout)
         mark = mark_of(namespace) if namespace else {}
         if mark and mark["set"] != backup.name:
@@ -103,13 +129,28 @@ class Restore:
             if claims and not self.request.again and not pause.paused() and self._is_restored(backup, claims):
                 result.notes.append("its volumes are those of this set already; cht_project_restore_again restores them once more")
                 result.new = dict(result.old)
+                if namespace and set_of(namespace) and operation:
+                    # Of a run that was to restore it once more, and touched nothing.
+                    self._give_up(backup, space)
                 return result
+            self._choose_class(backup)
             self._refuse(backup, county, claims, pause)
+            self._refuse_quota(backup, space)
+        self._compare(backup, county, result, bool(mark))
         result.changed = True
         if self.request.check_mode:
             result.new = {volume.claim: f"a new volume of {backup.name}" for volume in backup.volumes}
             return result
-        self._restore(backup, result, pause, mark, namespace is not None)
+        if operation is not None:
+            self._restore(backup, result, pause, mark, operation)
+            return result
+        labels = {**MANAGED_LABELS, COUNTY_LABEL: county, "pod-security.kubernetes.io/enforce": "baseline"}
+        self.client.apply(_NAMESPACES.path(space), _object("v1", "Namespace", space, None, labels), FIELD_MANAGER)
+        operation = take(self.client, space, "restore", backup.name)
+        try:
+            self._restore(backup, result, pause, mark, operation)
+        finally:
+            operation.release()
         return result
 
     # --- before anything is changed
@@ -155,7 +196,7 @@ class Restore:
                 f"{county} has volumes, whose place those of {backup.name} ({backup.taken}) would take: what came after it would be out of use. "
                 f"Confirm it with -e cht_project_restore_confirm={county}. Nothing was changed"
             )
-        if pause.runs() and not pause.paused() and not self.request.stop:
+        if pause.runs() and not pause.at_rest() and not self.request.stop:
             raise BackupError(
                 f"{county} runs: let it be stopped for the restore with -e cht_project_restore_stop=true, or take it out with remove_project first. "
                 "Nothing was changed"
@@ -163,7 +204,10 @@ class Restore:
         for volume in backup.volumes:
             storage_class = self.client.find(_CLASSES.path(volume.storage_class))
             if storage_class is None:
-                raise BackupError(f"there is no StorageClass {volume.storage_class}, of which the volumes of {backup.name} were. Nothing was changed")
+                raise BackupError(
+                    f"there is no StorageClass {volume.storage_class}, of which the volumes of {backup.name} were: make it, or name another one with "
+                    "-e cht_project_restore_class=NAME. Nothing was changed"
+                )
             if storage_class.get("volumeBindingMode") == "WaitForFirstConsumer":
                 raise BackupError(
                     f"StorageClass {volume.storage_class} makes a volume when a pod comes (WaitForFirstConsumer), and here it has to be there before: "
@@ -177,6 +221,64 @@ class Restore:
                     "ready; choose another one. Nothing was changed"
                 )
 
+    def _choose_class(self, backup: BackupSet) -> None:
+        """Volumes that were made by hand are of no class, and a new one can't be made without."""
+        classes = list(self.client.items(_CLASSES.collection())) if self.request.storage_class or not all(
+            volume.storage_class for volume in backup.volumes) else []
+        for volume in backup.volumes:
+            fitting = {item["metadata"]["name"]: item for item in classes if item.get("provisioner") == volume.driver}
+            wanted = self.request.storage_class
+            if wanted and wanted not in fitting:
+                known = ", ".join(sorted(fitting)) or "none"
+                raise BackupError(f"there is no StorageClass {wanted} of {volume.driver}: there are {known}. Nothing was changed")
+            marks = [name for name, item in fitting.items() if (item["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true"]
+            default = marks or list(fitting)
+            if not wanted and not volume.storage_class and len(default) != 1:
+                raise BackupError(
+                    f"the volume of {volume.claim} was of no StorageClass: name one for the new volume with -e cht_project_restore_class=NAME "
+                    f"({', '.join(sorted(fitting)) or 'none'} of {volume.driver} there). Nothing was changed"
+                )
+            volume.storage_class = wanted or volume.storage_class or default[0]
+
+    def _refuse_quota(self, backup: BackupSet, space: str) -> None:
+        """The new volumes are there beside the old ones for a while."""
+        names = {sets.passing(backup, volume) for volume in backup.volumes}
+        there = {item["metadata"]["name"] for item in self.client.items(_CLAIMS.collection(space))} & names
+        needs: dict[str, Fraction] = {}
+        for volume in backup.volumes:
+            if sets.passing(backup, volume) in there:
+                continue
+            for prefix in ("", f"{volume.storage_class}.storageclass.storage.k8s.io/"):
+                for key, amount in (("requests.storage", parse_quantity(volume.size)), ("persistentvolumeclaims", Fraction(1))):
+                    needs[prefix + key] = needs.get(prefix + key, Fraction(0)) + amount
+        needs["count/persistentvolumeclaims"] = needs.get("persistentvolumeclaims", Fraction(0))
+        for item in self.client.items(_QUOTAS.collection(space)):
+            status = item.get("status") or {}
+            for key, limit in (status.get("hard") or (item.get("spec") or {}).get("hard") or {}).items():
+                used = (status.get("used") or {}).get(key, "0")
+                if needs.get(key) and parse_quantity(used) + needs[key] > parse_quantity(limit):
+                    what = f"{float(needs[key] / 2**30):g}Gi" if key.endswith("requests.storage") else str(needs[key])
+                    raise BackupError(
+                        f"ResourceQuota {item['metadata']['name']} of the namespace {space} allows {key} {limit}, of which {used} are in use, and the new "
+                        f"volumes take {what} beside the old ones: raise the county's quota for the restore. Nothing was changed"
+                    )
+
+    def _compare(self, backup: BackupSet, county: str, result: Restored, half_done: bool) -> None:
+        """Data of a newer CHT under an older one is spoilt; the other way round it is migrated."""
+        live = versions(list(self.client.items(_DEPLOYMENTS.collection(result.namespace), {"labelSelector": SERVICE_LABEL})))
+        if not live or not backup.versions or live == backup.versions:
+            return
+        was, runs = ", ".join(backup.versions), ", ".join(live)
+        if not half_done and _newest(backup.versions) > _newest(live) > ():
+            raise BackupError(
+                f"the set {backup.name} was saved with CHT {was}, and {county} runs the older {runs}, which does not know such data: put {was} into the "
+                "list and run projects.yml first, or take the county out with remove_project. Nothing was changed"
+            )
+        result.notes.append(
+            f"saved with CHT {was}, and {county} runs {runs}, which migrates the data again; to go back to {was}: take the county out with remove_project, "
+            "restore, put that version into the list, run projects.yml"
+        )
+
     def _is_restored(self, backup: BackupSet, claims: dict[str, Object]) -> bool:
         """Tell whether all claims have volumes that were made from this set."""
         if set(claims) != {volume.claim for volume in backup.volumes}:
@@ -186,40 +288,73 @@ class Restore:
 
     # --- the restore
 
-    def _restore(self, backup: BackupSet, result: Restored, pause: Pause, mark: Object, exists: bool) -> None:
-        space = result.namespace
-        if not exists:
-            labels = {**MANAGED_LABELS, COUNTY_LABEL: result.county, "pod-security.kubernetes.io/enforce": "baseline"}
-            self.client.apply(_NAMESPACES.path(space), _object("v1", "Namespace", space, None, labels), FIELD_MANAGER)
+    def _restore(self, backup: BackupSet, result: Restored, pause: Pause, mark: Object, operation: Operation) -> None:
+        space, county = result.namespace, result.county
         if mark:
             result.notes.append("an interrupted restore of this set was finished")
-        result.new = dict(mark["volumes"]) if mark else self._make(backup, space)
+            result.new = dict(mark["volumes"])
+        else:
+            # The set is kept by this mark, also when this run dies.
+            self._mark(space, {"set": backup.name, "volumes": {}})
+            try:
+                result.new = self._make(backup, space)
+            except (BackupError, ApiError):
+                self._give_up(backup, space)
+                raise
         was_running = pause.runs() or bool(pause.paused())
-        try:
-            pause.stop()
-        except BaseException:
-            if not mark:
-                pause.start()
-            raise
+        operation.hold()
         self._mark(space, {"set": backup.name, "volumes": result.new})
-        for volume in backup.volumes:
-            self._release(backup, volume, space, result.new[volume.claim])
-        for volume in backup.volumes:
-            self._swap(backup, volume, space, result.new[volume.claim])
-        self._settings(backup, result)
-        self._mark(space, None)
-        pause.start()
+        try:
+            try:
+                pause.stop()
+            except BaseException as error:
+                if not mark:
+                    pause.start()
+                    # What was made is used by the next run, if this one was told to end.
+                    self._mark(space, {"set": backup.name, "volumes": {}})
+                    if isinstance(error, (PauseError, ApiError)):
+                        self._give_up(backup, space)
+                raise
+            for volume in backup.volumes:
+                operation.hold()
+                self._release(backup, volume, space, result.new[volume.claim])
+            for volume in backup.volumes:
+                operation.hold()
+                self._swap(backup, volume, space, result.new[volume.claim])
+            self._settings(backup, result)
+            pause.start()
+            self._mark(space, None)
+        except (BackupError, OperationError, PauseError, ApiError) as error:
+            if not self._half_done(space):
+                raise
+            told = error.message if isinstance(error, ApiError) else str(error)
+            state = "is DOWN" if was_running else "is half restored"
+            result.error = f"{county} {state}, since its restore from {backup.name} did not end: {told}. Run restore_project with this set again to finish it"
+            return
         result.started = was_running
         if not was_running:
             result.notes.append("bring it up by putting it into the list of counties and running projects.yml")
         elif self.request.wait_timeout:
-            progress = wait(self.client, [Target(result.county, space)], self.request.wait_timeout, check=self.check)[result.county]
+            progress = wait(self.client, [Target(county, space)], self.request.wait_timeout, check=self.check)[county]
             if not progress.done:
                 result.error = f"restored, but not well after {self.request.wait_timeout:.0f} s: {progress.obstacle}"
 
+    def _half_done(self, space: str) -> bool:
+        try:
+            return bool(mark_of(self.client.get(_NAMESPACES.path(space))))
+        except ApiError:
+            # It was when we last could see it.
+            return True
+
+    def _give_up(self, backup: BackupSet, space: str) -> None:
+        """Leave nothing of a restore that touched nothing yet; what can't be removed now goes with the next one, or with the set."""
+        with contextlib.suppress(BackupError, ApiError):
+            self._mark(space, None)
+            self.store.forget_restore(backup, space)
+
     def _make(self, backup: BackupSet, space: str) -> dict[str, str]:
         """Make the new volumes, under claims of their own."""
-        names = {_passing(backup, volume): volume for volume in backup.volumes}
+        names = {sets.passing(backup, volume): volume for volume in backup.volumes}
         self.store.bind(names, space, "Retain")
         for name, volume in names.items():
             if self.client.find(_CLAIMS.path(name, space)) is None:
@@ -232,7 +367,7 @@ class Restore:
                 self.client.json("POST", _CLAIMS.collection(space), body=body)
         found = {}
         for volume in backup.volumes:
-            path = _CLAIMS.path(_passing(backup, volume), space)
+            path = _CLAIMS.path(sets.passing(backup, volume), space)
             self.store.until(lambda path=path: self._bound(path), lambda path=path: f"{path.rpartition('/')[2]} got no volume{self._events(path)}")
             found[volume.claim] = self.client.get(path)["spec"]["volumeName"]
             self._patch_volume(found[volume.claim], {RESTORED_FROM: backup.name})
@@ -241,7 +376,7 @@ class Restore:
 
     def _release(self, backup: BackupSet, volume: Volume, space: str, name: str) -> None:
         """Make a new volume wait for the claim by whose name the county knows it."""
-        path = _CLAIMS.path(_passing(backup, volume), space)
+        path = _CLAIMS.path(sets.passing(backup, volume), space)
         if self.client.find(path) is not None:
             self._delete(path)
         for attempt in range(_TRIES):
@@ -265,12 +400,19 @@ class Restore:
         old = str((claim or {"spec": {}})["spec"].get("volumeName") or "")
         if claim is not None and old != name:
             if old:
-                self._patch_volume(old, {REPLACED_BY: backup.name})
+                try:
+                    self._patch_volume(old, {REPLACED_BY: backup.name})
+                except ApiError as error:
+                    # A claim that is Lost: its volume is gone.
+                    if error.status != 404:
+                        raise
             self._delete(path)
         if old != name:
+            # Of a run that was interrupted, the class may be another one than asked for now.
+            storage_class = str(self.client.get(_VOLUMES.path(name))["spec"].get("storageClassName") or "")
             body = _object("v1", "PersistentVolumeClaim", volume.claim, space, {**MANAGED_LABELS, SERVICE_LABEL: volume.claim})
             body["spec"] = {
-                "accessModes": volume.access_modes, "storageClassName": volume.storage_class, "resources": {"requests": {"storage": volume.size}},
+                "accessModes": volume.access_modes, "storageClassName": storage_class, "resources": {"requests": {"storage": volume.size}},
             }
             self.client.apply(path, body, FIELD_MANAGER, force=True)
         self.store.until(lambda: self._bound(path), lambda: f"claim {volume.claim} does not get the volume {name}{self._events(path)}")
@@ -331,10 +473,6 @@ class Restore:
         return f": {events[-1].get('message')}" if events else ": look at the CSI controller"
 
 
-def _passing(backup: BackupSet, volume: Volume) -> str:
-    return f"restore-{backup.name}-{volume.service}"
-
-
 def _object(api_version: str, kind: str, name: str, namespace: str | None, labels: dict[str, str]) -> Object:
     metadata: Object = {"name": name, "labels": labels}
     if namespace:
@@ -345,3 +483,8 @@ def _object(api_version: str, kind: str, name: str, namespace: str | None, label
 def describe(states: dict[str, str]) -> str:
     """Return which claim has which volume, as text for a diff."""
     return "".join(f"{claim}: {volume}\n" for claim, volume in sorted(states.items()))
+
+
+def _newest(names: list[str]) -> tuple[int, ...]:
+    """Return the newest of versions as numbers; empty when none is made of numbers."""
+    return max((tuple(int(part) for part in re.findall(r"\d+", name)[:3]) for name in names if re.match(r"v?\d+\.\d+", name)), default=())

@@ -8,15 +8,26 @@ from __future__ import annotations
 import json
 import typing as t
 
-# On the namespace from the first claim that is replaced to the last: {"set": name, "volumes": {claim: volume}}.
+# On the namespace until a restore is done: {"set": name, "volumes": {claim: volume}}. There are no volumes in it yet as long as
+# the new ones are being made and nothing of the county was touched.
 RESTORING = "cht.k3s/restoring"
 
 
 def mark_of(namespace: dict[str, t.Any]) -> dict[str, t.Any]:
-    """Return what is half done; empty when nothing is."""
+    """Return what is half done; empty when nothing of the county was touched."""
+    found = _read(namespace)
+    return found if found.get("set") and isinstance(found.get("volumes"), dict) and found["volumes"] else {}
+
+
+def set_of(namespace: dict[str, t.Any]) -> str:
+    """Return the set whose restore was begun, whether anything was touched or not."""
+    return str(_read(namespace).get("set") or "")
+
+
+def _read(namespace: dict[str, t.Any]) -> dict[str, t.Any]:
     text = (namespace["metadata"].get("annotations") or {}).get(RESTORING)
     try:
         found = json.loads(text) if text else {}
     except ValueError:
         return {}
-    return found if isinstance(found, dict) and found.get("set") and isinstance(found.get("volumes"), dict) else {}
+    return found if isinstance(found, dict) else {}

@@ -219,7 +219,8 @@ def test_a_restore_of_what_is_there_is_asked_for_once_more(cluster: Cluster) -> 
 def test_a_running_county_is_refused_unless_it_may_be_stopped(cluster: Cluster) -> None:
     labels = {"cht.service": "couchdb-1"}
     cluster.objects["/apis/apps/v1/namespaces/nairobi/deployments/cht-couchdb-1"] = {
-        "metadata": {"name": "cht-couchdb-1", "namespace": "nairobi", "labels": labels}, "spec": {"replicas": 1}}
+        "metadata": {"name": "cht-couchdb-1", "namespace": "nairobi", "labels": labels},
+        "spec": {"replicas": 1, "template": {"spec": {"containers": []}}}}
     with pytest.raises(BackupError, match="nairobi runs: .* cht_project_restore_stop=true"):
         restore(cluster, confirm="nairobi")
     assert restore(cluster, confirm="nairobi", stop=True).changed
