@@ -28,11 +28,12 @@ class ActionModule(ActionBase):
         if not boolean(args.get("move", False)):
             return result
         result["moved"] = []
-        if self._task.check_mode:
-            result["changed"] = bool(moves)
-            return result
+        # Also in check mode: it tells what the run would do.
         if plan["blocked"]:
             result.update(failed=True, msg=f"Nothing was moved: {plan['blocked']}.")
+            return result
+        if self._task.check_mode:
+            result["changed"] = plan["changed"] or bool(moves)
             return result
         options = {key: args[key] for key in ("kubeconfig", "context", "request_timeout", "timeout", "health") if key in args}
         for number, move in enumerate(moves, start=1):

@@ -14,7 +14,9 @@ description:
   - The agent is kept as a preferred node affinity on the county's Deployments, under a field manager of its own, so that
     M(cht.k3s.cht_projects) leaves it there. It is weaker than the county's wish to stay together, and nothing keeps the county from
     running elsewhere when the agent is lost.
-  - A move that is interrupted leaves the annotation C(cht.k3s/moving-to) on the county's namespace, and is finished by the next run.
+  - A move that is interrupted starts the county again. One that was killed leaves it stopped, with the annotation C(cht.k3s/moving-to) on
+    its namespace, and is finished by the next run.
+  - A county that another run works on, that is stopped, or whose restore is half done is refused.
   - Whether the county fits is for M(cht.k3s.cht_rebalance) to say; it is not asked here.
 author:
   - CHT k3s maintainers (@cht-k3s)
@@ -66,6 +68,7 @@ seconds:
   sample: 41.3
 """
 
+import signal
 import time
 from typing import Any
 
@@ -86,11 +89,18 @@ def argument_spec() -> dict[str, Any]:
     )
 
 
+def interrupt(*dummy: Any) -> None:
+    """End as Ctrl-C does: the county is started again on the way out, which a second signal does not keep it from."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     client = open_client(module)
     if client is None or module.check_mode:
         module.exit_json(changed=True, seconds=0.0)
+    signal.signal(signal.SIGTERM, interrupt)
     begin = time.monotonic()
     try:
         ask = (lambda namespace: check(client, namespace)) if module.params["health"] else None

@@ -78,6 +78,12 @@ blocked:
   returned: always
   type: str
   sample: ""
+stale:
+  description: Namespaces with the note of an interrupted move that was put right by somebody else; with O(move) the note is taken away.
+  returned: always
+  type: list
+  elements: str
+  sample: [kisumu]
 moved:
   description: The counties that were moved.
   returned: when O(move) is set
@@ -114,14 +120,16 @@ def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     client = open_client(module)
     if client is None:
-        module.exit_json(changed=False, moves=[], agents=[], stays=[], blocked="", table=[])
+        module.exit_json(changed=False, moves=[], agents=[], stays=[], blocked="", stale=[], table=[])
     try:
         plan = make_plan(client)
+        if module.params["move"] and not module.check_mode:
+            plan.tidy(client)
     except ApiError as error:
         module.fail_json(msg=f"The cluster can't be read: {error.message}")
     finally:
         client.close()
-    module.exit_json(changed=False, **plan.as_dict(), table=plan.lines())
+    module.exit_json(changed=module.params["move"] and bool(plan.stale), **plan.as_dict(), table=plan.lines())
 
 
 if __name__ == "__main__":

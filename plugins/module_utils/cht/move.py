@@ -14,6 +14,9 @@ import time
 import typing as t
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL
+from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import OperationError, alive, note_of, taken
+from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import PAUSED
+from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Check, Target, wait
 from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import FIELD_MANAGER
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
@@ -23,6 +26,7 @@ Object = dict[str, t.Any]
 
 # Known to kube/apply.py as ours: what an interrupted move left is put right by the next run of projects.yml, too.
 MANAGER = f"{FIELD_MANAGER}-rebalance"
+# On the namespace while the county is stopped for a move.
 MOVING = "cht.k3s/moving-to"
 _HOSTNAME = "kubernetes.io/hostname"
 _MERGE = "application/merge-patch+json"
@@ -66,6 +70,28 @@ def moving_to(namespace: Object) -> str:
     return str((namespace["metadata"].get("annotations") or {}).get(MOVING) or "")
 
 
+def stopped(deployments: list[Object]) -> list[str]:
+    """The Deployments that are scaled to zero."""
+    return sorted(item["metadata"]["name"] for item in deployments if item["spec"].get("replicas", 1) == 0)
+
+
+def interrupted_move(namespace: Object, deployments: list[Object]) -> str:
+    """The agent to which a county was on its way when the move died; empty when it was started again meanwhile, by whomever."""
+    down = set(stopped(deployments))
+    by_others = any((item["metadata"].get("annotations") or {}).get(PAUSED) for item in deployments if item["metadata"]["name"] in down)
+    return moving_to(namespace) if down and not by_others else ""
+
+
+def is_stale(namespace: Object, deployments: list[Object]) -> bool:
+    """Tell whether a move was begun of which nothing is left to be done."""
+    return bool(moving_to(namespace)) and not stopped(deployments) and not alive(note_of(namespace), time.time())
+
+
+def mark(client: Client, namespace: str, agent: str | None) -> None:
+    """Note on a namespace where its county is going; None takes the note away."""
+    client.json("PATCH", _NAMESPACES.path(namespace), {"fieldManager": MANAGER}, {"metadata": {"annotations": {MOVING: agent}}}, _MERGE)
+
+
 def with_replicas(entries: list[Object]) -> list[Object]:
     """Return managedFields in which C(spec.replicas) is the county's again, and no longer this module's."""
     result = copy.deepcopy(entries)
@@ -101,29 +127,62 @@ class Mover:
         node = self.client.find(_NODES.path(agent))
         if node is None:
             raise MoveError(f"county '{self.county}': there is no node {agent}; nothing was changed")
+        host = (node["metadata"].get("labels") or {}).get(_HOSTNAME, agent)
+        try:
+            with taken(self.client, self.namespace, "move") as operation:
+                # As it is now: the plan may be old by the time that this county's turn comes.
+                deployments = self._deployments()
+                mark(self.client, self.namespace, agent)
+                operation.hold()
+                left = self._carry(deployments, agent, host)
+                if left:
+                    raise MoveError(
+                        f"county '{self.county}' was not moved to {agent}: after {self.timeout:.0f} s {left}. It was started again; run again to go on"
+                    )
+                self._look(agent)
+        except OperationError as error:
+            raise MoveError(f"county '{self.county}' was not moved to {agent}: {error}") from error
+
+    def _deployments(self) -> list[Object]:
+        """The county's Deployments; MoveError when it must not be stopped and started now."""
         deployments = list(self.client.items(_DEPLOYMENTS.collection(self.namespace), {"labelSelector": SERVICE_LABEL}))
         if not deployments:
             raise MoveError(f"county '{self.county}': there are no Deployments in namespace {self.namespace}; nothing was changed")
-        host = (node["metadata"].get("labels") or {}).get(_HOSTNAME, agent)
-        self._mark(agent)
-        left = ""
+        namespace = self.client.get(_NAMESPACES.path(self.namespace))
+        restoring = mark_of(namespace)
+        if restoring:
+            raise MoveError(
+                f"county '{self.county}': a restore of the set {restoring['set']} is half done: finish it with restore_project first; nothing was changed"
+            )
+        if stopped(deployments) and not interrupted_move(namespace, deployments):
+            raise MoveError(
+                f"county '{self.county}' is stopped now ({', '.join(stopped(deployments))} scaled to zero): a move would start it. Bring it up with "
+                "projects.yml, then run again for a new plan; nothing was changed"
+            )
+        return deployments
+
+    def _carry(self, deployments: list[Object], agent: str, host: str) -> str:
+        """Stop it, wait until it is free, start it; return what was still in the way when the time was over."""
         try:
             for deployment in deployments:
                 self._patch(deployment, {"replicas": 0, "template": {"spec": {"affinity": {"nodeAffinity": preference(host)}}}})
-            left = self._until_free(agent)
+            return self._until_free(agent)
         finally:
             # Also when this was interrupted or did not get free: a county must not stay stopped.
-            for deployment in deployments:
-                self._patch(deployment, {"replicas": 1})
-                self._give_back(deployment)
-        if left:
-            raise MoveError(f"county '{self.county}' was not moved to {agent}: after {self.timeout:.0f} s {left}. It was started again; run again to go on")
-        self._mark(None)
-        self._look(agent)
+            self._start(deployments)
+            mark(self.client, self.namespace, None)
 
-    def _mark(self, agent: str | None) -> None:
-        body = {"metadata": {"annotations": {MOVING: agent}}}
-        self.client.json("PATCH", _NAMESPACES.path(self.namespace), {"fieldManager": MANAGER}, body, _MERGE)
+    def _start(self, deployments: list[Object]) -> None:
+        """Bring all up before anything that can fail for one of them; raise the first error when all was tried."""
+        errors: list[ApiError] = []
+        for step in (lambda item: self._patch(item, {"replicas": 1}), self._give_back):
+            for deployment in deployments:
+                try:
+                    step(deployment)
+                except ApiError as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
 
     def _path(self, deployment: Object) -> str:
         return _DEPLOYMENTS.path(deployment["metadata"]["name"], self.namespace)
@@ -153,7 +212,11 @@ class Mover:
             if (item["spec"].get("claimRef") or {}).get("namespace") == self.namespace
         }
         while True:
-            pods = [item["metadata"]["name"] for item in self.client.items(_PODS.collection(self.namespace), {"labelSelector": SERVICE_LABEL})]
+            # What was evicted or ran to its end holds nothing, and nobody removes it.
+            pods = [
+                item["metadata"]["name"] for item in self.client.items(_PODS.collection(self.namespace), {"labelSelector": SERVICE_LABEL})
+                if (item.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+            ]
             held = [] if pods else [
                 f"{item['spec']['source']['persistentVolumeName']} on {item['spec']['nodeName']}" for item in self.client.items(_ATTACHMENTS.collection())
                 if item["spec"]["source"].get("persistentVolumeName") in volumes and item["spec"]["nodeName"] != agent

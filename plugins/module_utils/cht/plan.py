@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import ssl
 import tempfile
+import time
 import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht import credentials as creds
 from ansible_collections.cht.k3s.plugins.module_utils.cht import rebind
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import Builder, Object
+from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import alive, describe, note_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.password import Change
 from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag, is_newer
 from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of
@@ -187,7 +189,12 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
 
 def _refuse_half_restored(namespace: Object | None) -> None:
     """Leave a county stopped whose volumes are partly those of a backup set and partly those of today: its shards don't fit together."""
-    mark = mark_of(namespace) if namespace else {}
+    if namespace is None:
+        return
+    note = note_of(namespace)
+    if note.get("what") == "restore" and alive(note, time.time()):
+        raise PlanError(f"another run works on it ({describe(note)}): wait for its end, then run again")
+    mark = mark_of(namespace)
     if mark:
         raise PlanError(
             f"a restore of the set {mark['set']} is half done, and CouchDB must not start on volumes of two moments: "

@@ -9,13 +9,16 @@ that came back after an outage, too.
 
 from __future__ import annotations
 
+import time
 import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent, Amount
-from ansible_collections.cht.k3s.plugins.module_utils.cht.move import home_of, moving_to
+from ansible_collections.cht.k3s.plugins.module_utils.cht.move import home_of, interrupted_move, is_stale, mark
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL
+from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import alive, describe, note_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report import Reader, natural, pod_needs, read_agents
+from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import by_namespace
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
@@ -37,8 +40,10 @@ class Tenant:
     at: dict[str, Amount] = field(default_factory=dict)
     allowed: frozenset[str] = frozenset()
     stays: str = ""
-    # The agent of a move that was interrupted.
+    # The agent of a move that was interrupted and left it stopped.
     moving: str = ""
+    # An interrupted move is noted that somebody else put right: the note is to go.
+    stale: bool = False
     # Why a county that was moved before is not well; no other is moved then.
     unwell: str = ""
     # What it takes when all of it runs, where that is more than its pods show.
@@ -145,6 +150,8 @@ class Plan:
     after: dict[str, int]
     stays: dict[str, str]
     blocked: str
+    # Namespaces with the note of a move that needs no end any more.
+    stale: list[str] = field(default_factory=list)
 
     def as_dict(self) -> Object:
         return {
@@ -152,7 +159,13 @@ class Plan:
             "agents": [{"name": name, "counties": self.before[name], "counties_after": self.after[name]} for name in sorted(self.before, key=natural)],
             "stays": [{"county": name, "why": why} for name, why in self.stays.items()],
             "blocked": self.blocked,
+            "stale": self.stale,
         }
+
+    def tidy(self, client: Client) -> None:
+        """Take notes of moves away that would start a county which is stopped later, for another reason."""
+        for namespace in self.stale:
+            mark(client, namespace, None)
 
     def lines(self) -> list[str]:
         """The plan for people."""
@@ -212,6 +225,14 @@ def _together(deployments: list[Object]) -> bool:
     return all((item["spec"]["template"]["spec"].get("affinity") or {}).get("podAffinity") for item in deployments)
 
 
+def _taken(space: Object) -> str:
+    """Who else works on a county, or has to."""
+    restoring, note = mark_of(space), note_of(space)
+    if restoring:
+        return f"a restore of the set {restoring['set']} is half done"
+    return f"another run works on it ({describe(note)})" if alive(note, time.time()) else ""
+
+
 def _why_it_stays(deployments: list[Object], pods: list[Object], obstacle: str, usable: set[str]) -> str:
     if any(_HOSTNAME in (item["spec"]["template"]["spec"].get("nodeSelector") or {}) for item in deployments):
         return "placement.nodes names its agent"
@@ -247,10 +268,12 @@ def read_tenants(client: Client, found: Reader, agents: list[Agent]) -> list[Ten
                 at[pod["spec"]["nodeName"]] = at.get(pod["spec"]["nodeName"], Amount()) + pod_needs(pod)
         templates = [item["spec"]["template"] for item in made]
         allowed = frozenset(node["metadata"]["name"] for node in nodes if all(_may_run(template, node, disks) for template in templates))
-        moving = moving_to(spaces[space]) if space in spaces else ""
+        namespace = spaces.get(space) or {"metadata": {"name": space}}
+        busy = _taken(namespace)
+        moving = "" if busy else interrupted_move(namespace, made)
         obstacle = county["obstacle"] if county["ready"] < county["total"] else ""
         tenants.append(Tenant(
-            county["name"], space, at, allowed, "" if moving else _why_it_stays(made, own, obstacle, usable), moving,
+            county["name"], space, at, allowed, "" if moving else busy or _why_it_stays(made, own, obstacle, usable), moving, is_stale(namespace, made),
             obstacle if obstacle and not moving and any(home_of(item) for item in made) else "",
             sum((pod_needs(template) for template in templates), Amount()),
         ))
@@ -268,4 +291,5 @@ def make_plan(client: Client) -> Plan:
     moves = planner.plan()
     unwell = next((tenant for tenant in tenants if tenant.unwell), None)
     blocked = f"{unwell.name}, which was moved before, is not well: {unwell.unwell}; repair it first" if unwell and moves else ""
-    return Plan(moves, planner.before, planner.counts, {tenant.name: tenant.stays for tenant in tenants if tenant.stays}, blocked)
+    return Plan(moves, planner.before, planner.counts, {tenant.name: tenant.stays for tenant in tenants if tenant.stays}, blocked,
+                [tenant.namespace for tenant in tenants if tenant.stale])

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import subprocess
+import time
 import typing as t
 from pathlib import Path
 
@@ -180,6 +182,9 @@ def test_a_county_on_volumes_of_two_moments_is_not_started() -> None:
     found = plan(Live.collect([live_secret(**HELD)], [], [], [{"metadata": {"name": "nairobi", "annotations": mark}}]))
     assert "a restore of the set nairobi-20260102-030405 is half done" in found.error and "cht_project_restore=nairobi-20260102-030405" in found.error
     assert not found.objects
+    note = {"id": "x", "what": "restore", "place": "another-host", "pid": 7, "since": time.time(), "seen": time.time()}
+    running = {"metadata": {"name": "nairobi", "annotations": {"cht.k3s/operation": json.dumps(note)}}}
+    assert "another run works on it (restore since" in plan(Live.collect([live_secret(**HELD)], [], [], [running])).error
     done = [{"metadata": {"name": "nairobi"}}, {"metadata": {"name": "kisumu", "annotations": mark}}]
     assert not plan(Live.collect([live_secret(**HELD)], [], [], done)).error
 
