@@ -159,7 +159,10 @@ def test_4b_a_rotation_carries_the_password_only(site: Site, variables: dict[str
     ("cpi", {"cpi_manifest_file": str(MANIFESTS / "cpi-v1.28.manifest")}, "expected 61502c21"),
     ("cpi", {"cpi_manifest_file": "", "cpi_manifest_url": "http://127.0.0.1:9/cpi"}, "can't be fetched"),
     ("cpi", {"cpi_vcenters": [{"hostname": "vc", "username": "u", "password": "p", "datacentre": "x"}]}, "datacentre"),
-], ids=["cluster-id", "label", "immutable", "image", "no-manifest", "checksum", "unreachable", "unknown-key"])
+    # Gone after the preflight: port 9 answers nobody.
+    ("cpi", {"cpi_test_login": True, "vsphere_hostname": "127.0.0.1", "vsphere_port": 9, "vsphere_password": "next"}, r"vCenter 127.0.0.1.*refused"),
+    ("csi", {"csi_test_login": True, "vsphere_hostname": "127.0.0.1", "vsphere_port": 9, "vsphere_password": "next"}, r"vCenter 127.0.0.1.*refused"),
+], ids=["cluster-id", "label", "immutable", "image", "no-manifest", "checksum", "unreachable", "unknown-key", "cpi-vcenter-down", "csi-vcenter-down"])
 def test_5_bad_input_is_named_and_changes_nothing(site: Site, role: str, variables: dict[str, Any], words: str) -> None:
     before = {name: site.get(name, "-A")["items"] for name in ("daemonset", "deployment", "secret", "configmap", "storageclass")}
     done = site.run("--tags", role, **variables)
