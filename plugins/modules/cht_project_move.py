@@ -68,7 +68,6 @@ seconds:
   sample: 41.3
 """
 
-import signal
 import time
 from typing import Any
 
@@ -76,6 +75,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.health import check
 from ansible_collections.cht.k3s.plugins.module_utils.cht.move import MoveError, Mover
+from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import end_by_sigterm
 from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
 
 
@@ -89,18 +89,12 @@ def argument_spec() -> dict[str, Any]:
     )
 
 
-def interrupt(*dummy: Any) -> None:
-    """End as Ctrl-C does: the county is started again on the way out, which a second signal does not keep it from."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     client = open_client(module)
     if client is None or module.check_mode:
         module.exit_json(changed=True, seconds=0.0)
-    signal.signal(signal.SIGTERM, interrupt)
+    end_by_sigterm()
     begin = time.monotonic()
     try:
         ask = (lambda namespace: check(client, namespace)) if module.params["health"] else None

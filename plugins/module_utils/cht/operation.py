@@ -121,6 +121,8 @@ def end_by_sigterm() -> None:
 
 
 def _interrupt(*dummy: t.Any) -> None:
+    # Who asks twice must not keep the county from being started again.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

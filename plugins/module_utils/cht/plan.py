@@ -163,6 +163,7 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
         _refuse_other_volumes(county, claims, live.images(namespace))
         held = live.secrets.get(namespace)
         plan.rebind = rebind.find(county, live.volumes, live.claims)
+        plan.notes.extend(rebind.outdated(county, live.volumes, live.claims))
         settled = creds.settle(county, held, bool(volumes or plan.rebind), predict, change_password)
         if settled.old_password:
             plan.password = Change(settled.user, settled.old_password, settled.password)

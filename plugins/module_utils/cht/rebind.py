@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import RESTORED_FROM
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
@@ -32,7 +33,7 @@ def find(county: County, volumes: dict[str, Object], claims: dict[str, dict[str,
         there = claims.get(county.namespace, {}).get(claim)
         if there is not None:
             bound = (there.get("spec") or {}).get("volumeName")
-            if bound and bound != name:
+            if bound and bound != name and not _restored(volumes.get(bound)):
                 raise RebindError(f"couchdb.volumes: claim {claim} is bound to the volume {bound}, not {name}: a claim keeps its volume")
             continue
         volume = volumes.get(name)
@@ -46,6 +47,21 @@ def find(county: County, volumes: dict[str, Object], claims: dict[str, dict[str,
             raise RebindError(f"couchdb.volumes: {name} is being deleted")
         wanted[claim] = volume
     return wanted
+
+
+def outdated(county: County, volumes: dict[str, Object], claims: dict[str, dict[str, Object]]) -> list[str]:
+    """Return notes on claims that have other volumes than the definition names because a restore gave them those."""
+    notes = []
+    for service, name in zip(county.couchdb_services, county["couchdb"]["volumes"]):
+        claim = f"{service}-claim0"
+        bound = ((claims.get(county.namespace, {}).get(claim) or {}).get("spec") or {}).get("volumeName")
+        if bound and bound != name and _restored(volumes.get(bound)):
+            notes.append(f"couchdb.volumes: since a restore claim {claim} has the volume {bound}, not {name}: take couchdb.volumes out of the definition")
+    return notes
+
+
+def _restored(volume: Object | None) -> bool:
+    return RESTORED_FROM in ((volume or {}).get("metadata", {}).get("annotations") or {})
 
 
 def as_claim(volume: Object) -> Object:

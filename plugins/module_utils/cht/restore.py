@@ -29,16 +29,13 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import Opera
 from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import Pause, PauseError
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rebind import point
-from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import RESTORING, mark_of, set_of
+from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import REPLACED_BY, RESTORED_FROM, RESTORING, mark_of, set_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Check, Target, wait
 from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import FIELD_MANAGER
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
 
 Object = dict[str, t.Any]
-
-# On a volume: the set that it was made from, or that took its place.
-RESTORED_FROM, REPLACED_BY = "cht.k3s/restored-from", "cht.k3s/replaced-by"
 
 _NAMESPACES = WELL_KNOWN["v1", "Namespace"]
 _SECRETS = WELL_KNOWN["v1", "Secret"]

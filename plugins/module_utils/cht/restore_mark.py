@@ -11,6 +11,8 @@ import typing as t
 # On the namespace until a restore is done: {"set": name, "volumes": {claim: volume}}. There are no volumes in it yet as long as
 # the new ones are being made and nothing of the county was touched.
 RESTORING = "cht.k3s/restoring"
+# On a volume: the set that it was made from, or that took its place.
+RESTORED_FROM, REPLACED_BY = "cht.k3s/restored-from", "cht.k3s/replaced-by"
 
 
 def mark_of(namespace: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import signal
 import time
 import typing as t
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 
@@ -18,6 +21,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.move import MOVING, Mo
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import OPERATION
 from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import PAUSED, Pause
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
+from ansible_collections.cht.k3s.plugins.modules import cht_project_move
 
 SPACE = "/api/v1/namespaces/nairobi"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/nairobi/deployments"
@@ -164,6 +168,32 @@ def test_an_error_with_one_deployment_does_not_leave_the_others_stopped(cluster:
         mover(cluster).run("agent-2")
     assert cluster.replicas == {"cht-api": 1, "cht-couchdb-1": 0, "cht-couchdb-2": 1}
     assert cluster.notes == {MOVING: "agent-2"}, "the next run goes on with it"
+
+
+def test_a_move_that_is_asked_to_end_starts_the_county_first(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def asked(*dummy: t.Any) -> str:
+        assert set(cluster.replicas.values()) == {0}
+        assert signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, before)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.monotonic()
+        raise AssertionError("goes on")
+
+    monkeypatch.setattr(Mover, "_until_free", asked)
+    # A second signal comes while the county is started.
+    start = Mover._start
+    monkeypatch.setattr(Mover, "_start", lambda self, items: (os.kill(os.getpid(), signal.SIGTERM), start(self, items)))
+    params = {"county": "nairobi", "namespace": "nairobi", "agent": "agent-2", "timeout": 1, "health": False}
+    monkeypatch.setattr(cht_project_move, "AnsibleModule", lambda **dummy: mock.Mock(params=params, check_mode=False))
+    monkeypatch.setattr(cht_project_move, "open_client", lambda module: cluster)
+    cluster.close = lambda: None  # type: ignore[attr-defined]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            cht_project_move.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert set(cluster.replicas.values()) == {1} and cluster.notes == {}
 
 
 def test_a_pause_ends_for_all_that_can_be_started(cluster: Cluster) -> None:

@@ -189,6 +189,19 @@ def test_a_county_on_volumes_of_two_moments_is_not_started() -> None:
     assert not plan(Live.collect([live_secret(**HELD)], [], [], done)).error
 
 
+def test_a_county_that_was_restored_keeps_those_volumes() -> None:
+    bound = claim("couchdb-claim0")
+    bound["spec"]["volumeName"] = "pv-new"
+    live = Live.collect([live_secret(**HELD)], [], [bound])
+    live.volumes = {name: {"metadata": {"name": name}, "spec": {"capacity": {"storage": "4Gi"}}} for name in ("pv-old", "pv-new")}
+    entry = {"couchdb": {"mode": "single", "volumes": ["pv-old"]}}
+    assert "claim couchdb-claim0 is bound to the volume pv-new, not pv-old" in plan(live, **entry).error
+    live.volumes["pv-new"]["metadata"]["annotations"] = {"cht.k3s/restored-from": "nairobi-20260102-030405"}
+    found = plan(live, **entry)
+    assert not found.error and not found.rebind and found.objects
+    assert any("since a restore claim couchdb-claim0 has the volume pv-new, not pv-old: take couchdb.volumes out" in note for note in found.notes)
+
+
 @pytest.fixture(name="certificate")
 def fixture_certificate(tmp_path: Path) -> Path:
     for name in ("one", "two"):
