@@ -107,6 +107,15 @@ class Planner:
     def _fits(self, tenant: Tenant, target: str) -> bool:
         return target in tenant.allowed and (tenant.needs - tenant.at.get(target, Amount())).within(self.free[target])
 
+    def _draws(self, tenant: Tenant, target: str) -> bool:
+        """Tell whether the scheduler will take the target, too.
+
+        It wants the agent with the fewest counties, also one on which only part of the county has room; the wish for the new agent (see
+        move.py) outweighs that for the emptier half of the agents.
+        """
+        counts = [self.counts[name] for name in tenant.allowed if name in self.counts]
+        return self.counts[target] - min(counts) <= (max(self.counts.values()) - min(counts)) / 2
+
     def _gathered(self, tenant: Tenant) -> str:
         """Where a county goes whose pods are on several agents: the emptiest of those, else of all."""
         places = [name for name in self.free if self._fits(tenant, name)]
@@ -121,7 +130,7 @@ class Planner:
             for target in by_count:
                 if self.counts[source] - self.counts[target] < 2:
                     break
-                tenant = next((tenant for tenant in here if self._fits(tenant, target)), None)
+                tenant = next((tenant for tenant in here if self._fits(tenant, target) and self._draws(tenant, target)), None)
                 if tenant is not None:
                     self._do(tenant, target, f"{source} has {self.counts[source]} counties, {target} {self.counts[target]}")
                     return True

@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+import yaml
 from conftest import Cluster, county
 from kubelet import Kubelet
 
@@ -103,6 +104,16 @@ def test_bad_counties_can_be_refused_before_anything_changes(cluster: Cluster) -
     assert cluster.get("/api/v1/namespaces/fine") is None
 
 
+def test_the_check_before_anything_else_goes_on_when_bad_counties_are_skipped(cluster: Cluster) -> None:
+    playbook = cluster.folder / "validate.yml"
+    role = {"ansible.builtin.import_role": {"name": "cht.k3s.cht_project", "tasks_from": "validate"}}
+    playbook.write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": [role]}]))
+    entries = [county("fine"), county("wrong", hots="x")]
+    told = cluster.play(str(playbook), cht_projects=entries)
+    assert "county 'wrong': unknown key 'hots': did you mean 'host'?" in told.text and told.changed == 0
+    assert "1 problems in the definitions" in cluster.play(str(playbook), expect=2, cht_projects=entries, cht_project_on_invalid="refuse").text
+
+
 def test_the_upgrade_service_s_newer_image_is_kept(cluster: Cluster) -> None:
     cluster.counties(county("upgraded"))
     for name in ("cht-api", "cht-sentinel", "cht-haproxy", "cht-haproxy-healthcheck", "cht-couchdb-1", "cht-couchdb-2", "cht-couchdb-3"):
@@ -155,6 +166,12 @@ def test_a_quota_that_is_exceeded_is_told_as_the_county_s_obstacle(cluster: Clus
     )
     assert "waiting" in run.row("quota") and "exceeded quota" in run.row("quota")
     assert "counties ready: 0 of 2" in run.text
+
+
+def test_why_a_claim_is_pending_is_told(cluster: Cluster) -> None:
+    entry = county("noclass", couchdb={"mode": "single", "storage_class": "no-such-class"})
+    run = cluster.counties(entry, expect=2, cht_project_wait=True, cht_project_wait_timeout=8, cht_project_wait_report_every=8)
+    assert 'claim couchdb-claim0 is Pending (StorageClass no-such-class): storageclass.storage.k8s.io "no-such-class" not found' in run.row("noclass")
 
 
 def test_waiting_ends_when_the_pods_are_ready(cluster: Cluster) -> None:
@@ -223,7 +240,8 @@ def test_a_folder_with_a_file_for_each_county(cluster: Cluster) -> None:
     folder = cluster.folder / "counties"
     folder.mkdir()
     (folder / "infile.yml").write_text("host: infile.health.example\nversion: 4.22.0\ncouchdb: {mode: single}\n")
-    run = cluster.play("projects", cht_project_dir=str(folder))
+    run = cluster.play("projects", cht_project_dir="counties")
+    assert "infile" in run.text, "a relative path starts beside the inventory"
     assert "changed" in run.row("infile")
     missing = cluster.play("projects", cht_project_dir=str(folder / "nowhere"), expect=None)
     assert missing.code != 0 and "does not exist: correct the path" in missing.text
@@ -236,7 +254,8 @@ def test_certificates_renew(cluster: Cluster, name: str) -> None:
         subprocess.run([*command, "-keyout", str(cluster.folder / "k"), "-out", str(cluster.folder / "c")], check=True, capture_output=True)
 
     certificate()
-    entry = county(name, tls={"mode": "files", "certificate": str(cluster.folder / "c"), "private_key": str(cluster.folder / "k")})
+    # One of the two beside the inventory, which a localhost that is in none does not know.
+    entry = county(name, tls={"mode": "files", "certificate": "c", "private_key": str(cluster.folder / "k")})
     cluster.counties(entry)
     assert cluster.counties(entry).changed == 0
     certificate()

@@ -8,8 +8,6 @@ An API server of its own, as the scheduler would also place what other tests lef
 
 from __future__ import annotations
 
-import signal
-import time
 import typing as t
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +16,15 @@ import pytest
 from apiserver import ApiServer
 from conftest import CONTROLLERS, Cluster, Play, county, run_program
 from kubelet import Kubelet
+
+from ansible_collections.cht.k3s.plugins.module_utils.cht.health import check
+from ansible_collections.cht.k3s.plugins.module_utils.cht.move import MoveError, Mover, moving_to
+from ansible_collections.cht.k3s.plugins.module_utils.cht.rebalance import make_plan
+from ansible_collections.cht.k3s.plugins.module_utils.cht.run import Settings, deploy
+from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import read_counties
+from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Target, wait
+from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import FIELD_MANAGER
+from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
 
 AGENTS = [f"agent-{number}" for number in range(1, 10)]
 COUNTIES = [county(f"c{number:02d}", version="5.2.0", couchdb={"mode": "single"}) for number in range(20)]
@@ -44,7 +51,7 @@ class Agents:
         places = self.places()
         assert all(len(agents) == 1 for agents in places.values()), places
         counts = Counter(agent for agents in places.values() for agent in agents)
-        return sorted(counts[agent] for agent in self.kubelet.nodes)
+        return sorted(counts[agent] for agent in set(self.kubelet.nodes))
 
     def rebalance(self, *arguments: str, expect: int = 0, **variables: t.Any) -> Play:
         return self.cluster.play("rebalance", *arguments, expect=expect, **{"cht_project_rebalance_timeout": 60, **variables})
@@ -100,61 +107,147 @@ def test_a_new_version_finds_the_county_where_it_was_moved(agents: Agents) -> No
     assert agents.move().changed == 0
 
 
-def test_it_stops_at_a_county_that_does_not_come_back(agents: Agents) -> None:
-    cluster, kubelet = agents.cluster, agents.kubelet
-    cluster.patch("/api/v1/nodes/agent-1", {"spec": {"unschedulable": True}})
-    assert "stays: agent-1 takes no pods (not ready, or cordoned)" in agents.rebalance().text
-    cluster.patch("/api/v1/nodes/agent-1", {"spec": {"unschedulable": None}})
-    kubelet.join("agent-11", pods="4")
-    kubelet.join("agent-12")
-    kubelet.join("agent-13")
-    kubelet.obstacle = lambda pod: "CrashLoopBackOff" if pod["spec"].get("nodeName") == "agent-12" and "api" in pod["metadata"]["name"] else ""
-    run = agents.move(expect=2, cht_project_rebalance_timeout=10)
-    assert "does not come back after its move to agent-12" in run.text and "CrashLoopBackOff" in run.text
-    assert "1 further moves were not begun" in run.text
-    again = agents.move(expect=2)
-    assert "which was moved before, is not well" in again.text and "move 1 of" not in again.text
-    kubelet.obstacle = lambda pod: ""
-    deadline = time.monotonic() + 30
-    while "which was moved before" in agents.rebalance().text:
-        assert time.monotonic() < deadline
-    agents.move()
-    assert agents.move().changed == 0
-    assert Counter(agents.counts()) == {0: 1, 1: 4, 2: 8}, "agent-11 has no room for five pods"
+class Small:
+    """Four counties on two agents, moved without Ansible, which is not what the tests below are about."""
+
+    def __init__(self, server: ApiServer, kubelet: Kubelet) -> None:
+        self.kubelet = kubelet
+        self.client = Client.from_kubeconfig(str(server.kubeconfig))
+        self.counties = read_counties([county(f"s{number}", version="5.2.0", couchdb={"mode": "single"}) for number in range(4)], {})[0]
+
+    def deploy(self) -> bool:
+        """What projects.yml does; returns whether it changed anything."""
+        settings = Settings(check_mode=False, with_diff=False, on_newer="keep", adopt=False, base_dir=".", field_manager=FIELD_MANAGER,
+                            force_conflicts=False, parallel=4)
+        found = deploy(self.client, self.counties, [], settings, lambda values: None)
+        assert not [row["errors"] for row in found["counties"] if row["errors"]]
+        return bool(found["changed"])
+
+    def wait(self) -> None:
+        progress = wait(self.client, [Target(entry.name, entry.namespace) for entry in self.counties], 120, 0.5)
+        assert all(found.done for found in progress.values()), progress
+
+    def mover(self, name: str, timeout: float = 60) -> Mover:
+        return Mover(self.client, name, name, timeout, lambda namespace: check(self.client, namespace))
+
+    def move_all(self) -> list[str]:
+        moves = make_plan(self.client).moves
+        for move in moves:
+            self.mover(move.county).run(move.target)
+        return [move.why for move in moves]
+
+    def places(self, name: str) -> set[str]:
+        return {pod["spec"].get("nodeName") or "" for pod in self.client.items(f"/api/v1/namespaces/{name}/pods")}
+
+    def noted(self, name: str) -> str:
+        """The agent of a move that has no end yet."""
+        return moving_to(self.client.get(f"/api/v1/namespaces/{name}"))
+
+    def replicas(self, name: str) -> set[int]:
+        return {item["spec"]["replicas"] for item in self.client.items(f"/apis/apps/v1/namespaces/{name}/deployments")}
 
 
-def test_pods_that_do_not_end_leave_the_county_where_it_is(agents: Agents) -> None:
-    agents.kubelet.join("agent-14")
-    agents.kubelet.ends_pods = False
-    run = agents.move(expect=2, cht_project_rebalance_timeout=3)
-    agents.kubelet.ends_pods = True
-    assert "its pods are still ending" in run.text and "It was started again; run again to go on" in run.text
-    assert "its move was interrupted" in agents.move().text
-    assert agents.move().changed == 0
-    assert agents.cluster.counties(*agents.entries, **WAIT).changed == 0
+@pytest.fixture(scope="module", name="small")
+def fixture_small() -> Iterator[Small]:
+    with ApiServer() as server:
+        run_program(server, "kube-controller-manager", f"--controllers={CONTROLLERS}", f"--service-account-private-key-file={server.folder / 'sa.key'}")
+        run_program(server, "kube-scheduler")
+        with Kubelet(server, ["one", "two"]) as kubelet:
+            found = Small(server, kubelet)
+            found.deploy()
+            found.wait()
+            found.move_all()
+            yield found
+            found.client.close()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_move_is_finished_by_the_next_run(agents: Agents, how: signal.Signals) -> None:
-    cluster, kubelet = agents.cluster, agents.kubelet
-    kubelet.join(f"agent-{how + 100}")
-    kubelet.ends_pods = False
-    process = cluster.start("rebalance", cht_project_rebalance="move", cht_project_rebalance_timeout=60)
-    deadline = time.monotonic() + 60
-    marked: list[str] = []
-    while not marked:
-        assert time.monotonic() < deadline and process.poll() is None
-        spaces = cluster.items("/api/v1/namespaces")
-        marked = [item["metadata"]["name"] for item in spaces if (item["metadata"].get("annotations") or {}).get("cht.k3s/moving-to")]
-    time.sleep(2)
-    cluster.kill(process, how)
-    kubelet.ends_pods = True
-    replicas = {item["spec"]["replicas"] for item in cluster.items(f"/apis/apps/v1/namespaces/{marked[0]}/deployments")}
-    assert replicas == {0 if how == signal.SIGKILL else 1}
-    if how == signal.SIGKILL:
-        # Deploying brings the county back to life, too; where it then is, is for the next move.
-        assert "5 objects updated" in cluster.counties(*agents.entries, **WAIT).row(marked[0])
-    run = agents.move()
-    assert "its move was interrupted" in run.text
-    assert agents.move().changed == 0
-    assert Counter(agents.counts())[0] == 1, "all agents but the small one have counties"
+def test_what_takes_no_pods_or_has_no_room_gets_nothing(small: Small) -> None:
+    small.kubelet.join("tiny", pods="4")
+    assert make_plan(small.client).moves == []
+    small.kubelet.join("three")
+    assert [move.target for move in make_plan(small.client).moves] == ["three"]
+    cordon(small, "one", True)
+    cordon(small, "three", True)
+    plan = make_plan(small.client)
+    assert plan.moves == [] and "one takes no pods (not ready, or cordoned)" in plan.stays.values()
+    cordon(small, "one", False)
+    cordon(small, "three", False)
+
+
+def cordon(small: Small, name: str, wanted: bool) -> None:
+    body = {"spec": {"unschedulable": wanted}}
+    small.client.json("PATCH", f"/api/v1/nodes/{name}", body=body, content_type="application/merge-patch+json")
+
+
+def test_a_county_that_does_not_come_back_stops_all_moves(small: Small) -> None:
+    small.kubelet.obstacle = lambda pod: "CrashLoopBackOff" if pod["spec"].get("nodeName") == "three" and "api" in pod["metadata"]["name"] else ""
+    (move,) = make_plan(small.client).moves
+    with pytest.raises(MoveError, match="does not come back after its move to three: .*CrashLoopBackOff"):
+        small.mover(move.county, 20).run(move.target)
+    small.kubelet.join("four")
+    plan = make_plan(small.client)
+    assert plan.moves and f"{move.county}, which was moved before, is not well" in plan.blocked
+    small.kubelet.obstacle = lambda pod: ""
+    small.wait()
+    assert not make_plan(small.client).blocked and small.places(move.county) == {"three"}
+
+
+def test_pods_that_do_not_end_leave_the_county_running(small: Small) -> None:
+    (move,) = make_plan(small.client).moves
+    small.kubelet.ends_pods = False
+    with pytest.raises(MoveError, match="its pods are still ending .* It was started again; run again to go on"):
+        small.mover(move.county, 3).run(move.target)
+    assert small.replicas(move.county) == {1}
+    assert not small.noted(move.county)
+    small.kubelet.ends_pods = True
+    small.wait()
+    assert "its move was interrupted" not in small.move_all()
+    assert small.places(move.county) == {"four"} and make_plan(small.client).moves == []
+    assert not small.deploy(), "deploying finds nothing that is not its own"
+
+
+class Killed(BaseException):
+    """The end of a process."""
+
+
+@pytest.mark.parametrize("by_deploying", [False, True])
+def test_a_killed_move_is_finished_by_the_next_run_or_ended_by_deploying(small: Small, monkeypatch: pytest.MonkeyPatch, by_deploying: bool) -> None:
+    target = f"new-{by_deploying}".lower()
+    small.kubelet.join(target)
+
+    def killed(*dummy: t.Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Mover, "_until_free", killed)
+        patch.setattr(Mover, "_give_back", killed)
+        stop = Mover._patch
+        patch.setattr(Mover, "_patch", lambda self, deployment, spec: stop(self, deployment, spec) if spec["replicas"] == 0 else killed())
+        with pytest.raises(Killed):
+            small.mover("s0").run(target)
+    assert small.replicas("s0") == {0} and small.noted("s0") == target
+    if by_deploying:
+        assert small.deploy()
+        small.wait()
+        plan = make_plan(small.client)
+        assert plan.stale == ["s0"] and "its move was interrupted" not in [move.why for move in plan.moves]
+        plan.tidy(small.client)
+        small.move_all()
+    else:
+        assert "its move was interrupted" in small.move_all()
+        assert small.places("s0") == {target}
+    assert not small.noted("s0") and make_plan(small.client).stale == []
+    assert not small.deploy()
+
+
+def test_ctrl_c_does_not_leave_a_county_stopped(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*dummy: t.Any) -> str:
+        raise KeyboardInterrupt
+
+    target = "another"
+    small.kubelet.join(target)
+    with monkeypatch.context() as patch:
+        patch.setattr(Mover, "_until_free", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            small.mover("s0").run(target)
+    assert small.replicas("s0") == {1} and not small.noted("s0"), "an ordinary county again, for the next plan"

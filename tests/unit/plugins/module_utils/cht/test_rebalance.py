@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Amount
@@ -57,6 +57,13 @@ def test_a_county_that_may_not_go_there_stays_and_another_goes() -> None:
     assert [(move.county, move.target) for move in moves] == [("c", "agent-2")]
 
 
+def test_an_agent_that_the_scheduler_would_not_take_gets_nothing() -> None:
+    free = {"agent-1": WIDE, "agent-2": WIDE, "tiny": Amount(pods=4)}
+    near = {"agent-1": 4, "agent-2": 2, "tiny": 0}
+    assert [move.target for move in Planner(free, cluster(near)).plan()] == ["agent-2"]
+    assert Planner(free, cluster({"agent-1": 5, "agent-2": 3, "tiny": 0})).plan() == [], "tiny draws the first pods"
+
+
 def test_the_smallest_goes_first() -> None:
     both = ["agent-1", "agent-2"]
     tenants = [tenant("large", "agent-1", both, Amount(8, 32 * GI, 8, 3)), tenant("small", "agent-1", both, Amount(8, 32 * GI, 6, 1))]
@@ -97,6 +104,7 @@ def clusters(draw: st.DrawFn) -> tuple[dict[str, Amount], list[Tenant]]:
     return free, tenants
 
 
+@settings(deadline=None)
 @given(clusters())
 def test_a_plan_never_overfills_never_unbalances_and_moves_a_county_once(given_cluster: tuple[dict[str, Amount], list[Tenant]]) -> None:
     free, tenants = given_cluster
@@ -123,6 +131,7 @@ def test_a_plan_never_overfills_never_unbalances_and_moves_a_county_once(given_c
     assert sum(planner.counts.values()) == sum(planner.before.values())
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=10))
 def test_after_the_plan_there_is_nothing_left_to_plan(sizes: list[int]) -> None:
     counts = {f"agent-{number}": count for number, count in enumerate(sizes)}
