@@ -65,7 +65,7 @@ SCENARIOS = (
         "--ignore=tests/integration/cht/test_volumes.py", "--ignore=tests/integration/cht/test_rebalance.py"), limit=1200),
     Scenario("waves", "counties changed in waves, volumes bound again, counties moved by the real scheduler, against a real API server", _pytest(
         "tests/integration/cht/test_waves.py", "tests/integration/cht/test_volumes.py", "tests/integration/cht/test_rebalance.py"), ("all",), 1800),
-    Scenario("agent-loss", "an agent is lost with counties on it, fenced, comes back and gets one again, in a lab of four", _pytest(
+    Scenario("agent-loss", "an agent is lost with a county on it, fenced and comes back, in a lab of four", _pytest(
         "tests/integration/agent_loss"), ("all",), 3000),
     Scenario("backup", "counties saved and restored, killed half-way, against a real API server", _pytest(
         "tests/integration/cht/test_backup.py"), ("all",), 1200),
