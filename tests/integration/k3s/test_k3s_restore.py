@@ -1,7 +1,13 @@
 """Backup and restore: nothing that was saved is lost, and no half-way state hurts."""
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.k3s import SERVERS, Cluster, play, said, site
@@ -10,12 +16,50 @@ CA = "sudo sha256sum /var/lib/rancher/k3s/server/tls/server-ca.crt"
 
 
 @pytest.fixture(scope="module")
-def backup(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def s3(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What stands in for S3: moto's server, over TLS, with a bucket; the settings that reach it."""
+    folder = tmp_path_factory.mktemp("s3")
+    certificate, key = folder / "s3.crt", folder / "s3.key"
+    subprocess.run([
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=s3",
+        "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate),
+    ], check=True, capture_output=True)
+    moto = str(Path(sys.executable).parent / "moto_server")
+    process = cluster.lab.start(moto, "-H", "127.0.0.1", "-p", "5443", "-s", "-c", str(certificate), "-k", str(key))
+    settings = {
+        "k3s_backup_s3_bucket": "moh-backup", "k3s_backup_s3_endpoint": "https://127.0.0.1:5443", "k3s_backup_s3_region": "us-east-1",
+        "k3s_backup_s3_access_key": "AKIAEXAMPLE", "k3s_backup_s3_secret_key": "s3-secret-never-shown", "k3s_backup_s3_ca_file": str(certificate),
+    }
+    try:
+        _boto(cluster, settings, "for turn in range(60):\n try:\n  s3.create_bucket(Bucket=bucket)\n  break\n except Exception:\n  time.sleep(1)")
+        yield settings
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def _boto(cluster: Cluster, settings: dict[str, Any], code: str) -> str:
+    """Run lines of Python inside the lab's network, with a client of the storage."""
+    head = (
+        "import boto3, time\n"
+        f"bucket = {settings['k3s_backup_s3_bucket']!r}\n"
+        f"s3 = boto3.client('s3', endpoint_url={settings['k3s_backup_s3_endpoint']!r}, verify={settings['k3s_backup_s3_ca_file']!r},"
+        f" region_name='us-east-1', aws_access_key_id='AKIAEXAMPLE', aws_secret_access_key='x')\n"
+    )
+    process = cluster.lab.start(sys.executable, "-c", head + code)
+    output, _errors = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def backup(cluster: Cluster, s3: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backup with one object in it, and one object that came after it."""
     folder = tmp_path_factory.mktemp("backup")
     cluster.mark("before-backup")
     cluster.lab("kubectl", "delete", "configmap", "after-backup", "--ignore-not-found")
-    play(cluster.lab, "backup", "backup", {"k3s_backup_dir": str(folder)}).expect()
+    run = play(cluster.lab, "backup", "backup", {"k3s_backup_dir": str(folder), **s3}).expect()
+    assert s3["k3s_backup_s3_secret_key"] not in run.output
     cluster.mark("after-backup")
     return next((folder / "lab").iterdir())
 
@@ -29,6 +73,19 @@ def test_a_backup_is_whole_and_its_owners(cluster: Cluster, backup: Path) -> Non
     assert all(path.stat().st_mode & 0o077 == 0 for path in [backup, *backup.iterdir()])
     assert (backup / backup.name).stat().st_size > 100_000
     assert (backup / "token").read_text().startswith("K10")
+
+
+def test_the_same_backup_is_in_s3(cluster: Cluster, backup: Path, s3: dict[str, Any]) -> None:
+    listing = _boto(cluster, s3, "for item in s3.list_objects_v2(Bucket=bucket)['Contents']: print(item['Key'], item['Size'])")
+    assert sorted(listing.split("\n"))[1:] == sorted(f"lab/{backup.name}/{path.name} {path.stat().st_size}" for path in backup.iterdir())
+
+
+def test_a_storage_whose_certificate_is_not_known_gets_nothing(cluster: Cluster, backup: Path, s3: dict[str, Any], tmp_path: Path) -> None:
+    run = play(cluster.lab, "backup", "s3-unknown", {"k3s_backup_dir": str(tmp_path), **s3, "k3s_backup_s3_ca_file": ""}).expect(2)
+    assert "but not in S3: Failed while looking up bucket" in said(run) and "k3s_backup_s3_ca_file" in said(run)
+    listing = _boto(cluster, s3, "for item in s3.list_objects_v2(Bucket=bucket)['Contents']: print(item['Key'])")
+    assert len(listing.split()) == 2, "those of the first backup"
+    assert len(list((tmp_path / "lab").iterdir())) == 1, "the controller has its copy all the same"
 
 
 def test_a_backup_needs_a_place_and_a_restore_the_cluster_name(cluster: Cluster, backup: Path) -> None:
@@ -59,12 +116,18 @@ def test_an_interrupted_restore_is_refused_until_it_is_finished(cluster: Cluster
     cluster.heals("finished-after", "before-backup")
 
 
-def test_everything_comes_back_after_all_three_servers_are_lost(cluster: Cluster, backup: Path) -> None:
+def test_everything_comes_back_after_all_three_servers_are_lost(cluster: Cluster, backup: Path, s3: dict[str, Any], tmp_path: Path) -> None:
+    """And after the controller has lost its copies: they come from S3."""
     lab = cluster.lab
     authority = lab("ssh", "control-plane-1", CA).split()[0]
     for name in SERVERS:
         lab("vm", "wipe", name, timeout=300)
-    play(lab, "restore", "lost", {"k3s_restore_from": str(backup), "k3s_confirm": "lab"}).expect()
+    again = tmp_path / backup.name
+    wrong = play(lab, "restore", "s3-typo", {"k3s_restore_from": str(tmp_path / "typo"), "k3s_confirm": "lab", **s3}).expect(1)
+    assert "can't be had from S3" in said(wrong) and "Nothing was changed" in said(wrong)
+    play(lab, "restore", "lost", {"k3s_restore_from": str(again), "k3s_confirm": "lab", **s3}).expect()
+    assert all((again / path.name).read_bytes() == path.read_bytes() for path in backup.iterdir())
+    assert all(path.stat().st_mode & 0o077 == 0 for path in [again, *again.iterdir()])
     assert "before-backup" in _marks(cluster)
     assert {lab("ssh", name, CA).split()[0] for name in SERVERS} == {authority}, "the certificates come back with the snapshot"
     cluster.heals("lost-after", "before-backup")
