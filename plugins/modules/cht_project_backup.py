@@ -13,9 +13,12 @@ description:
     so that the set outlives the county.
   - The county is stopped until the storage has taken the snapshots, so that all volumes are of the same moment; or it goes on running, when
     O(live) says so.
-  - Never leaves more than O(keep) sets of a county, and removes the oldest only after the new one can be restored from.
+  - Never leaves more than O(keep) sets of a county's volumes, and removes the oldest only after the new one can be restored from. Sets of volumes
+    that the county no longer has, and those that are being restored, stay.
+  - Refuses a county that another backup, a restore or a move works on.
   - Repairs what an interrupted run left. A county that it stopped is started, and half a set is removed.
-  - A county that can't be saved does not keep the others from being saved. One that is not well afterwards does.
+  - A county that can't be saved does not keep the others from being saved. One that is not well afterwards does, and so do two in a row that were
+    stopped for snapshots which did not come.
 author:
   - CHT k3s maintainers (@cht-k3s)
 extends_documentation_fragment:
@@ -27,7 +30,7 @@ options:
     elements: str
     default: []
   remove:
-    description: Names of sets to remove with their snapshots. What is not there is no error.
+    description: Names of sets to remove with their snapshots. One that is gone already is no error, a name that no set can have is.
     type: list
     elements: str
     default: []

@@ -13,6 +13,8 @@ description:
   - Nothing of the county is touched before all new volumes are there. The volumes that it had stay as retained PersistentVolumes.
   - A county that is not in the cluster gets its namespace, settings and claims; the counties' play then brings up the rest.
   - An interrupted restore is finished by running it again.
+  - Refuses a county that a backup, another restore or a move works on, a set that is of a newer CHT than the county runs, and a quota without room
+    for old and new volumes.
 author:
   - CHT k3s maintainers (@cht-k3s)
 extends_documentation_fragment:

@@ -615,7 +615,7 @@ def test_a_county_that_cannot_be_started_is_down_and_the_next_is_left_alone(livi
 
     monkeypatch.setattr(Pause, "start", fails)
     first, second = save_now(living, "nairobi", "kisumu")
-    assert first.down and "it is DOWN and could not be started (the API server: no answer): run projects.yml" in first.errors[0]
+    assert first.down and first.errors == ["it is DOWN and could not be started (the API server: no answer): run projects.yml"]
     assert second.errors == ["not saved, since nairobi did not come back"] and replicas(living, "kisumu") == [1, 1]
 
 
