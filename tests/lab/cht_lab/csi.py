@@ -308,6 +308,9 @@ class Sidecars:
     def provision(self, claim: dict[str, Any], storage_class: dict[str, Any]) -> None:
         """csi-provisioner: a volume for a claim."""
         metadata, spec = claim["metadata"], claim["spec"]
+        # Set by the controller of volumes when it has found no volume that waits for the claim; as the real one, act only then.
+        if (metadata.get("annotations") or {}).get("volume.kubernetes.io/storage-provisioner") != PROVISIONER:
+            return
         name = f"pvc-{metadata['uid']}"
         parameters = dict(storage_class.get("parameters") or {})
         fs_type = parameters.get("csi.storage.k8s.io/fstype", "ext4")
