@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from .files import CONFIG_PATH, DATA_DIR
+from .release import installed_version, version_key
 from .system import NodeError, System
 from .yamltext import top_level
 
@@ -28,10 +29,25 @@ def listed(system: System, base: str = "") -> list:
     return sorted(found, key=lambda snapshot: (snapshot["time"], snapshot["name"]))
 
 
+# Releases that send the command to the server that config.yaml names for joining (k3s-io/k3s#10513): minor -> the first one and the first one
+# without it. Before, and after, there is no such flag.
+_ELSEWHERE = {(1, 27): (13, 16), (1, 28): (9, 12), (1, 29): (4, 7), (1, 30): (0, 3)}
+
+
+def here(version: str, config: dict) -> list:
+    """The arguments by which a snapshot is made on this server."""
+    key = version_key(version)
+    first, fixed = _ELSEWHERE.get(key[:2], (0, 0))
+    if not key or not first <= key[2] < fixed:
+        return []
+    return ["--server", f"https://127.0.0.1:{config.get('https-listen-port') or 6443}"]
+
+
 def save(system: System, binary: str, base: str, timeout: int) -> dict:
     """Save one now, and make sure that it is there and not empty."""
     before = {snapshot["name"] for snapshot in listed(system, base)}
-    done = system.run([system.path(binary), "etcd-snapshot", "save", "--name", base], timeout=timeout)
+    place = here(installed_version(system, binary), top_level(system.read(CONFIG_PATH)))
+    done = system.run([system.path(binary), "etcd-snapshot", "save", "--name", base, *place], timeout=timeout)
     new = [snapshot for snapshot in listed(system, base) if snapshot["name"] not in before]
     if done.rc != 0 or not new:
         said = (done.err or done.out).strip().splitlines()

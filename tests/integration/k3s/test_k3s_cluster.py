@@ -5,9 +5,10 @@ The tests follow one another on one cluster.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from support.k3s import (
-    NODES, RELEASES, SERVERS, Cluster, changed_hosts, cluster_id, joined, message, ready, services, site, until, voters,
+    NODES, RELEASES, SERVERS, Cluster, changed_hosts, cluster_id, joined, message, play, ready, services, site, until, voters,
 )
 
 
@@ -101,13 +102,16 @@ def test_a_rebuilt_agent_comes_back(cluster: Cluster) -> None:
     assert site(lab, "rebuilt-agent-after").expect().changed == []
 
 
-def test_a_rebuilt_first_server_joins_the_others(cluster: Cluster) -> None:
+def test_a_rebuilt_first_server_joins_the_others(cluster: Cluster, tmp_path: Path) -> None:
     lab, identity = cluster.lab, cluster.identity
     lab("vm", "wipe", "control-plane-1", timeout=120)
     site(lab, "rebuilt-server").expect()
     assert cluster_id(lab) == identity and voters(lab) == SERVERS
     assert "server: https://" in lab("ssh", "control-plane-1", "sudo cat /etc/rancher/k3s/config.yaml")
     assert site(lab, "rebuilt-server-after").expect().changed == []
+    # Its configuration names another server, by which it joined, and it is asked first for a snapshot.
+    play(lab, "backup", "rebuilt-backup", {"k3s_backup_dir": str(tmp_path)}).expect()
+    assert next((tmp_path / "lab").iterdir()).name.startswith("on-demand-control-plane-1-")
 
 
 def test_a_restart_that_costs_the_quorum_is_refused(cluster: Cluster) -> None:

@@ -183,7 +183,10 @@ server | s | K3S_URL | | s
 kubeconfig | s | KUBECONFIG
 """
 
-SNAPSHOT = _parse(_TOOL.rstrip() + """
+# Not server and token: with those of config.yaml the snapshot would be made on another server (k3s-io/k3s#10513).
+_LOCAL_TOOL = _TOOL.replace("token | s | K3S_TOKEN | | t", "etcd-token | s | | | t").replace("server | s | K3S_URL | | s", "etcd-server | s | | | s")
+
+SNAPSHOT = _parse(_LOCAL_TOOL.rstrip() + """
 name | s | | on-demand
 output | s | | | o
 node-name | s | K3S_NODE_NAME

@@ -37,16 +37,16 @@ def split(arguments: list[str], names: tuple[str, ...]) -> tuple[str, list[str]]
     return "", arguments
 
 
-def connect(options: Options) -> Remote:
+def connect(options: Options, prefix: str = "") -> Remote:
     """The local server, as its own `server` user."""
     folder = pathlib.Path(options["data-dir"]) / "server"
-    given = options["token"] or ""
+    given = options[f"{prefix}token"] or ""
     if not given:
         try:
             given = (folder / "token").read_text(encoding="utf-8")
         except OSError as err:
             raise Fatal(f"Error: {err.strerror.lower() if err.strerror else err}: {folder / 'token'}") from None
-    remote = Remote(options["server"] or "https://127.0.0.1:6443")
+    remote = Remote(options[f"{prefix}server"] or "https://127.0.0.1:6443")
     try:
         remote.validate(token.parse(given, "server"))
     except (RemoteError, token.TokenError) as err:
@@ -65,7 +65,7 @@ def post(remote: Remote, path: str, body: dict, verb: str = "POST") -> dict:
 def snapshot(arguments: list[str]) -> int:
     action, rest = split(arguments, ("save", "ls", "list", "l", "delete", "prune"))
     options = config.load(flags.SNAPSHOT, rest)
-    remote = connect(options)
+    remote = connect(options, "etcd-")
     if action in ("", "save"):
         body = {"operation": "save", "name": options["name"], "compress": options["snapshot-compress"] or options["etcd-snapshot-compress"],
                 "dir": options["dir"] or options["etcd-snapshot-dir"] or ""}

@@ -520,6 +520,14 @@ def test_a_snapshot_counts_only_when_its_file_is_there(system, monkeypatch):
     assert [row["time"] for row in snapshots.listed(system)] == [1763846400, 1763846500]
 
 
+@pytest.mark.parametrize(("version", "named"), [
+    ("v1.29.3+k3s1", False), ("v1.29.4+k3s1", True), ("v1.30.2+k3s2", True), ("v1.30.3+k3s1", False), ("v1.34.4+k3s1", False), ("", False),
+])
+def test_a_snapshot_is_made_here_and_not_where_the_server_once_joined(version, named):
+    given = ["--server", "https://127.0.0.1:7443"] if named else []
+    assert snapshots.here(version, {"server": "https://198.18.0.12:6443", "https-listen-port": 7443}) == given
+
+
 def test_a_password_alone_is_forgotten(system, api):
     api.objects["control-plane-1"] = make_node("control-plane-1")
     deleted = []
