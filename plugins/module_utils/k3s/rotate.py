@@ -23,7 +23,11 @@ from .unit import unit_path
 from .yamltext import top_level
 
 SERVER_CA = DATA_DIR + "/server/tls/server-ca.crt"
-UNKNOWN_TOKEN = "Whether the cluster has the new token is not known: run again with the same k3s_new_token, which finds out. Keep both tokens until then."
+UNKNOWN_TOKEN = (
+    "Whether the datastore has the new token is not known. Keep both tokens, and do not restart k3s on this server before etcd is healthy again;"
+    " then run again with the same k3s_new_token. A server that then says its data is encrypted with a different token needs the old one back in"
+    f" {state.SERVER_TOKEN}, and a start."
+)
 
 
 def role_of(system: System) -> str:

@@ -40,28 +40,28 @@ class Removal:
         """Delete the entries in their order; what is not there, or of an unknown kind, is done already."""
         for entry in entries:
             try:
-                is_removed = self._remove(entry)
+                self._remove(entry)
             except ApiError as error:
                 raise RemovalError(f"{name_of(entry)} can't be deleted: {error.message}") from error
-            if is_removed:
-                self.removed.append(name_of(entry))
 
-    def _remove(self, entry: dict[str, Any]) -> bool:
+    def _remove(self, entry: dict[str, Any]) -> None:
         resource = self.resources.of(entry["api_version"], entry["kind"])
         if resource is None:
-            return False
+            return
         path = resource.path(entry["name"], entry.get("namespace"))
         if self.client.find(path) is None:
-            return False
+            return
         if self.check_mode:
-            return True
+            self.removed.append(name_of(entry))
+            return
         try:
             self.client.json("DELETE", path, {"propagationPolicy": "Foreground"})
         except ApiError as error:
             if error.status != 404:
                 raise
+        # Also one that is still there after the wait is on its way out.
+        self.removed.append(name_of(entry))
         self._until_gone(path, entry)
-        return True
 
     def _until_gone(self, path: str, entry: dict[str, Any]) -> None:
         deadline = self.clock() + self.timeout

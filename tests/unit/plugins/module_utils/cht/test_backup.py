@@ -24,6 +24,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht import backup_sets as 
 from ansible_collections.cht.k3s.plugins.module_utils.cht import operation
 from ansible_collections.cht.k3s.plugins.module_utils.cht.backup import Backup, Saved, Settings
 from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import BackupError, BackupSet, Store, Volume, choose_class
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import MANAGED_LABELS
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import OPERATION, OperationError, note_of, take, taken
 from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import MANAGER, PAUSED, Pause, PauseError, handed_back
 from ansible_collections.cht.k3s.plugins.module_utils.cht.restore import Request, Restore
@@ -445,6 +446,12 @@ def restore_now(living: Living, name: str = SET, **request: t.Any) -> t.Any:
     return Restore(living, a_store(living), Request(name, **request)).run()  # type: ignore[arg-type]
 
 
+def remove_now(living: Living, name: str) -> dict[str, t.Any]:
+    params = {"namespace": "cht-backups", "dir": "", "timeout": 0, "remove": [name], "counties": [], "health": False, "live": False, "keep": 2,
+              "snapshot_class": "", "wait_timeout": 0}
+    return cht_project_backup.work(types.SimpleNamespace(params=params, check_mode=False), living)  # type: ignore[arg-type]
+
+
 def names(living: Living) -> list[str]:
     return [item.name for item in a_store(living).all("nairobi")]
 
@@ -470,15 +477,32 @@ def test_sets_of_volumes_that_a_county_lost_are_never_pruned(living: Living) -> 
     assert names(living) == [*lost, "nairobi-20260105-030405", "nairobi-20260106-030405"]
 
 
-@pytest.mark.parametrize("where", ["nairobi", "kisumu"])
-def test_a_set_that_is_being_restored_is_not_pruned(living: Living, where: str) -> None:
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_set_that_is_being_restored_is_not_pruned(living: Living, alive: bool) -> None:
+    oldest = "nairobi-20260101-030405"
     keep(living, a_set())
-    keep(living, a_set("nairobi-20260101-030405"))
-    namespace = living.objects[f"/api/v1/namespaces/{where}"]
-    namespace["metadata"]["annotations"] = {RESTORING: json.dumps({"set": "nairobi-20260101-030405", "volumes": {}})}
-    assert save_now(living)[0].removed == [] and "nairobi-20260101-030405" in names(living)
+    keep(living, a_set(oldest))
+    namespace = living.objects["/api/v1/namespaces/kisumu"]
+    note = {"id": "x", "what": "restore", "set": oldest, "place": "elsewhere boot", "pid": 7, "seen": time.time()}
+    marks = {OPERATION: json.dumps(note)} if alive else {RESTORING: json.dumps({"set": oldest, "volumes": {"couchdb-1-claim0": "pv-x"}})}
+    namespace["metadata"]["annotations"] = marks
+    assert save_now(living)[0].removed == [] and oldest in names(living)
     namespace["metadata"]["annotations"] = {}
     assert save_now(living, now=1767323045 + 2 * 86400)[0].removed != []
+
+
+def test_an_abandoned_restore_that_touched_nothing_holds_no_set(living: Living) -> None:
+    keep(living, a_set())
+    living._put(f"{CLAIMS}/restore-{SET}-couchdb-1", {
+        "metadata": {"name": f"restore-{SET}-couchdb-1", "namespace": "nairobi", "labels": dict(MANAGED_LABELS)}, "spec": {"storageClassName": "vmware-sc"}})
+    other_run(living, set=SET, seen=time.time() - 601)
+    living.objects[SPACE]["metadata"]["annotations"][RESTORING] = json.dumps({"set": SET, "volumes": {}})
+    for day in range(1, 5):
+        assert save_now(living, now=1767323045 + 86400 * day)[0].errors == []
+    assert names(living) == ["nairobi-20260105-030405", "nairobi-20260106-030405"]
+    assert f"{CLAIMS}/restore-{SET}-couchdb-1" not in living.objects
+    living.objects[SPACE]["metadata"]["annotations"] = {RESTORING: json.dumps({"set": "nairobi-20260105-030405", "volumes": {}})}
+    assert remove_now(living, "nairobi-20260105-030405")["changed"] and names(living) == ["nairobi-20260106-030405"]
 
 
 def test_a_set_that_cannot_be_read_keeps_no_county_from_being_saved(living: Living) -> None:
@@ -503,24 +527,19 @@ def test_check_mode_counts_without_the_set_that_goes_first(living: Living) -> No
 @pytest.mark.parametrize(("wanted", "told"), [("nairobi", "there is no backup set nairobi to remove; there are: " + SET), ("nairobi-20200101-000000", "")])
 def test_what_is_no_set_is_not_removed_in_silence(living: Living, wanted: str, told: str) -> None:
     keep(living, a_set())
-    params = {"namespace": "cht-backups", "dir": "", "timeout": 0, "remove": [wanted], "counties": [], "health": False, "live": False, "keep": 2,
-              "snapshot_class": "", "wait_timeout": 0}
-    module = types.SimpleNamespace(params=params, check_mode=False)
     if told:
         with pytest.raises(BackupError, match=told):
-            cht_project_backup.work(module, living)  # type: ignore[arg-type]
+            remove_now(living, wanted)
     else:
-        assert cht_project_backup.work(module, living)["changed"] is False  # type: ignore[arg-type]
+        assert remove_now(living, wanted)["changed"] is False
     assert names(living) == [SET]
 
 
 def test_a_set_that_is_being_restored_is_not_removed_by_name(living: Living) -> None:
     keep(living, a_set())
     living.objects["/api/v1/namespaces/kisumu"]["metadata"]["annotations"] = {RESTORING: json.dumps({"set": SET, "volumes": {"a": "b"}})}
-    params = {"namespace": "cht-backups", "dir": "", "timeout": 0, "remove": [SET], "counties": [], "health": False, "live": False, "keep": 2,
-              "snapshot_class": "", "wait_timeout": 0}
     with pytest.raises(BackupError, match="is being restored into the namespace kisumu"):
-        cht_project_backup.work(types.SimpleNamespace(params=params, check_mode=False), living)  # type: ignore[arg-type]
+        remove_now(living, SET)
 
 
 # --- one at a time

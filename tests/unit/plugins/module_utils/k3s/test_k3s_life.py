@@ -242,8 +242,8 @@ def test_the_token_is_changed_through_the_supervisor_and_not_by_a_command(server
 
 @pytest.mark.parametrize(("failure", "message"), [
     ("connect", "could not be asked for the new token: refused. Nothing was changed"),
-    ("getresponse", "did not answer when it got the new token: refused. Whether the cluster has the new token is not known"),
-    (500, "failed while it changed the token: 500 etcd is gone. Whether the cluster has the new token is not known"),
+    ("getresponse", "did not answer when it got the new token: refused. Whether the datastore has the new token is not known"),
+    (500, "failed while it changed the token: 500 etcd is gone. Whether the datastore has the new token is not known"),
     (400, "refused the new token: 400 etcd is gone. Nothing was changed"),
 ])
 def test_what_is_known_after_a_failure_is_said(server, monkeypatch, failure, message):

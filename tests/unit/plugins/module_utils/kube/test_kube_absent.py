@@ -87,7 +87,7 @@ def test_what_went_before_a_failure_is_told() -> None:
     found = removal(cluster)
     with pytest.raises(RemovalError, match="CSIDriver b is still there after 5 s; it is held by kubernetes.io/pv-protection"):
         found.run(ENTRIES)
-    assert found.removed == NAMES[:1] and NAMESPACE in cluster.objects, "what is held is not gone, and nothing behind it is touched"
+    assert found.removed == NAMES[:2] and NAMESPACE in cluster.objects, "what is held is on its way out, and nothing behind it is touched"
 
 
 @pytest.mark.parametrize(("error", "words"), [
