@@ -22,7 +22,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import Opera
 from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import Pause, PauseError
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag
-from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of, set_of
+from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import judge
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Check, Target, wait
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
@@ -328,11 +328,14 @@ class Backup:
 
 
 def in_use(client: Client) -> dict[str, str]:
-    """Return which sets are being restored, or were begun to be, and in which namespace."""
+    """Return which sets are being restored, or are so by half, and in which namespace.
+
+    A run that died before it touched anything holds none: what it left goes with the set, and it would hold the set for ever.
+    """
     now, found = time.time(), {}
     for item in client.items(_NAMESPACES.collection(), {"labelSelector": COUNTY_LABEL}):
         note = note_of(item)
-        for name in (set_of(item), str(note.get("set") or "") if alive(note, now) else ""):
+        for name in (str(mark_of(item).get("set") or ""), str(note.get("set") or "") if alive(note, now) else ""):
             if name:
                 found[name] = item["metadata"]["name"]
     return found

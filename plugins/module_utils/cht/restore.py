@@ -291,7 +291,7 @@ class Restore:
             result.notes.append("an interrupted restore of this set was finished")
             result.new = dict(mark["volumes"])
         else:
-            # The set is kept by this mark, also when this run dies.
+            # What was begun, for the run that comes after one that dies here. As long as this one lives, its note keeps the set.
             self._mark(space, {"set": backup.name, "volumes": {}})
             try:
                 result.new = self._make(backup, space)
