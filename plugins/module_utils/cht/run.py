@@ -6,14 +6,19 @@
 
 from __future__ import annotations
 
+import copy
+import time
 import typing as t
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.adopt import HELM_MANAGERS, hand_over, made_by_helm
+from ansible_collections.cht.k3s.plugins.module_utils.cht.move import moving_to
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL, UPGRADE_ACCOUNT
+from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import alive, note_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.password import PasswordError, change
+from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import PAUSED
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live as LiveCounties
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Plan, plan_county
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rebind import point
@@ -21,6 +26,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import Progres
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, Problem
 from ansible_collections.cht.k3s.plugins.module_utils.cht.table import table
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import by_namespace
+from ansible_collections.cht.k3s.plugins.module_utils.kube import compare
 from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import TAKE_OVER, Item, Live, Outcome, apply_groups
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN, Resource
@@ -92,17 +98,22 @@ def deploy(
         hide(plan.secrets)
     hold_restarts = settings.hold_restarts and client is not None and not settings.check_mode
     running = _running(plans, state) if hold_restarts else set()
+    resting = _resting(plans, state) - running if hold_restarts else set()
+    careful = running | resting
     held: set[str] = set()
     taken: dict[str, str] = {}
     if client is not None:
         for plan in plans:
-            _adopt(client, plan, state, settings, plan.county.name in running, held)
+            _adopt(client, plan, state, settings, plan.county.name in careful, held)
             _rebind(client, plan, settings, taken)
-            _tell_password(client, plan, settings, plan.county.name in running, held)
+            _tell_password(client, plan, settings, plan.county.name in careful, held)
 
     def hold(items: list[Item]) -> set[str]:
-        restarting = (item for item in items if item.result == "pending" and item.kind == "Deployment" and item.live is not None)
-        held.update(item.group for item in restarting if item.group in running)
+        for item in items:
+            if item.result == "pending" and item.kind == "Deployment" and item.live is not None:
+                # One at rest is started at once, as it was: that is how a backup that was killed is healed. What is new to it is for its wave.
+                if item.group in running or item.group in resting and not _only_stopped(item.body, item.live, settings.field_manager):
+                    held.add(item.group)
         return held
 
     outcome = apply_groups(
@@ -129,6 +140,33 @@ def _running(plans: list[Plan], state: LiveCounties) -> set[str]:
     A county that never came up in its present state has nothing to lose; changing it at once is how it is repaired.
     """
     return {plan.county.name for plan in plans if ran(state.deployments.get(plan.county.namespace, []))}
+
+
+def _resting(plans: list[Plan], state: LiveCounties) -> set[str]:
+    """Counties that a backup, restore or move has, or left stopped: they come up again, so they have as much to lose as those that run."""
+    found = set()
+    for plan in plans:
+        space = state.namespaces.get(plan.county.namespace)
+        if space is not None and at_rest(space, state.deployments.get(plan.county.namespace, [])):
+            found.add(plan.county.name)
+    return found
+
+
+def at_rest(namespace: dict[str, t.Any], deployments: list[dict[str, t.Any]]) -> bool:
+    """Tell whether all that is stopped of a county was stopped by us, for a while."""
+    if alive(note_of(namespace), time.time()):
+        return True
+    down = [item for item in deployments if item["spec"].get("replicas", 1) == 0]
+    return bool(down) and (bool(moving_to(namespace)) or all((item["metadata"].get("annotations") or {}).get(PAUSED) for item in down))
+
+
+def _only_stopped(wanted: dict[str, t.Any], live: dict[str, t.Any], manager: str) -> bool:
+    """Tell whether a Deployment is what it should be but for the number of its pods."""
+    wanted, live = copy.deepcopy(wanted), copy.deepcopy(live)
+    wanted["spec"].pop("replicas", None)
+    fields = compare.owned(live, manager) or {}
+    (fields.get("f:spec") or {}).pop("f:replicas", None)
+    return compare.same(wanted, live, manager)
 
 
 def ran(deployments: list[dict[str, t.Any]]) -> bool:

@@ -5,14 +5,21 @@
 
 from __future__ import annotations
 
+import base64
+import copy
 import json
+import time
 import typing as t
 
 import pytest
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME
 from ansible_collections.cht.k3s.plugins.module_utils.cht.health import info_problem, judge_health, membership_problem
-from ansible_collections.cht.k3s.plugins.module_utils.cht.run import ran
+from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live, plan_county
+from ansible_collections.cht.k3s.plugins.module_utils.cht.run import Settings, at_rest, deploy, ran
+from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import read_counties
 from ansible_collections.cht.k3s.plugins.module_utils.cht.waves import Policy, Rollout, hold_back, merge
+from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
 
 
 def row(name: str, state: str = "waiting", ready: int = 6, version: str = "4.22.0") -> dict[str, t.Any]:
@@ -68,6 +75,84 @@ def test_a_county_that_ran_has_something_to_lose_though_it_is_down(reason: str, 
     down = {"metadata": {"generation": generation}, "spec": {"replicas": replicas}, "status": {"observedGeneration": 2, "conditions": conditions}}
     assert ran([came_up, down]) is answer
     assert not ran([]) and not ran([{"metadata": {}, "spec": {}}])
+
+
+def at_rest_county(marks: dict[str, str], annotations: dict[str, str]) -> tuple[dict[str, t.Any], list[dict[str, t.Any]]]:
+    up = {"metadata": {"name": "cht-haproxy", "namespace": "nairobi"}, "spec": {"replicas": 1}}
+    down = {"metadata": {"name": "cht-api", "namespace": "nairobi", "annotations": annotations}, "spec": {"replicas": 0}}
+    return {"metadata": {"name": "nairobi", "annotations": marks}}, [up, down]
+
+
+def note(age: float) -> str:
+    return json.dumps({"id": "x", "what": "backup", "place": "elsewhere", "pid": 1, "seen": time.time() - age})
+
+
+@pytest.mark.parametrize(("marks", "annotations", "answer"), [
+    ({}, {"cht.k3s/paused-replicas": "1"}, True), ({"cht.k3s/moving-to": "agent-1"}, {}, True), ({"cht.k3s/operation": note(5)}, {}, True),
+    ({"cht.k3s/operation": note(700)}, {}, False), ({}, {}, False),
+])
+def test_a_county_that_was_stopped_for_a_while_is_at_rest(marks: dict[str, str], annotations: dict[str, str], answer: bool) -> None:
+    assert at_rest(*at_rest_county(marks, annotations)) is answer
+    assert at_rest({"metadata": {"name": "nairobi"}}, at_rest_county({}, {})[1][:1]) is False
+
+
+class FakeApi:
+    """An API server that has one county, which a backup has stopped, and takes everything."""
+
+    requests = 0
+
+    def __init__(self, version: str, replicas: int = 0) -> None:
+        self.sent: list[str] = []
+        self.county = read_counties([{"name": "nairobi", "host": "nairobi.health.example", "version": version}], None)[0]
+        data = {key: base64.b64encode(f"{key}-value-0000000".encode()).decode() for key in (
+            "COUCHDB_USER", "COUCHDB_PASSWORD", "COUCHDB_SECRET", "COUCHDB_UUID")}
+        secret = {"metadata": {"name": SECRET_NAME, "namespace": "nairobi"}, "data": data}
+        namespace = {"metadata": {"name": "nairobi"}}
+        self.lists: dict[str, list[dict[str, t.Any]]] = {"namespaces": [namespace], "secrets": [secret]}
+        objects = plan_county(self.county[0], Live.collect([secret], [], [], [namespace]), "keep", False, "/").objects
+        self.lists["deployments"] = [self.live(item, replicas) for item in objects if item["kind"] == "Deployment"]
+
+    @staticmethod
+    def live(item: dict[str, t.Any], replicas: int) -> dict[str, t.Any]:
+        """As the server has it when all of it is ours, and what writes was paused."""
+        live = copy.deepcopy(item)
+        fields = {f"f:{key}": {} for key in live["spec"] if key != "replicas"}
+        owned = {"f:spec": fields, "f:metadata": {f"f:{key}": {} for key in live["metadata"] if key not in ("name", "namespace")}}
+        live["metadata"].update({"resourceVersion": "1", "managedFields": [
+            {"manager": "cht.k3s", "operation": "Apply", "apiVersion": "apps/v1", "fieldsV1": owned}]})
+        live["metadata"].setdefault("annotations", {})["cht.k3s/paused-replicas"] = "1"
+        live["spec"]["replicas"] = replicas
+        return live
+
+    def items(self, path: str, query: t.Any = None) -> t.Iterator[dict[str, t.Any]]:
+        yield from copy.deepcopy(self.lists.get(path.rpartition("/")[2], []))
+
+    def find(self, path: str) -> None:
+        return None
+
+    def get(self, path: str, query: t.Any = None) -> dict[str, t.Any]:
+        raise ApiError(404, path)
+
+    def apply(self, path: str, body: dict[str, t.Any], *dummy: t.Any, **more: t.Any) -> tuple[bool, dict[str, t.Any]]:
+        if body["kind"] == "Deployment":
+            self.sent.append(body["metadata"]["name"])
+        return False, {**body, "metadata": {**body["metadata"], "resourceVersion": "2"}}
+
+
+def roll_out(api: FakeApi, version: str) -> dict[str, t.Any]:
+    counties, problems = read_counties([{"name": "nairobi", "host": "nairobi.health.example", "version": version}], None)
+    settings = Settings(False, False, "keep", False, "/", "cht.k3s", False, 1, hold_restarts=True)
+    return deploy(api, counties, problems, settings, lambda values: None)  # type: ignore[arg-type]
+
+
+def test_a_county_that_a_backup_stopped_waits_for_its_wave_with_a_new_version() -> None:
+    api = FakeApi("4.21.0")
+    assert roll_out(api, "4.22.0")["held"] == ["nairobi"] and api.sent == []
+
+
+def test_a_county_that_a_killed_backup_left_stopped_is_started_at_once() -> None:
+    api = FakeApi("4.22.0")
+    assert roll_out(api, "4.22.0")["held"] == [] and "cht-api" in api.sent
 
 
 def test_a_canary_that_fails_stops_whatever_the_threshold() -> None:
