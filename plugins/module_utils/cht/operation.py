@@ -148,9 +148,11 @@ def alive(note: Object, now: float) -> bool:
     if note.get("place") != _place():
         return True
     pid = int(_number(note.get("pid")))
-    if not note.get("born"):
+    born = _born(pid)
+    if born is None or not note.get("born"):
+        # Gone, or of a user whose processes are hidden from us.
         return _exists(pid)
-    return _born(pid) == note["born"]
+    return born == note["born"]
 
 
 def describe(note: Object) -> str:
@@ -203,14 +205,14 @@ def _place() -> str:
     return " ".join(parts)
 
 
-def _born(pid: int) -> str:
-    """When a process of this host began, in the kernel's measure; empty when it is gone, or the host tells no such thing."""
+def _born(pid: int) -> str | None:
+    """When a process of this host began, in the kernel's measure; empty when it has ended, None when that can't be read."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
             values = stream.read().rpartition(")")[2].split()
         return "" if values[0] == "Z" else values[19]
     except (OSError, IndexError):
-        return ""
+        return None
 
 
 def _exists(pid: int) -> bool:

@@ -578,6 +578,34 @@ def test_a_run_that_died_is_taken_over(living: Living) -> None:
     assert note_of(living.get(SPACE)) == {}, "it is left free"
 
 
+def test_a_run_of_another_user_that_is_hidden_from_us_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    found = {"id": "x", "place": operation._place(), "pid": os.getpid(), "born": operation._born(os.getpid()), "seen": time.time()}
+    assert operation.alive(found, time.time())
+    assert not operation.alive({**found, "born": "1"}, time.time()), "its number is another process's now"
+    monkeypatch.setattr(operation, "_born", lambda pid: None)
+
+    def kill(pid: int, dummy: int) -> None:
+        seen.append(pid)
+        raise error
+
+    monkeypatch.setattr(operation.os, "kill", kill)
+    error: OSError = PermissionError()
+    assert operation.alive(found, time.time())
+    error = ProcessLookupError()
+    assert not operation.alive(found, time.time()) and seen == [os.getpid()] * 2
+
+
+def test_what_is_told_of_a_process() -> None:
+    assert operation._born(os.getpid())
+    assert operation._born(2**22 + 1) is None
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    assert operation._born(ended.pid) == "" and not operation.alive(
+        {"id": "x", "place": operation._place(), "pid": ended.pid, "born": "1", "seen": time.time()}, time.time())
+    ended.wait()
+
+
 def test_of_two_runs_at_once_one_has_it(living: Living) -> None:
     first = take(living, "nairobi", "backup")  # type: ignore[arg-type]
     with pytest.raises(OperationError, match="backup since"):
