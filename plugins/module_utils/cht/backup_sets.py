@@ -51,6 +51,10 @@ class BackupError(Exception):
     """A county can't be saved or restored; the message says why and what to do."""
 
 
+class Slow(BackupError):
+    """What was waited for may still come."""
+
+
 @dataclass
 class Volume:
     """One claim of a set."""
@@ -311,7 +315,7 @@ class Store:
         deadline = time.monotonic() + self.timeout
         while not done():
             if time.monotonic() > deadline:
-                raise BackupError(f"{trouble()} (waited {self.timeout:.0f} s)")
+                raise Slow(f"{trouble()} (waited {self.timeout:.0f} s)")
             self.sleep(0.5)
 
     def _delete(self, paths: list[str]) -> None:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht import backup_sets as sets
 from ansible_collections.cht.k3s.plugins.module_utils.cht.backup import versions
-from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import BackupError, BackupSet, Store, Volume
+from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import BackupError, BackupSet, Slow, Store, Volume
 from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import namespaces
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME, Credentials, decode_secret
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import CONFIGMAP_NAME, COUNTY_LABEL, MANAGED_LABELS, SERVICE_LABEL
@@ -295,6 +295,12 @@ class Restore:
             self._mark(space, {"set": backup.name, "volumes": {}})
             try:
                 result.new = self._make(backup, space)
+            except Slow as error:
+                # A large volume takes its time: what is begun goes on, and the next run waits for it.
+                raise BackupError(
+                    f"{error}. Nothing of {county} was touched, and the storage goes on: run restore_project again to go on, with a larger "
+                    f"cht_project_backup_timeout if it needs more time"
+                ) from error
             except (BackupError, ApiError):
                 self._give_up(backup, space)
                 raise
@@ -352,6 +358,10 @@ class Restore:
     def _make(self, backup: BackupSet, space: str) -> dict[str, str]:
         """Make the new volumes, under claims of their own."""
         names = {sets.passing(backup, volume): volume for volume in backup.volumes}
+        begun = {name: self.client.find(_CLAIMS.path(name, space)) for name in names}
+        if any(claim and claim["spec"].get("storageClassName") != names[name].storage_class for name, claim in begun.items()):
+            # Of an earlier run, with another class.
+            self.store.forget_restore(backup, space)
         self.store.bind(names, space, "Retain")
         for name, volume in names.items():
             if self.client.find(_CLAIMS.path(name, space)) is None:

@@ -762,6 +762,34 @@ def test_a_restore_that_fails_before_the_stop_leaves_nothing(living: Living) -> 
     assert save_now(living)[0].errors == []
 
 
+def test_a_large_volume_is_waited_for_by_the_next_run(living: Living, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(living, a_set())
+    claim = f"{CLAIMS}/restore-{SET}-couchdb-2"
+    real = living._bind
+
+    def slow(item: dict[str, t.Any], name: str) -> None:
+        if not name.endswith("couchdb-2"):
+            real(item, name)
+
+    monkeypatch.setattr(living, "_bind", slow)
+    with pytest.raises(BackupError, match=r"restore-\S+-couchdb-2 got no volume.*run restore_project again to go on, with a larger cht_project_backup_timeout"):
+        restore_now(living)
+    uid = living.get(claim)["metadata"]["uid"]
+    assert replicas(living) == [1, 1] and note_of(living.get(SPACE)) == {}
+    with pytest.raises(BackupError, match="got no volume"):
+        restore_now(living)
+    assert living.get(claim)["metadata"]["uid"] == uid, "it is not begun anew"
+    # Another class is a new beginning.
+    living._put("/apis/storage.k8s.io/v1/storageclasses/fast", {"metadata": {"name": "fast"}, "provisioner": DRIVER, "volumeBindingMode": "Immediate"})
+    with pytest.raises(BackupError, match="got no volume"):
+        restore_now(living, storage_class="fast")
+    assert living.get(claim)["metadata"]["uid"] != uid and living.get(claim)["spec"]["storageClassName"] == "fast"
+    living._bind = real  # type: ignore[method-assign]
+    living._put(claim, living.objects[claim])
+    assert restore_now(living, storage_class="fast").error == ""
+    assert living.get(SPACE)["metadata"]["annotations"] == {} and not any("restore-" in path for path in living.objects if CLAIMS in path)
+
+
 def test_what_an_abandoned_restore_left_goes_with_its_set(living: Living) -> None:
     keep(living, a_set())
     backup = a_store(living).all()[0]
