@@ -249,11 +249,11 @@ class Backup:
                 pause.stop()
             for volume in backup.volumes:
                 name = sets.choose_class(self.classes, self.settings.snapshot_class, volume.driver)
-                self.client.json("POST", sets.SNAPSHOTS.collection(backup.namespace), body={
+                self.client.apply(sets.SNAPSHOTS.path(names[volume.claim], backup.namespace), {
                     "apiVersion": sets.GROUP, "kind": "VolumeSnapshot",
                     "metadata": {"name": names[volume.claim], "namespace": backup.namespace, "labels": dict(MANAGED_LABELS)},
                     "spec": {"volumeSnapshotClassName": name, "source": {"persistentVolumeClaimName": volume.claim}},
-                })
+                }, sets.MANAGER)
             try:
                 self.store.wait_made(list(names.values()), backup.namespace)
             except BackupError:

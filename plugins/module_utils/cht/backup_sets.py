@@ -26,6 +26,8 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL
 Object = dict[str, t.Any]
 
 NAMESPACE = "cht-backups"
+# What is made is applied, not posted: the client repeats a request whose answer was lost, and a second POST finds its own object in the way.
+MANAGER = "cht.k3s-backup"
 GROUP = "snapshot.storage.k8s.io/v1"
 SNAPSHOTS = Resource(GROUP, "VolumeSnapshot", "volumesnapshots", True)
 CONTENTS = Resource(GROUP, "VolumeSnapshotContent", "volumesnapshotcontents", False)
@@ -197,7 +199,7 @@ class Store:
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": {
             **MANAGED_LABELS, "pod-security.kubernetes.io/enforce": "restricted"}}}
         if self.client.find(_NAMESPACES.path(self.namespace)) is None:
-            self.client.json("POST", _NAMESPACES.collection(), body=body)
+            self.client.apply(_NAMESPACES.path(self.namespace), body, MANAGER)
 
     def write(self, backup: BackupSet) -> None:
         """Keep a set's description in the cluster."""
@@ -207,7 +209,7 @@ class Store:
                          "labels": {**MANAGED_LABELS, COUNTY_LABEL: backup.county, STATE_LABEL: backup.state}},
             "data": {_KEY: base64.b64encode(backup.dump().encode()).decode()},
         }
-        self.client.apply(_SECRETS.path(backup.name, self.namespace), body, "cht.k3s-backup", force=True)
+        self.client.apply(_SECRETS.path(backup.name, self.namespace), body, MANAGER, force=True)
 
     def copy(self, backup: BackupSet) -> None:
         """Keep the description of a complete set as a file, too; OSError when that can't be written."""
@@ -265,8 +267,9 @@ class Store:
         for name, volume in volumes.items():
             self._unbind_stale(f"{namespace}-{name}", name, namespace)
             for resource, body in zip((CONTENTS, SNAPSHOTS), content_for(name, namespace, volume, policy)):
-                if self.client.find(resource.path(body["metadata"]["name"], namespace)) is None:
-                    self.client.json("POST", resource.collection(namespace), body=body)
+                path = resource.path(body["metadata"]["name"], namespace)
+                if self.client.find(path) is None:
+                    self.client.apply(path, body, MANAGER)
         self.wait_made(list(volumes), namespace)
 
     def _unbind_stale(self, content: str, name: str, namespace: str) -> None:

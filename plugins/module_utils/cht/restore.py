@@ -371,7 +371,7 @@ class Restore:
                     "resources": {"requests": {"storage": volume.size}},
                     "dataSource": {"apiGroup": sets.GROUP.partition("/")[0], "kind": "VolumeSnapshot", "name": name},
                 }
-                self.client.json("POST", _CLAIMS.collection(space), body=body)
+                self.client.apply(_CLAIMS.path(name, space), body, sets.MANAGER)
         found = {}
         for volume in backup.volumes:
             path = _CLAIMS.path(sets.passing(backup, volume), space)

@@ -676,6 +676,21 @@ def test_snapshots_that_never_come_stop_two_counties_and_not_fifty(living: Livin
     assert saved[2].errors == ["not saved, since kisumu and nairobi were stopped for snapshots that did not come: repair these first"]
 
 
+def test_an_answer_that_is_lost_costs_nothing(living: Living, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client repeats what it got no answer to, though the server may have done it."""
+    for name in ("json", "apply"):
+        def twice(*arguments: t.Any, once: t.Callable[..., t.Any] = getattr(living, name), **more: t.Any) -> t.Any:
+            if arguments[0] != "DELETE" and "resourceVersion" not in str(arguments):
+                once(*copy.deepcopy(arguments), **more)
+            return once(*arguments, **more)
+
+        monkeypatch.setattr(living, name, twice)
+    del living.objects["/api/v1/namespaces/cht-backups"]
+    saved = save_now(living)[0]
+    assert saved.errors == [] and names(living) == [saved.set]
+    assert restore_now(living, saved.set).error == ""
+
+
 # --- copies
 
 
