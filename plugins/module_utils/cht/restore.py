@@ -106,8 +106,9 @@ class Restore:
         if namespace is not None:
             # Before anything is looked at: what another run does would change it.
             operation = take(self.client, space, "restore", backup.name)
-            namespace = self.client.get(_NAMESPACES.path(space))
         try:
+            if operation:
+                namespace = self.client.get(_NAMESPACES.path(space))
             return self._run(self._set(), county, space, namespace, operation)
         finally:
             if operation:

@@ -624,6 +624,21 @@ def test_of_two_runs_at_once_one_has_it(living: Living) -> None:
         take(living, "nairobi", "move")  # type: ignore[arg-type]
 
 
+def test_a_restore_that_cannot_read_the_namespace_leaves_it_free(living: Living, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(living, a_set())
+    real = living.get
+
+    def fails(path: str, query: t.Any = None) -> dict[str, t.Any]:
+        if path == SPACE and note_of(living.objects[SPACE]):
+            raise ApiError(503, "too busy")
+        return real(path, query)
+
+    monkeypatch.setattr(living, "get", fails)
+    with pytest.raises(ApiError, match="too busy"):
+        restore_now(living)
+    assert note_of(living.objects[SPACE]) == {}
+
+
 def test_a_run_notices_that_it_lost_the_county(living: Living, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operation, "RENEW_EVERY", 0.01)
     with taken(living, "nairobi", "backup") as held:  # type: ignore[arg-type]
