@@ -18,7 +18,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import Bac
 from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import namespaces
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import CONFIGMAP_NAME, COUNTY_LABEL, MANAGED_LABELS, SERVICE_LABEL
-from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import OperationError, alive, look, note_of, taken
+from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import Operation, OperationError, alive, look, note_of, taken
 from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import Pause, PauseError
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag
@@ -70,6 +70,8 @@ class Saved:
     down: bool = False
     # It was stopped for snapshots that did not come.
     in_vain: bool = False
+    # Another run has it now.
+    lost: bool = False
 
     @property
     def changed(self) -> bool:
@@ -88,6 +90,7 @@ class Backup:
         self.check = check
         self.now = now
         self.classes: list[Object] = []
+        self.operation: Operation | None = None
 
     def run(self, names: list[str]) -> list[Saved]:
         """Save the named counties, or all; what fails with one does not keep the others from being saved."""
@@ -114,7 +117,7 @@ class Backup:
                     look(self.client.get(_NAMESPACES.path(known[name])))
                     self._county(saved, known[name])
                 else:
-                    with taken(self.client, known[name], "backup"):
+                    with taken(self.client, known[name], "backup") as self.operation:
                         self._county(saved, known[name])
             except _FAILURES as error:
                 saved.errors.append(_told(error))
@@ -152,7 +155,7 @@ class Backup:
             self._finish(backup, pause, saved)
         except _FAILURES as error:
             saved.errors.append(_told(error))
-        if saved.down:
+        if saved.down or saved.lost:
             return
         # Whatever went wrong, a county that was stopped has to come back before the next one is.
         if not self.settings.live and was_well:
@@ -194,6 +197,11 @@ class Backup:
         return paused
 
     def _start(self, pause: Pause, saved: Saved) -> list[str]:
+        other = self.operation.other() if self.operation else ""
+        if other:
+            # A restore, say: CouchDB must not start while its volumes are replaced.
+            saved.lost = True
+            raise BackupError(f"another run ({other}) has taken this county meanwhile, so it was left to that one: run again when it is done")
         try:
             return pause.start()
         except (PauseError, ApiError) as error:

@@ -51,9 +51,24 @@ class Operation:
         self._lost = ""
 
     def hold(self) -> None:
-        """Raise when another run has taken the county meanwhile; to be asked before what can't be undone."""
+        """Raise when the county is no longer ours; to be asked before what can't be undone."""
+        if not self._lost:
+            # What can't be read now is asked again before the next step.
+            with contextlib.suppress(ApiError):
+                live = self.client.find(_NAMESPACES.path(self.namespace))
+                found = note_of(live) if live is not None else self.note
+                if found.get("id") != self.note["id"]:
+                    self._lost = _taken_by(found)
         if self._lost:
             raise OperationError(self._lost)
+
+    def other(self) -> str:
+        """Return which other run has the county now; empty when none has, also when our note was taken off by hand."""
+        with contextlib.suppress(ApiError):
+            found = note_of(self.client.find(_NAMESPACES.path(self.namespace)) or {"metadata": {}})
+            if found.get("id") != self.note["id"]:
+                return describe(found)
+        return ""
 
     def release(self) -> None:
         """Let others have the county. Never fails: a note that can't be removed now is void by itself later."""
@@ -79,7 +94,7 @@ class Operation:
         if self._end.is_set():
             return found or None
         if found.get("id") != self.note["id"]:
-            raise OperationError(f"another run ({describe(found) or 'unknown'}) has taken this county meanwhile: run again when that one is done")
+            raise OperationError(_taken_by(found))
         return {**self.note, "seen": time.time()}
 
     def _gone(self, found: Object) -> Object | None:
@@ -161,6 +176,10 @@ def describe(note: Object) -> str:
         return ""
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(_number(note.get("since"))))
     return f"{note.get('what') or 'something'} since {since}, process {note.get('pid')} on {str(note.get('place') or 'unknown').partition(' ')[0]}"
+
+
+def _taken_by(found: Object) -> str:
+    return f"another run ({describe(found) or 'unknown'}) has taken this county meanwhile: run again when that one is done"
 
 
 def _refuse(namespace: str, found: Object, now: float) -> None:

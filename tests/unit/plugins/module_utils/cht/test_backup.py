@@ -656,6 +656,40 @@ def test_a_run_notices_that_it_lost_the_county(living: Living, monkeypatch: pyte
     assert note_of(living.get(SPACE))["id"] == "x", "the other's note stays"
 
 
+def test_hold_reads_who_has_the_county(living: Living, monkeypatch: pytest.MonkeyPatch) -> None:
+    with taken(living, "nairobi", "backup") as held:  # type: ignore[arg-type]
+        held.hold()
+        other_run(living)
+        with monkeypatch.context() as context:
+            context.setattr(living, "find", lambda path: (_ for _ in ()).throw(ApiError(0, "no answer")))
+            held.hold()
+        with pytest.raises(OperationError, match="restore since .* has taken this county meanwhile"):
+            held.hold()
+
+
+@pytest.mark.parametrize("note_is", ["another's", "gone"])
+def test_a_backup_leaves_a_county_that_another_run_took(living: Living, monkeypatch: pytest.MonkeyPatch, note_is: str) -> None:
+    asked = []
+    monkeypatch.setattr(backup_module, "wait", lambda client, targets, *dummy, **more: asked.append(1) or {"nairobi": Progress(2, 2)})
+    real = Store.wait_made
+
+    def raced(store: Store, *arguments: t.Any) -> None:
+        real(store, *arguments)
+        if note_is == "gone":
+            living.objects[SPACE]["metadata"]["annotations"].pop(OPERATION, None)
+        else:
+            other_run(living)
+
+    monkeypatch.setattr(Store, "wait_made", raced)
+    saved = save_now(living)[0]
+    if note_is == "gone":
+        assert replicas(living) == [1, 1] and saved.errors == []
+        return
+    assert replicas(living) == [0, 0] and asked == [] and names(living) == [] and not saved.down
+    assert len(saved.errors) == 1 and "another run (restore since" in saved.errors[0] and "left to that one" in saved.errors[0]
+    assert note_of(living.get(SPACE))["id"] == "x"
+
+
 # --- counties that do not come back
 
 
