@@ -168,7 +168,7 @@ def main() -> None:
         params["set"], params["into"], params["into_namespace"], params["confirm"], params["stop"], params["again"], params["storage_class"],
         module.check_mode, params["wait_timeout"],
     )
-    # A job that is cancelled lets others have the county, and starts it as long as no volume was replaced.
+    # A job that is cancelled lets others have the county. It is started again when it was only being stopped; later the run says that it is down.
     end_by_sigterm()
     ask = (lambda namespace: check(client, namespace)) if params["health"] else None
     try:

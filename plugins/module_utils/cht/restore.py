@@ -328,10 +328,10 @@ class Restore:
             self._settings(backup, result)
             pause.start()
             self._mark(space, None)
-        except (BackupError, OperationError, PauseError, ApiError) as error:
+        except (BackupError, OperationError, PauseError, ApiError, KeyboardInterrupt) as error:
             if not self._half_done(space):
                 raise
-            told = error.message if isinstance(error, ApiError) else str(error)
+            told = error.message if isinstance(error, ApiError) else str(error) or "it was interrupted"
             state = "is DOWN" if was_running else "is half restored"
             result.error = f"{county} {state}, since its restore from {backup.name} did not end: {told}. Run restore_project with this set again to finish it"
             return

@@ -920,6 +920,24 @@ def test_a_county_that_does_not_stop_is_started_again(living: Living, monkeypatc
     assert restore_now(living).error == ""
 
 
+@pytest.mark.parametrize("step", ["_release", "_swap"])
+def test_a_restore_that_is_told_to_end_behind_the_stop_says_that_the_county_is_down(
+    living: Living, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    keep(living, a_set())
+
+    def interrupted(*dummy: t.Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Restore, step, interrupted)
+    done = restore_now(living)
+    assert done.error == (
+        f"nairobi is DOWN, since its restore from {SET} did not end: it was interrupted. Run restore_project with this set again to finish it")
+    assert replicas(living) == [0, 0] and note_of(living.get(SPACE)) == {}
+    monkeypatch.undo()
+    assert restore_now(living, stop=False, confirm="").error == "" and replicas(living) == [1, 1]
+
+
 def test_one_stale_mark_does_not_let_a_running_county_be_stopped(living: Living) -> None:
     keep(living, a_set())
     item = living.objects[f"{DEPLOYMENTS}/cht-couchdb-1"]
