@@ -154,6 +154,12 @@ def work(module: AnsibleModule, client: Client) -> dict[str, Any]:
     params = module.params
     store = Store(client, params["namespace"], params["dir"], params["timeout"])
     before = store.all()
+    for name in params["remove"]:
+        if name in store.damaged_names:
+            raise BackupError(
+                f"the set {name} can't be read, so it is not known what belongs to it. To remove it by hand: kubectl -n {store.namespace} get volumesnapshots, "
+                f"delete those whose names begin with {name}-, then kubectl -n {store.namespace} delete secret {name}. Nothing was changed"
+            )
     gone = [item for item in before if item.name in params["remove"]]
     strange = [name for name in params["remove"] if name not in {item.name for item in gone} and not SET.match(name)]
     if strange:

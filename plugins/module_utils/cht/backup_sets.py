@@ -165,6 +165,7 @@ class Store:
         self.sleep = sleep
         # What is no set although it is marked as one.
         self.damaged: list[str] = []
+        self.damaged_names: set[str] = set()
 
     # --- sets
 
@@ -179,6 +180,7 @@ class Store:
                 # One that nobody can read must not keep all counties from being saved.
                 if str(error) not in self.damaged:
                     self.damaged.append(str(error))
+                self.damaged_names.add(item["metadata"]["name"])
         return sorted(found, key=lambda item: (item.county, item.taken, item.name))
 
     def get(self, name: str) -> BackupSet | None:

@@ -535,6 +535,15 @@ def test_what_is_no_set_is_not_removed_in_silence(living: Living, wanted: str, t
     assert names(living) == [SET]
 
 
+def test_a_set_that_cannot_be_read_is_not_removed_in_silence(living: Living) -> None:
+    keep(living, a_set())
+    secret_ = living.objects[f"/api/v1/namespaces/cht-backups/secrets/{SET}"]
+    secret_["data"] = {"set.json": "bm9uc2Vuc2U="}
+    with pytest.raises(BackupError, match=f"the set {SET} can't be read.* begin with {SET}-, then kubectl -n cht-backups delete secret {SET}"):
+        remove_now(living, SET)
+    assert living.writes == []
+
+
 def test_a_set_that_is_being_restored_is_not_removed_by_name(living: Living) -> None:
     keep(living, a_set())
     living.objects["/api/v1/namespaces/kisumu"]["metadata"]["annotations"] = {RESTORING: json.dumps({"set": SET, "volumes": {"a": "b"}})}
