@@ -128,11 +128,15 @@ class Restore:
                 result.notes.append("its volumes are those of this set already; cht_project_restore_again restores them once more")
                 result.new = dict(result.old)
                 if namespace and set_of(namespace) and operation:
-                    # Of a run that was to restore it once more, and touched nothing.
+                    # Of a run that was to restore it once more, or another set, and touched nothing.
+                    self._forget_other(backup, space, namespace)
                     self._give_up(backup, space)
                 return result
             self._choose_class(backup)
             self._refuse(backup, county, claims, pause)
+            if namespace and operation:
+                # Before the quota is looked at, in which that counts.
+                self._forget_other(backup, space, namespace)
             self._refuse_quota(backup, space)
         self._compare(backup, county, result, bool(mark))
         result.changed = True
@@ -355,6 +359,15 @@ class Restore:
         with contextlib.suppress(BackupError, ApiError):
             self._mark(space, None)
             self.store.forget_restore(backup, space)
+
+    def _forget_other(self, backup: BackupSet, space: str, namespace: Object) -> None:
+        """Leave nothing of a restore of another set that died before it touched anything; else it goes with that set."""
+        begun = set_of(namespace)
+        if begun and begun != backup.name:
+            with contextlib.suppress(BackupError, ApiError):
+                other = self.store.get(begun)
+                if other is not None:
+                    self.store.forget_restore(other, space)
 
     def _make(self, backup: BackupSet, space: str) -> dict[str, str]:
         """Make the new volumes, under claims of their own."""

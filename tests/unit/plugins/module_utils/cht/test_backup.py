@@ -876,6 +876,21 @@ def test_what_an_abandoned_restore_left_goes_with_its_set(living: Living) -> Non
     assert living.get(f"/api/v1/persistentvolumes/new-restore-{SET}-couchdb-1")["spec"]["persistentVolumeReclaimPolicy"] == "Delete"
 
 
+@pytest.mark.parametrize("there_already", [True, False])
+def test_what_a_restore_of_another_set_left_goes_first(living: Living, there_already: bool) -> None:
+    keep(living, a_set())
+    other = "nairobi-20260101-030405"
+    keep(living, a_set(other))
+    if there_already:
+        restore_now(living)
+    Restore(living, a_store(living), Request(other))._make(a_set(other), "nairobi")  # type: ignore[arg-type]
+    living.objects[SPACE]["metadata"]["annotations"] = {RESTORING: json.dumps({"set": other, "volumes": {}})}
+    assert f"{CLAIMS}/restore-{other}-couchdb-1" in living.objects
+    assert restore_now(living).changed is not there_already
+    assert not [path for path in living.objects if f"{CLAIMS}/restore-" in path]
+    assert living.get(SPACE)["metadata"]["annotations"] == {}
+
+
 def test_a_quota_without_room_for_both_is_said_before(living: Living) -> None:
     keep(living, a_set())
     quota = {"metadata": {"name": "cht", "namespace": "nairobi"}, "spec": {}}
