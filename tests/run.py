@@ -62,7 +62,7 @@ SCENARIOS = (
     Scenario("api", "modules and roles against a real API server and controllers", _pytest(
         "tests/integration/kube", "tests/integration/cht", "--ignore=tests/integration/cht/test_waves.py",
         "--ignore=tests/integration/cht/test_backup.py",
-        "--ignore=tests/integration/cht/test_volumes.py", "--ignore=tests/integration/cht/test_rebalance.py"), limit=1200),
+        "--ignore=tests/integration/cht/test_volumes.py", "--ignore=tests/integration/cht/test_rebalance.py"), limit=1800),
     Scenario("waves", "counties changed in waves, volumes bound again, counties moved by the real scheduler, against a real API server", _pytest(
         "tests/integration/cht/test_waves.py", "tests/integration/cht/test_volumes.py", "tests/integration/cht/test_rebalance.py"), ("all",), 1800),
     Scenario("agent-loss", "an agent is lost with a county on it, fenced and comes back, in a lab of four", _pytest(
