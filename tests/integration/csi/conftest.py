@@ -1,4 +1,7 @@
-"""A lab of its own with four machines and the real CSI controller, beside the one of the other tests."""
+"""A lab of its own with four machines and the real CSI controller, beside the one of the other tests.
+
+CSI_LAB=keep uses the lab that runs and leaves it running, to work on a test.
+"""
 from __future__ import annotations
 
 import json
@@ -6,12 +9,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from support.lab import Lab, Run
+from support.lab import OUTPUT, Lab, Run
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests" / "lab"))
@@ -19,6 +23,7 @@ sys.path.insert(0, str(ROOT / "tests" / "lab"))
 from cht_lab import tools  # noqa: E402
 
 NAME = "csi"
+KEEP = os.environ.get("CSI_LAB") == "keep"
 SETTINGS = {"csi_snapshots": True, "csi_smoke_test": True, "csi_verify": ["objects", "rollout", "csinode"], "csi_timeout": 300}
 GOVC = (
     'GOVC_URL="https://$VMWARE_HOST/sdk" GOVC_USERNAME="$VMWARE_USER" GOVC_PASSWORD="$VMWARE_PASSWORD" GOVC_TLS_CA_CERTS="$VMWARE_CA_PATH" exec "$@"'
@@ -43,9 +48,24 @@ class Cluster:
         file.write_text(yaml.safe_dump([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [access, *tasks]}]))
         return self.play(name, playbook=str(file), **variables)
 
+    def during(self, line: str, action: Callable[[], object], name: str, *argv: str, **variables: Any) -> Run:
+        """A playbook, and what is done as soon as it has printed this."""
+        log = OUTPUT / f"csi-{name}.log"
+        log.unlink(missing_ok=True)
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(self.play, name, *argv, **variables)
+            self.wait(f"the line {line!r}", lambda: run.done() or (log.exists() and line in log.read_text()))
+            assert not run.done(), run.result().output[-4000:]
+            action()
+            return run.result()
+
+    def govc(self, *arguments: str) -> str:
+        """What govc prints."""
+        return self.lab("exec", "--", "sh", "-c", GOVC, "govc", str(tools.program("govc")), *arguments)
+
     def volumes(self) -> dict[str, list[str]]:
         """Volumes in vCenter by name: size and cluster id, as govc shows them."""
-        rows = self.lab("exec", "--", "sh", "-c", GOVC, "govc", str(tools.program("govc")), "volume.ls", "-l").splitlines()
+        rows = self.govc("volume.ls", "-l").splitlines()
         return {row.split()[1]: [row.split()[2], row.split()[-1]] for row in rows if row.strip()}
 
     def holder(self) -> str:
@@ -116,12 +136,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     before = os.environ.get("LAB_NAME")
     os.environ["LAB_NAME"] = NAME
     lab = Lab()
-    lab("down", timeout=300)
+    if not KEEP:
+        lab("down", timeout=300)
     lab("up", "--description", str(Path(__file__).parent / "cluster.yml"), timeout=2400)
     try:
         yield Cluster(lab, tmp_path_factory.mktemp("csi"))
     finally:
-        lab("down", timeout=300)
+        if not KEEP:
+            lab("down", timeout=300)
         if before is None:
             os.environ.pop("LAB_NAME", None)
         else:

@@ -7,20 +7,31 @@ from __future__ import annotations
 from typing import Any
 
 from conftest import Cluster
+from support.lab import Run
 
 SKIP = ("--skip-tags", "cht_project,verify")
 # All that has broken configuration files of others; the real CPI and the real CSI controller log in with it.
 PASSWORD = 'n3w "p\\w#;$%: \'6@ ü€'
 
 
-def pods(cluster: Cluster) -> dict[str, str]:
-    """Pods of CPI and CSI: name and restarts tell whether one was touched."""
-    items = [
+def workers(cluster: Cluster) -> list[dict[str, Any]]:
+    """Pods of CPI and CSI."""
+    return [
         *cluster.lab.kubectl("get", "pods", "-n", "vmware-system-csi")["items"],
         *cluster.lab.kubectl("get", "pods", "-n", "kube-system", "-l", "k8s-app=vsphere-cloud-controller-manager")["items"],
         *cluster.lab.kubectl("get", "pods", "-n", "kube-system", "-l", "component=cloud-controller-manager")["items"],
     ]
-    return {item["metadata"]["name"]: str(sum(s["restartCount"] for s in item["status"].get("containerStatuses", []))) for item in items}
+
+
+def pods(cluster: Cluster) -> dict[str, str]:
+    """Name and restarts of each tell whether it was touched."""
+    return {item["metadata"]["name"]: str(sum(s["restartCount"] for s in item["status"].get("containerStatuses", []))) for item in workers(cluster)}
+
+
+def rests(cluster: Cluster) -> bool:
+    """Whether all of them run and none is on its way out, as some time after a machine was lost."""
+    found = [{entry["type"]: entry["status"] for entry in item["status"].get("conditions", [])} for item in workers(cluster)]
+    return all(entry.get("Ready") == "True" for entry in found) and not any("deletionTimestamp" in item["metadata"] for item in workers(cluster))
 
 
 def nodes(cluster: Cluster) -> dict[str, str]:
@@ -29,6 +40,11 @@ def nodes(cluster: Cluster) -> dict[str, str]:
 
 def ready(cluster: Cluster, name: str) -> bool:
     return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in cluster.lab.kubectl("get", "node", name)["status"]["conditions"])
+
+
+def failed(run: Run) -> list[str]:
+    """The message of each task that failed."""
+    return [" ".join(str(task["result"].get("msg", "")).split()) for task in run.tasks if task["status"] == "failed"]
 
 
 def cluster_id(cluster: Cluster) -> str:
@@ -157,7 +173,61 @@ def test_8_the_volume_of_a_dead_machine_moves_once_it_is_fenced(cluster: Cluster
     cluster.settle()
 
 
-def test_9_a_wrong_password_changes_nothing(cluster: Cluster) -> None:
+def test_9_vcenter_goes_away_in_the_middle_of_a_run(cluster: Cluster) -> None:
+    """After the preflight, before a claim is asked for: one message; all that ran goes on, and the next run is good."""
+    cluster.wait("rest", lambda: rests(cluster))
+    before, machines = pods(cluster), nodes(cluster)
+    try:
+        lost = cluster.during(
+            "Check that every node has its providerID", lambda: cluster.lab("vcenter", "stop"), "vcenter-lost", "--tags", "csi", csi_timeout=60).expect(1)
+    finally:
+        cluster.lab("vcenter", "start")
+    messages = failed(lost)
+    assert len(messages) == 1 and "The storage does not work: the claim is not bound after 60 s" in messages[0], messages
+    assert 'failed to connect to VirtualCenter host: "198.18.0.2"' in cluster.lab("logs", "csi"), "what the driver answers to csi-provisioner"
+    assert lost.changed == [] and (pods(cluster), nodes(cluster)) == (before, machines)
+    healed = cluster.play("vcenter-back", "--tags", "csi").expect()
+    assert healed.changed == [] and "bound" in healed.results("csi_smoke_test")[0]["steps"]
+    assert (pods(cluster), nodes(cluster)) == (before, machines)
+
+
+def test_10_the_cloud_provider_starts_while_vcenter_is_away(cluster: Cluster) -> None:
+    """No node is removed, and nobody has to help once vCenter is back."""
+    machines = nodes(cluster)
+    before = {name: count for name, count in pods(cluster).items() if name.startswith("vsphere-csi")}
+
+    def says(text: str) -> bool:
+        return text in cluster.lab("kubectl", "logs", "-n", "kube-system", "-l", "name=vsphere-cloud-controller-manager", "--tail=-1")
+
+    try:
+        lost = cluster.during(
+            "Refuse nodes that the cloud provider would remove", lambda: cluster.lab("vcenter", "stop"), "cpi-lost", "--tags", "cpi", cpi_log_level=3).expect()
+        assert lost.changed == ["localhost: cht.k3s.cpi : Apply the objects"]
+        cluster.wait("a try to connect", lambda: says("dial tcp 198.18.0.2:443: connect: connection refused"))
+        assert not says("Found node")
+        assert nodes(cluster) == machines
+    finally:
+        cluster.lab("vcenter", "start")
+    cluster.wait("a node that is found", lambda: says("Found node"))
+    assert cluster.play("cpi-again", "--tags", "cpi", cpi_log_level=3).expect().changed == []
+    assert cluster.play("cpi-before", "--tags", "cpi").expect().changed == lost.changed
+    assert nodes(cluster) == machines
+    assert {name: count for name, count in pods(cluster).items() if name.startswith("vsphere-csi")} == before
+
+
+def test_11_vcenter_goes_away_before_the_password_was_tried(cluster: Cluster) -> None:
+    before, machines = pods(cluster), nodes(cluster)
+    try:
+        lost = cluster.during(
+            "cht.k3s.cpi : Read what runs", lambda: cluster.lab("vcenter", "stop"), "rotate-lost", "--tags", "vcenter", playbook="playbooks/rotate.yml",
+            vsphere_password="next#1").expect(1)
+    finally:
+        cluster.lab("vcenter", "start")
+    assert len(failed(lost)) == 1 and "vCenter 198.18.0.2:443 cannot be reached (Connection refused)" in " ".join(lost.output.split())
+    assert lost.changed == [] and (pods(cluster), nodes(cluster)) == (before, machines) and "next#1" not in lost.output
+
+
+def test_12_a_wrong_password_changes_nothing(cluster: Cluster) -> None:
     before, machines = pods(cluster), nodes(cluster)
     cluster.lab.reset_logins()
     refused = cluster.play("wrong-password", "--tags", "vcenter", playbook="playbooks/rotate.yml", vsphere_password="wrong#1").expect(1)
@@ -166,7 +236,7 @@ def test_9_a_wrong_password_changes_nothing(cluster: Cluster) -> None:
     assert refused.changed == [] and (pods(cluster), nodes(cluster)) == (before, machines)
 
 
-def test_10_a_new_password_restarts_what_reads_it(cluster: Cluster) -> None:
+def test_13_a_new_password_restarts_what_reads_it(cluster: Cluster) -> None:
     before, machines = pods(cluster), nodes(cluster)
     cluster.lab("vcenter", "password", PASSWORD)
     cluster.lab.reset_logins()
@@ -184,20 +254,20 @@ def test_10_a_new_password_restarts_what_reads_it(cluster: Cluster) -> None:
     assert again.changed == []
 
 
-def test_11_rotation_is_no_upgrade(cluster: Cluster) -> None:
+def test_14_rotation_is_no_upgrade(cluster: Cluster) -> None:
     refused = cluster.play("no-upgrade", "--tags", "vcenter", playbook="playbooks/rotate.yml", cpi_image="registry.example.org/cpi:1").expect(1)
     assert "Only the password may change here" in " ".join(refused.output.split())
     assert refused.changed == []
 
 
-def test_12_an_image_that_is_not_there_is_named_with_its_override(cluster: Cluster) -> None:
+def test_15_an_image_that_is_not_there_is_named_with_its_override(cluster: Cluster) -> None:
     refused = cluster.play("no-image", "--tags", "csi_snapshots", csi_snapshot_image="registry.k8s.io/sig-storage/missing:v1", csi_timeout=90).expect(1)
     text = " ".join(refused.output.split())
     assert "registry.k8s.io/sig-storage/missing:v1" in text and "Set csi_snapshot_image or csi_image_registry" in text
     assert cluster.play("image", "--tags", "csi_snapshots").expect().changed == ["localhost: cht.k3s.csi : Apply the snapshot-controller"]
 
 
-def test_13_removal_waits_for_the_last_volume(cluster: Cluster) -> None:
+def test_16_removal_waits_for_the_last_volume(cluster: Cluster) -> None:
     refused = cluster.play("remove-refused", playbook="playbooks/remove_csi.yml").expect(1)
     text = " ".join(refused.output.split())
     assert "The storage driver is still needed" in text and "default/busy-0" in text
