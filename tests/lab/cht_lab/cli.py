@@ -172,8 +172,11 @@ def kubectl(args: argparse.Namespace) -> int:
         if vm.role == "control_plane" and node.running(vm) and config.exists():
             text = config.read_text(encoding="utf-8").replace("127.0.0.1", vm.ip)
             target = paths.SECRETS / "kubeconfig"
-            target.touch(mode=0o600)
-            target.write_text(text, encoding="utf-8")
+            # In one step: another kubectl may be reading it.
+            part = target.with_name(f"kubeconfig.{os.getpid()}")
+            part.touch(mode=0o600)
+            part.write_text(text, encoding="utf-8")
+            part.replace(target)
             _into(description)
             program = str(tools.program("kubectl"))
             os.execv(program, [program, f"--kubeconfig={target}", *args.arguments[1:]])

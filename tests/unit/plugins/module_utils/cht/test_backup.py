@@ -16,6 +16,7 @@ import types
 import typing as t
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -670,7 +671,7 @@ def test_hold_reads_who_has_the_county(living: Living, monkeypatch: pytest.Monke
         held.hold()
         other_run(living)
         with monkeypatch.context() as context:
-            context.setattr(living, "find", lambda path: (_ for _ in ()).throw(ApiError(0, "no answer")))
+            context.setattr(living, "find", Mock(side_effect=ApiError(0, "no answer")))
             held.hold()
         with pytest.raises(OperationError, match="restore since .* has taken this county meanwhile"):
             held.hold()
