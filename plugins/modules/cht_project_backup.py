@@ -23,6 +23,8 @@ author:
   - CHT k3s maintainers (@cht-k3s)
 extends_documentation_fragment:
   - cht.k3s.kube
+  - cht.k3s.cht_backup
+  - cht.k3s.cht_backup.restart
 options:
   counties:
     description: Names of the counties; V(all) alone stands for all counties of the cluster.
@@ -46,10 +48,6 @@ options:
     description: The VolumeSnapshotClass; the default one of the volumes' driver when left out.
     type: str
     default: ''
-  namespace:
-    description: The namespace of the sets.
-    type: str
-    default: cht-backups
   dir:
     description: Folder on the host that runs this module for a copy of each set's description and credentials; none when left out.
     type: path
@@ -58,14 +56,6 @@ options:
     description: Seconds to wait for the end of a county's pods, and for its snapshots.
     type: int
     default: 300
-  wait_timeout:
-    description: Seconds to wait until a county that was stopped is well again; V(0) does not wait.
-    type: int
-    default: 900
-  health:
-    description: Ask CouchDB and API of the county, too, before it counts as well.
-    type: bool
-    default: true
 attributes:
   check_mode:
     description: Says what would be saved and removed.
@@ -117,11 +107,12 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.backup import Backup, Saved, Settings, in_use
-from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import NAMESPACE, BackupError, Store
-from ansible_collections.cht.k3s.plugins.module_utils.cht.health import check
+from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_arguments import restart_argument_spec
+from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import BackupError, Store
+from ansible_collections.cht.k3s.plugins.module_utils.cht.health import checker
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import end_by_sigterm
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
+from ansible_collections.cht.k3s.plugins.module_utils.kube.module import open_client
 
 
 # A set that is gone already is told by its form from one that never was.
@@ -129,17 +120,14 @@ SET = re.compile(r"^.+-\d{8}-\d{6}$")
 
 
 def argument_spec() -> dict[str, Any]:
-    return base_argument_spec(
+    return restart_argument_spec(
         counties={"type": "list", "elements": "str", "default": []},
         remove={"type": "list", "elements": "str", "default": []},
         live={"type": "bool", "default": False},
         keep={"type": "int", "default": 2},
         snapshot_class={"type": "str", "default": ""},
-        namespace={"type": "str", "default": NAMESPACE},
         dir={"type": "path", "default": ""},
         timeout={"type": "int", "default": 300},
-        wait_timeout={"type": "int", "default": 900},
-        health={"type": "bool", "default": True},
     )
 
 
@@ -172,7 +160,7 @@ def work(module: AnsibleModule, client: Client) -> dict[str, Any]:
     if not module.check_mode:
         for item in gone:
             store.remove(item)
-    ask = (lambda namespace: check(client, namespace)) if params["health"] else None
+    ask = checker(client, params["health"])
     settings = Settings(params["live"], params["keep"], params["snapshot_class"], module.check_mode, params["wait_timeout"])
     saved = Backup(client, store, settings, ask).run(params["counties"]) if params["counties"] else []
     after = store.all()

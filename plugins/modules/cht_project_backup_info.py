@@ -14,11 +14,7 @@ author:
   - CHT k3s maintainers (@cht-k3s)
 extends_documentation_fragment:
   - cht.k3s.kube
-options:
-  namespace:
-    description: The namespace of the sets.
-    type: str
-    default: cht-backups
+  - cht.k3s.cht_backup
 attributes:
   check_mode:
     description: Nothing is changed.
@@ -59,13 +55,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import NAMESPACE, BackupError, Store, line
+from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_arguments import sets_argument_spec
+from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import BackupError, Store, line
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
-from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
+from ansible_collections.cht.k3s.plugins.module_utils.kube.module import open_client
 
 
 def argument_spec() -> dict[str, Any]:
-    return base_argument_spec(namespace={"type": "str", "default": NAMESPACE})
+    return sets_argument_spec()
 
 
 def main() -> None:

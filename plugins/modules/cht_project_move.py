@@ -73,7 +73,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.cht.k3s.plugins.module_utils.cht.health import check
+from ansible_collections.cht.k3s.plugins.module_utils.cht.health import checker
 from ansible_collections.cht.k3s.plugins.module_utils.cht.move import MoveError, Mover
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import end_by_sigterm
 from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
@@ -97,7 +97,7 @@ def main() -> None:
     end_by_sigterm()
     begin = time.monotonic()
     try:
-        ask = (lambda namespace: check(client, namespace)) if module.params["health"] else None
+        ask = checker(client, module.params["health"])
         Mover(client, module.params["county"], module.params["namespace"], module.params["timeout"], ask).run(module.params["agent"])
     except MoveError as error:
         module.fail_json(msg=str(error))

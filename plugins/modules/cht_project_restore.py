@@ -19,6 +19,8 @@ author:
   - CHT k3s maintainers (@cht-k3s)
 extends_documentation_fragment:
   - cht.k3s.kube
+  - cht.k3s.cht_backup
+  - cht.k3s.cht_backup.restart
 options:
   set:
     description: Name of the set, or the path of its file on the host that runs this module.
@@ -48,10 +50,6 @@ options:
     description: StorageClass of the new volumes; that of the set's volumes when left out, or the default one of their driver where they had none.
     type: str
     default: ''
-  namespace:
-    description: The namespace of the sets.
-    type: str
-    default: cht-backups
   dir:
     description: Folder with the copies of sets, where a set that the cluster does not know is looked for.
     type: path
@@ -60,14 +58,6 @@ options:
     description: Seconds to wait for each step.
     type: int
     default: 300
-  wait_timeout:
-    description: Seconds to wait until a county that was stopped is well again; V(0) does not wait.
-    type: int
-    default: 900
-  health:
-    description: Ask CouchDB and API of the county, too, before it counts as well.
-    type: bool
-    default: true
 attributes:
   check_mode:
     description: Checks all that can be in the way, and says what would be restored.
@@ -124,17 +114,18 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import NAMESPACE, BackupError, Store
-from ansible_collections.cht.k3s.plugins.module_utils.cht.health import check
+from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_arguments import restart_argument_spec
+from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import BackupError, Store
+from ansible_collections.cht.k3s.plugins.module_utils.cht.health import checker
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import OperationError, end_by_sigterm
 from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import PauseError
 from ansible_collections.cht.k3s.plugins.module_utils.cht.restore import Request, Restore, Restored, describe
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
-from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
+from ansible_collections.cht.k3s.plugins.module_utils.kube.module import open_client
 
 
 def argument_spec() -> dict[str, Any]:
-    return base_argument_spec(
+    return restart_argument_spec(
         set={"type": "str", "required": True},
         into={"type": "str", "default": ""},
         into_namespace={"type": "str", "default": ""},
@@ -142,11 +133,8 @@ def argument_spec() -> dict[str, Any]:
         stop={"type": "bool", "default": False},
         again={"type": "bool", "default": False},
         storage_class={"type": "str", "default": ""},
-        namespace={"type": "str", "default": NAMESPACE},
         dir={"type": "path", "default": ""},
         timeout={"type": "int", "default": 300},
-        wait_timeout={"type": "int", "default": 900},
-        health={"type": "bool", "default": True},
     )
 
 
@@ -170,7 +158,7 @@ def main() -> None:
     )
     # A job that is cancelled lets others have the county. It is started again when it was only being stopped; later the run says that it is down.
     end_by_sigterm()
-    ask = (lambda namespace: check(client, namespace)) if params["health"] else None
+    ask = checker(client, params["health"])
     try:
         done = Restore(client, Store(client, params["namespace"], params["dir"], params["timeout"]), request, ask).run()
     except (BackupError, OperationError, PauseError) as error:

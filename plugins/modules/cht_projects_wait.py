@@ -101,7 +101,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.cht.k3s.plugins.module_utils.cht.health import check
+from ansible_collections.cht.k3s.plugins.module_utils.cht.health import checker
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Target, wait
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
 from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
@@ -124,7 +124,7 @@ def main() -> None:
     if client is None or not targets:
         module.exit_json(counties=[], waiting=[])
     try:
-        ask = (lambda namespace: check(client, namespace)) if module.params["health"] else None
+        ask = checker(client, module.params["health"])
         progress = wait(client, targets, 0 if module.check_mode else module.params["timeout"], check=ask)
     except ApiError as error:
         module.fail_json(msg=f"The pods of the counties can't be read: {error.message}")

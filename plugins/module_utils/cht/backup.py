@@ -26,7 +26,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import ma
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import judge
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Check, Target, wait
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import CLAIMS, CONFIGMAPS, DEPLOYMENTS, NAMESPACES, SECRETS, VOLUMES
 
 Object = dict[str, t.Any]
 
@@ -35,13 +35,6 @@ ALL = "all"
 _FAILURES = (BackupError, PauseError, OperationError, ApiError, OSError)
 # Counties in a row that were stopped for snapshots that did not come, after which no other is stopped.
 _IN_VAIN = 2
-
-_NAMESPACES = WELL_KNOWN["v1", "Namespace"]
-_SECRETS = WELL_KNOWN["v1", "Secret"]
-_CONFIGMAPS = WELL_KNOWN["v1", "ConfigMap"]
-_CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
-_VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
-_DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
 
 
 @dataclass(frozen=True)
@@ -114,7 +107,7 @@ class Backup:
             done.append(saved)
             try:
                 if self.settings.check_mode:
-                    look(self.client.get(_NAMESPACES.path(known[name])))
+                    look(self.client.get(NAMESPACES.path(known[name])))
                     self._county(saved, known[name])
                 else:
                     with taken(self.client, known[name], "backup") as self.operation:
@@ -131,17 +124,17 @@ class Backup:
 
     def _county(self, saved: Saved, space: str) -> None:
         pause = Pause(self.client, space, self.store.timeout)
-        mark = mark_of(self.client.get(_NAMESPACES.path(space)))
+        mark = mark_of(self.client.get(NAMESPACES.path(space)))
         if mark:
             raise BackupError(f"a restore of the set {mark['set']} is half done: finish it by running restore_project again")
         healed = self._heal(saved, pause)
         volumes = self._volumes(saved, space)
-        deployments = list(self.client.items(_DEPLOYMENTS.collection(space), {"labelSelector": SERVICE_LABEL}))
+        deployments = list(self.client.items(DEPLOYMENTS.collection(space), {"labelSelector": SERVICE_LABEL}))
         was_well = healed or judge(deployments).done
         moment = self.now()
         backup = BackupSet(
             sets.set_name(saved.county, moment), saved.county, space, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment)), self.settings.live, volumes,
-            self._entries(_SECRETS.path(SECRET_NAME, space)), self._entries(_CONFIGMAPS.path(CONFIGMAP_NAME, space)), versions(deployments),
+            self._entries(SECRETS.path(SECRET_NAME, space)), self._entries(CONFIGMAPS.path(CONFIGMAP_NAME, space)), versions(deployments),
         )
         if not backup.secret:
             raise BackupError(f"Secret {SECRET_NAME} is missing: without CouchDB's password the volumes are of little use")
@@ -209,7 +202,7 @@ class Backup:
             raise BackupError(f"it is DOWN and could not be started ({_told(error)}): run projects.yml") from error
 
     def _volumes(self, saved: Saved, space: str) -> list[Volume]:
-        claims = [item for item in self.client.items(_CLAIMS.collection(space)) if sets.CLAIM.match(item["metadata"]["name"])]
+        claims = [item for item in self.client.items(CLAIMS.collection(space)) if sets.CLAIM.match(item["metadata"]["name"])]
         if not claims:
             raise BackupError(f"it has no CouchDB volumes in the namespace {space}")
         contents = list(self.client.items(sets.CONTENTS.collection()))
@@ -221,7 +214,7 @@ class Backup:
             name = claim["metadata"]["name"]
             if (claim.get("status") or {}).get("phase") != "Bound":
                 raise BackupError(f"claim {name} is {(claim.get('status') or {}).get('phase') or 'not bound'}: there is nothing to save yet")
-            live = self.client.get(_VOLUMES.path(claim["spec"]["volumeName"]))
+            live = self.client.get(VOLUMES.path(claim["spec"]["volumeName"]))
             source = live["spec"].get("csi") or {}
             if not source:
                 raise BackupError(f"the volume {live['metadata']['name']} of {name} is of no CSI driver, and has no snapshots")
@@ -310,7 +303,7 @@ class Backup:
         snapshots by volume, so that they are in nobody's way.
         """
         present = {
-            str(item["spec"].get("volumeName") or "") for item in self.client.items(_CLAIMS.collection(space)) if sets.CLAIM.match(item["metadata"]["name"])
+            str(item["spec"].get("volumeName") or "") for item in self.client.items(CLAIMS.collection(space)) if sets.CLAIM.match(item["metadata"]["name"])
         }
         used = in_use(self.client)
         complete = [item for item in self.store.all(saved.county) if item.state == sets.COMPLETE]
@@ -341,7 +334,7 @@ def in_use(client: Client) -> dict[str, str]:
     A run that died before it touched anything holds none: what it left goes with the set, and it would hold the set for ever.
     """
     now, found = time.time(), {}
-    for item in client.items(_NAMESPACES.collection(), {"labelSelector": COUNTY_LABEL}):
+    for item in client.items(NAMESPACES.collection(), {"labelSelector": COUNTY_LABEL}):
         note = note_of(item)
         for name in (str(mark_of(item).get("set") or ""), str(note.get("set") or "") if alive(note, now) else ""):
             if name:

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import COUNTY_LABEL, MANAGED_LABELS
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN, Resource
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import CLAIMS, NAMESPACES, SECRETS, VOLUMES, Resource
 
 Object = dict[str, t.Any]
 
@@ -39,10 +39,6 @@ MAX_SNAPSHOTS = 3
 # Claims of CouchDB.
 CLAIM = re.compile(r"^couchdb(-\d+)?-claim0$")
 
-_NAMESPACES = WELL_KNOWN["v1", "Namespace"]
-_SECRETS = WELL_KNOWN["v1", "Secret"]
-_CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
-_VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
 _OURS = ",".join(f"{key}={value}" for key, value in sorted(MANAGED_LABELS.items()))
 _MERGE = "application/merge-patch+json"
 _KEY = "set.json"
@@ -173,7 +169,7 @@ class Store:
         """Return the sets of all counties or of one, oldest first."""
         query = {"labelSelector": STATE_LABEL + (f",{COUNTY_LABEL}={county}" if county else "")}
         found = []
-        for item in self.client.items(_SECRETS.collection(self.namespace), query):
+        for item in self.client.items(SECRETS.collection(self.namespace), query):
             try:
                 found.append(self._read(item))
             except BackupError as error:
@@ -185,7 +181,7 @@ class Store:
 
     def get(self, name: str) -> BackupSet | None:
         """Return the set of that name, from the cluster or else from its file."""
-        item = self.client.find(_SECRETS.path(name, self.namespace)) if not os.path.isabs(name) else None
+        item = self.client.find(SECRETS.path(name, self.namespace)) if not os.path.isabs(name) else None
         if item is not None and STATE_LABEL in (item["metadata"].get("labels") or {}):
             return self._read(item)
         path = self._find_file(name)
@@ -200,8 +196,8 @@ class Store:
             self._probe()
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": {
             **MANAGED_LABELS, "pod-security.kubernetes.io/enforce": "restricted"}}}
-        if self.client.find(_NAMESPACES.path(self.namespace)) is None:
-            self.client.apply(_NAMESPACES.path(self.namespace), body, MANAGER)
+        if self.client.find(NAMESPACES.path(self.namespace)) is None:
+            self.client.apply(NAMESPACES.path(self.namespace), body, MANAGER)
 
     def write(self, backup: BackupSet) -> None:
         """Keep a set's description in the cluster."""
@@ -211,7 +207,7 @@ class Store:
                          "labels": {**MANAGED_LABELS, COUNTY_LABEL: backup.county, STATE_LABEL: backup.state}},
             "data": {_KEY: base64.b64encode(backup.dump().encode()).decode()},
         }
-        self.client.apply(_SECRETS.path(backup.name, self.namespace), body, MANAGER, force=True)
+        self.client.apply(SECRETS.path(backup.name, self.namespace), body, MANAGER, force=True)
 
     def copy(self, backup: BackupSet) -> None:
         """Keep the description of a complete set as a file, too; OSError when that can't be written."""
@@ -229,7 +225,7 @@ class Store:
                 contents.append(content["metadata"]["name"])
         # All places: a snapshot that was never taken has no content.
         self.drop([(space, name) for space in spaces for name in names], contents, "Delete")
-        self._delete([_SECRETS.path(backup.name, self.namespace)])
+        self._delete([SECRETS.path(backup.name, self.namespace)])
         self.forget_restore(backup)
         with contextlib.suppress(FileNotFoundError):
             if self.folder:
@@ -246,13 +242,13 @@ class Store:
             return item["metadata"]["name"] in names and (not namespace or item["metadata"].get("namespace") == namespace)
 
         paths = []
-        for claim in [item for item in self.client.items(_CLAIMS.collection(namespace or None), {"labelSelector": _OURS}) if left(item)]:
+        for claim in [item for item in self.client.items(CLAIMS.collection(namespace or None), {"labelSelector": _OURS}) if left(item)]:
             volume = str(claim["spec"].get("volumeName") or "")
-            owner = ((self.client.find(_VOLUMES.path(volume)) or {}).get("spec") or {}).get("claimRef") or {} if volume else {}
+            owner = ((self.client.find(VOLUMES.path(volume)) or {}).get("spec") or {}).get("claimRef") or {} if volume else {}
             if owner.get("name") == claim["metadata"]["name"]:
                 # It was kept for the county, and holds nothing that the snapshot does not.
-                self.client.json("PATCH", _VOLUMES.path(volume), body={"spec": {"persistentVolumeReclaimPolicy": "Delete"}}, content_type=_MERGE)
-            paths.append(_CLAIMS.path(claim["metadata"]["name"], claim["metadata"]["namespace"]))
+                self.client.json("PATCH", VOLUMES.path(volume), body={"spec": {"persistentVolumeReclaimPolicy": "Delete"}}, content_type=_MERGE)
+            paths.append(CLAIMS.path(claim["metadata"]["name"], claim["metadata"]["namespace"]))
         self._delete(paths)
         snapshots, contents = [], []
         for content in self.client.items(CONTENTS.collection()):

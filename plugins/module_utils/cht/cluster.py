@@ -15,29 +15,38 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_t
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import judge
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import by_namespace
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client, segment
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN, Resource
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import (
+    CLAIMS,
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    INGRESSES,
+    LIMIT_RANGES,
+    NAMESPACES,
+    PODS,
+    QUOTAS,
+    ROLES,
+    ROLE_BINDINGS,
+    SECRETS,
+    SERVICES,
+    SERVICE_ACCOUNTS,
+    VOLUMES,
+    Resource,
+)
 
 Object = dict[str, t.Any]
 
-_NAMESPACES = WELL_KNOWN["v1", "Namespace"]
-_VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
-_CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
-_PODS = WELL_KNOWN["v1", "Pod"]
-_SECRETS = WELL_KNOWN["v1", "Secret"]
-_DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
-_INGRESSES = WELL_KNOWN["networking.k8s.io/v1", "Ingress"]
 
 # Taken away with a county whose data is kept. Claims, the Secret and the ConfigMap stay, and so do the policies that guard them.
 _WITHOUT_DATA: tuple[Resource, ...] = (
-    _INGRESSES,
-    _DEPLOYMENTS,
-    WELL_KNOWN["v1", "Service"],
-    WELL_KNOWN["policy/v1", "PodDisruptionBudget"],
-    WELL_KNOWN["rbac.authorization.k8s.io/v1", "RoleBinding"],
-    WELL_KNOWN["rbac.authorization.k8s.io/v1", "Role"],
-    WELL_KNOWN["v1", "ServiceAccount"],
-    WELL_KNOWN["v1", "ResourceQuota"],
-    WELL_KNOWN["v1", "LimitRange"],
+    INGRESSES,
+    DEPLOYMENTS,
+    SERVICES,
+    DISRUPTION_BUDGETS,
+    ROLE_BINDINGS,
+    ROLES,
+    SERVICE_ACCOUNTS,
+    QUOTAS,
+    LIMIT_RANGES,
 )
 _OURS = ",".join(f"{key}={value}" for key, value in sorted(MANAGED_LABELS.items()))
 
@@ -50,7 +59,7 @@ def namespaces(client: Client) -> dict[str, str]:
     """Return county -> namespace of all counties in the cluster."""
     return {
         item["metadata"]["labels"][COUNTY_LABEL]: item["metadata"]["name"]
-        for item in client.items(_NAMESPACES.collection(), {"labelSelector": COUNTY_LABEL})
+        for item in client.items(NAMESPACES.collection(), {"labelSelector": COUNTY_LABEL})
     }
 
 
@@ -59,7 +68,7 @@ def describe(client: Client, names: list[str] | None = None, with_credentials: b
     known = {name: space for name, space in namespaces(client).items() if names is None or name in names}
     query = {"labelSelector": SERVICE_LABEL}
     deployments, pods, claims, ingresses = (
-        by_namespace(client.items(resource.collection(), query)) for resource in (_DEPLOYMENTS, _PODS, _CLAIMS, _INGRESSES)
+        by_namespace(client.items(resource.collection(), query)) for resource in (DEPLOYMENTS, PODS, CLAIMS, INGRESSES)
     )
     counties = []
     for name, space in sorted(known.items()):
@@ -83,7 +92,7 @@ def describe(client: Client, names: list[str] | None = None, with_credentials: b
             "volumes": {item["metadata"]["name"]: item["spec"]["resources"]["requests"]["storage"] for item in claims.get(space, [])},
         }
         if with_credentials:
-            secret = client.find(_SECRETS.path(SECRET_NAME, space))
+            secret = client.find(SECRETS.path(SECRET_NAME, space))
             entry["credentials"] = decode_secret(secret) if secret else {}
         counties.append(entry)
     return counties
@@ -104,21 +113,21 @@ def remove(client: Client, name: str, with_data: bool, timeout: float, check_mod
     """Take a county away, its data only when asked for."""
     space = namespaces(client).get(name)
     if space is None:
-        if client.find(_NAMESPACES.path(name)) is not None:
+        if client.find(NAMESPACES.path(name)) is not None:
             raise RemoveError(
                 f"county '{name}': a namespace of this name is there, but it is not a county's (label {COUNTY_LABEL} is missing): nothing removed"
             )
         return Removal(name, gone_already=True)
-    claims = [item["metadata"]["name"] for item in client.items(_CLAIMS.collection(space))]
+    claims = [item["metadata"]["name"] for item in client.items(CLAIMS.collection(space))]
     if with_data:
         kept = [
             f"PersistentVolume {item['metadata']['name']}"
-            for item in client.items(_VOLUMES.collection())
+            for item in client.items(VOLUMES.collection())
             if ((item["spec"].get("claimRef") or {}).get("namespace") == space) and item["spec"].get("persistentVolumeReclaimPolicy") == "Retain"
         ]
         if not check_mode:
-            client.json("DELETE", _NAMESPACES.path(space), body={"propagationPolicy": "Background"})
-            _until_gone(lambda: client.find(_NAMESPACES.path(space)) is None, timeout, f"county '{name}': namespace {space} is still being removed")
+            client.json("DELETE", NAMESPACES.path(space), body={"propagationPolicy": "Background"})
+            _until_gone(lambda: client.find(NAMESPACES.path(space)) is None, timeout, f"county '{name}': namespace {space} is still being removed")
         return Removal(name, space, [f"Namespace {space}", *(f"PersistentVolumeClaim {claim}" for claim in claims)], kept)
     removed = []
     for resource in _WITHOUT_DATA:
@@ -128,7 +137,7 @@ def remove(client: Client, name: str, with_data: bool, timeout: float, check_mod
                 client.json("DELETE", f"{resource.collection(space)}/{segment(item['metadata']['name'])}", body={"propagationPolicy": "Background"})
     if removed and not check_mode:
         _until_gone(
-            lambda: not any(True for dummy in client.items(_PODS.collection(space), {"labelSelector": SERVICE_LABEL})),
+            lambda: not any(True for dummy in client.items(PODS.collection(space), {"labelSelector": SERVICE_LABEL})),
             timeout,
             f"county '{name}': its pods are still ending",
         )

@@ -14,10 +14,8 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SEC
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import API_PORT, COUCHDB_PORT, SERVICE_LABEL
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.portforward import ForwardError, request
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import PODS, SECRETS
 
-_PODS = WELL_KNOWN["v1", "Pod"]
-_SECRETS = WELL_KNOWN["v1", "Secret"]
 
 Ask = t.Callable[[str, int, str, dict[str, str]], tuple[int, bytes]]
 
@@ -60,10 +58,10 @@ def check(client: Client, namespace: str, timeout: float = 10.0) -> str:
         # Evicted pods and those of an agent that was shut down stay as Failed; nobody answers there.
         pods = [
             item
-            for item in client.items(_PODS.collection(namespace), {"labelSelector": SERVICE_LABEL})
+            for item in client.items(PODS.collection(namespace), {"labelSelector": SERVICE_LABEL})
             if not item["metadata"].get("deletionTimestamp") and (item.get("status") or {}).get("phase") == "Running"
         ]
-        secret = client.find(_SECRETS.path(SECRET_NAME, namespace))
+        secret = client.find(SECRETS.path(SECRET_NAME, namespace))
         return judge_health(pods, decode_secret(secret) if secret else {}, ask)
     except (ApiError, ForwardError) as error:
         return f"can't be asked whether it works: {error}"
@@ -78,3 +76,8 @@ def judge_health(pods: list[dict[str, t.Any]], credentials: dict[str, str], ask:
     pair = base64.b64encode(f"{credentials.get('COUCHDB_USER', '')}:{credentials.get('COUCHDB_PASSWORD', '')}".encode()).decode()
     answer = ask(by_service[databases[0]], COUCHDB_PORT, "/_membership", {"Authorization": f"Basic {pair}"})
     return membership_problem(*answer, len(databases)) or info_problem(*ask(by_service["api"], API_PORT, "/api/info", {}))
+
+
+def checker(client: Client, wanted: bool) -> t.Callable[[str], str] | None:
+    """What asks a namespace whether its county works, for the option C(health) of a module."""
+    return (lambda namespace: check(client, namespace)) if wanted else None

@@ -20,7 +20,8 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import ma
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Check, Target, wait
 from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import FIELD_MANAGER
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import ATTACHMENTS, DEPLOYMENTS, NAMESPACES, NODES, PODS, VOLUMES
+from ansible_collections.cht.k3s.plugins.module_utils.kube.status import has_ended
 
 Object = dict[str, t.Any]
 
@@ -30,13 +31,6 @@ MANAGER = f"{FIELD_MANAGER}-rebalance"
 MOVING = "cht.k3s/moving-to"
 _HOSTNAME = "kubernetes.io/hostname"
 _MERGE = "application/merge-patch+json"
-
-_NAMESPACES = WELL_KNOWN["v1", "Namespace"]
-_NODES = WELL_KNOWN["v1", "Node"]
-_PODS = WELL_KNOWN["v1", "Pod"]
-_VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
-_DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
-_ATTACHMENTS = WELL_KNOWN["storage.k8s.io/v1", "VolumeAttachment"]
 
 
 class MoveError(Exception):
@@ -89,7 +83,7 @@ def is_stale(namespace: Object, deployments: list[Object]) -> bool:
 
 def mark(client: Client, namespace: str, agent: str | None) -> None:
     """Note on a namespace where its county is going; None takes the note away."""
-    client.json("PATCH", _NAMESPACES.path(namespace), {"fieldManager": MANAGER}, {"metadata": {"annotations": {MOVING: agent}}}, _MERGE)
+    client.json("PATCH", NAMESPACES.path(namespace), {"fieldManager": MANAGER}, {"metadata": {"annotations": {MOVING: agent}}}, _MERGE)
 
 
 def with_replicas(entries: list[Object]) -> list[Object]:
@@ -124,7 +118,7 @@ class Mover:
             raise MoveError(f"county '{self.county}' was not moved to {agent}: {error.message}; run again to go on") from error
 
     def _run(self, agent: str) -> None:
-        node = self.client.find(_NODES.path(agent))
+        node = self.client.find(NODES.path(agent))
         if node is None:
             raise MoveError(f"county '{self.county}': there is no node {agent}; nothing was changed")
         host = (node["metadata"].get("labels") or {}).get(_HOSTNAME, agent)
@@ -145,10 +139,10 @@ class Mover:
 
     def _deployments(self) -> list[Object]:
         """The county's Deployments; MoveError when it must not be stopped and started now."""
-        deployments = list(self.client.items(_DEPLOYMENTS.collection(self.namespace), {"labelSelector": SERVICE_LABEL}))
+        deployments = list(self.client.items(DEPLOYMENTS.collection(self.namespace), {"labelSelector": SERVICE_LABEL}))
         if not deployments:
             raise MoveError(f"county '{self.county}': there are no Deployments in namespace {self.namespace}; nothing was changed")
-        namespace = self.client.get(_NAMESPACES.path(self.namespace))
+        namespace = self.client.get(NAMESPACES.path(self.namespace))
         restoring = mark_of(namespace)
         if restoring:
             raise MoveError(
@@ -185,7 +179,7 @@ class Mover:
             raise errors[0]
 
     def _path(self, deployment: Object) -> str:
-        return _DEPLOYMENTS.path(deployment["metadata"]["name"], self.namespace)
+        return DEPLOYMENTS.path(deployment["metadata"]["name"], self.namespace)
 
     def _patch(self, deployment: Object, spec: Object) -> None:
         self.client.json("PATCH", self._path(deployment), {"fieldManager": MANAGER}, {"spec": spec}, _MERGE)
@@ -208,17 +202,16 @@ class Mover:
         """Wait until the county's pods are gone and its volumes let go; return what is left when the time is over."""
         deadline = time.monotonic() + self.timeout
         volumes = {
-            item["metadata"]["name"] for item in self.client.items(_VOLUMES.collection())
+            item["metadata"]["name"] for item in self.client.items(VOLUMES.collection())
             if (item["spec"].get("claimRef") or {}).get("namespace") == self.namespace
         }
         while True:
-            # What was evicted or ran to its end holds nothing, and nobody removes it.
             pods = [
-                item["metadata"]["name"] for item in self.client.items(_PODS.collection(self.namespace), {"labelSelector": SERVICE_LABEL})
-                if (item.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+                item["metadata"]["name"] for item in self.client.items(PODS.collection(self.namespace), {"labelSelector": SERVICE_LABEL})
+                if not has_ended(item)
             ]
             held = [] if pods else [
-                f"{item['spec']['source']['persistentVolumeName']} on {item['spec']['nodeName']}" for item in self.client.items(_ATTACHMENTS.collection())
+                f"{item['spec']['source']['persistentVolumeName']} on {item['spec']['nodeName']}" for item in self.client.items(ATTACHMENTS.collection())
                 if item["spec"]["source"].get("persistentVolumeName") in volumes and item["spec"]["nodeName"] != agent
             ]
             if not pods and not held:
@@ -233,7 +226,7 @@ class Mover:
         if not progress.done:
             raise MoveError(f"county '{self.county}' does not come back after its move to {agent}: {progress.obstacle}. Repair it, then run again")
         elsewhere = sorted({
-            item["spec"].get("nodeName") or "" for item in self.client.items(_PODS.collection(self.namespace), {"labelSelector": SERVICE_LABEL})
+            item["spec"].get("nodeName") or "" for item in self.client.items(PODS.collection(self.namespace), {"labelSelector": SERVICE_LABEL})
             if not item["metadata"].get("deletionTimestamp") and (item.get("status") or {}).get("phase") == "Running"
         } - {agent})
         if elsewhere:

@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Iterator
 
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import NAMESPACES
 
 Object = dict[str, t.Any]
 
@@ -31,7 +31,6 @@ OPERATION = "cht.k3s/operation"
 STALE_AFTER = 600.0
 RENEW_EVERY = 60.0
 
-_NAMESPACES = WELL_KNOWN["v1", "Namespace"]
 _MERGE = "application/merge-patch+json"
 _TRIES = 20
 
@@ -55,7 +54,7 @@ class Operation:
         if not self._lost:
             # What can't be read now is asked again before the next step.
             with contextlib.suppress(ApiError):
-                live = self.client.find(_NAMESPACES.path(self.namespace))
+                live = self.client.find(NAMESPACES.path(self.namespace))
                 found = note_of(live) if live is not None else self.note
                 if found.get("id") != self.note["id"]:
                     self._lost = _taken_by(found)
@@ -65,7 +64,7 @@ class Operation:
     def other(self) -> str:
         """Return which other run has the county now; empty when none has, also when our note was taken off by hand."""
         with contextlib.suppress(ApiError):
-            found = note_of(self.client.find(_NAMESPACES.path(self.namespace)) or {"metadata": {}})
+            found = note_of(self.client.find(NAMESPACES.path(self.namespace)) or {"metadata": {}})
             if found.get("id") != self.note["id"]:
                 return describe(found)
         return ""
@@ -192,7 +191,7 @@ def _refuse(namespace: str, found: Object, now: float) -> None:
 
 def _write(client: Client, namespace: str, change: t.Callable[[Object], Object | None]) -> None:
     """Change the note, and only if nobody else changes the namespace in between."""
-    path = _NAMESPACES.path(namespace)
+    path = NAMESPACES.path(namespace)
     for attempt in range(_TRIES):
         live = client.find(path)
         if live is None:

@@ -18,9 +18,8 @@ from urllib.parse import quote
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import COUCHDB_PORT, SERVICE_LABEL
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.portforward import ForwardError, request
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import PODS
 
-_PODS = WELL_KNOWN["v1", "Pod"]
 
 Ask = t.Callable[[str, str, str, bytes], tuple[int, bytes]]
 
@@ -43,7 +42,7 @@ def change(client: Client, namespace: str, service: str, wanted: Change) -> bool
     try:
         pods = [
             pod["metadata"]["name"]
-            for pod in client.items(_PODS.collection(namespace), {"labelSelector": f"{SERVICE_LABEL}={service}"})
+            for pod in client.items(PODS.collection(namespace), {"labelSelector": f"{SERVICE_LABEL}={service}"})
             if not pod["metadata"].get("deletionTimestamp") and (pod.get("status") or {}).get("phase") == "Running"
         ]
         if not pods:

@@ -16,7 +16,8 @@ import typing as t
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL
 from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import FIELD_MANAGER
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import DEPLOYMENTS, PODS
+from ansible_collections.cht.k3s.plugins.module_utils.kube.status import has_ended
 
 Object = dict[str, t.Any]
 
@@ -24,8 +25,6 @@ MANAGER = f"{FIELD_MANAGER}-pause"
 # The replicas that a Deployment had before it was scaled to zero.
 PAUSED = "cht.k3s/paused-replicas"
 
-_DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
-_PODS = WELL_KNOWN["v1", "Pod"]
 _MERGE = "application/merge-patch+json"
 _WRITERS = ("api", "sentinel")
 _TRIES = 10
@@ -61,17 +60,17 @@ class Pause:
     def deployments(self) -> list[Object]:
         """Return the Deployments that write to volumes."""
         query = {"labelSelector": SERVICE_LABEL}
-        return [item for item in self.client.items(_DEPLOYMENTS.collection(self.namespace), query) if _affected(service_of(item))]
+        return [item for item in self.client.items(DEPLOYMENTS.collection(self.namespace), query) if _affected(service_of(item))]
 
     def pods(self, databases: bool = True) -> list[str]:
         """Return the pods that may write to volumes, those of CouchDB included or not."""
         query = {"labelSelector": SERVICE_LABEL}
         return [
             item["metadata"]["name"]
-            for item in self.client.items(_PODS.collection(self.namespace), query)
+            for item in self.client.items(PODS.collection(self.namespace), query)
             if _affected(service_of(item))
             and (databases or not is_database(service_of(item)))
-            and (item.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+            and not has_ended(item)
         ]
 
     def paused(self) -> list[str]:
@@ -141,11 +140,11 @@ class Pause:
             errors.append(error)
 
     def _patch(self, name: str, body: Object) -> None:
-        self.client.json("PATCH", _DEPLOYMENTS.path(name, self.namespace), {"fieldManager": MANAGER}, body, _MERGE)
+        self.client.json("PATCH", DEPLOYMENTS.path(name, self.namespace), {"fieldManager": MANAGER}, body, _MERGE)
 
     def _hand_back(self, name: str) -> None:
         """Give the field back to the counties' play, for which the county otherwise would have changed."""
-        path = _DEPLOYMENTS.path(name, self.namespace)
+        path = DEPLOYMENTS.path(name, self.namespace)
         for attempt in range(_TRIES):
             metadata = self.client.get(path)["metadata"]
             entries = handed_back(metadata.get("managedFields") or [])

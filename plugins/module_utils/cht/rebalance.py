@@ -21,12 +21,10 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.report import Reader, 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import by_namespace
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import DEPLOYMENTS, NAMESPACES
 
 Object = dict[str, t.Any]
 
-_NAMESPACES = WELL_KNOWN["v1", "Namespace"]
-_DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
 _HOSTNAME = "kubernetes.io/hostname"
 
 
@@ -259,8 +257,8 @@ def read_tenants(client: Client, found: Reader, agents: list[Agent]) -> list[Ten
     """Return the counties of a cluster as the planner sees them."""
     usable = {agent.name for agent in agents if agent.usable}
     nodes = [node for node in found.nodes if node["metadata"]["name"] in usable]
-    deployments = by_namespace(client.items(_DEPLOYMENTS.collection(), {"labelSelector": SERVICE_LABEL}))
-    spaces = {item["metadata"]["name"]: item for item in client.items(_NAMESPACES.collection())}
+    deployments = by_namespace(client.items(DEPLOYMENTS.collection(), {"labelSelector": SERVICE_LABEL}))
+    spaces = {item["metadata"]["name"]: item for item in client.items(NAMESPACES.collection())}
     volumes: dict[str, list[Object]] = {}
     for volume in found.volumes:
         volumes.setdefault((volume["spec"].get("claimRef") or {}).get("namespace") or "", []).append(volume)

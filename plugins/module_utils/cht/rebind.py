@@ -14,11 +14,9 @@ import typing as t
 from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import RESTORED_FROM
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import VOLUMES
 
 Object = dict[str, t.Any]
-
-_VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
 
 
 class RebindError(Exception):
@@ -81,4 +79,4 @@ def point(client: Client, volume: Object, namespace: str, claim: str) -> None:
     owner = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": claim, "uid": None, "resourceVersion": None}
     metadata = {"resourceVersion": volume["metadata"]["resourceVersion"]}
     body = {"metadata": metadata, "spec": {"claimRef": owner}}
-    client.json("PATCH", _VOLUMES.path(volume["metadata"]["name"]), body=body, content_type="application/merge-patch+json")
+    client.json("PATCH", VOLUMES.path(volume["metadata"]["name"]), body=body, content_type="application/merge-patch+json")

@@ -14,7 +14,8 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import Cer
 from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import describe
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import CLAIMS, CSI_NODES, NODES, PODS, SECRETS, VOLUMES
+from ansible_collections.cht.k3s.plugins.module_utils.kube.status import has_ended
 
 Object = dict[str, t.Any]
 
@@ -24,12 +25,6 @@ VOLUMES_PER_VM = 59
 EXPIRES_SOON = 30
 FULL = 0.9
 
-_NODES = WELL_KNOWN["v1", "Node"]
-_PODS = WELL_KNOWN["v1", "Pod"]
-_CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
-_VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
-_SECRETS = WELL_KNOWN["v1", "Secret"]
-_CSI_NODES = WELL_KNOWN["storage.k8s.io/v1", "CSINode"]
 _METRICS = "/apis/metrics.k8s.io/v1beta1/nodes"
 
 
@@ -90,17 +85,17 @@ class Reader:
     def __init__(self, client: Client, certificates: bool = True) -> None:
         self.client = client
         self.counties = describe(client)
-        self.nodes = sorted(client.items(_NODES.collection()), key=lambda item: (not is_server(item), natural(item["metadata"]["name"])))
-        self.pods = [pod for pod in client.items(_PODS.collection()) if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
-        self.claims = list(client.items(_CLAIMS.collection()))
-        self.volumes = list(client.items(_VOLUMES.collection()))
+        self.nodes = sorted(client.items(NODES.collection()), key=lambda item: (not is_server(item), natural(item["metadata"]["name"])))
+        self.pods = [pod for pod in client.items(PODS.collection()) if not has_ended(pod)]
+        self.claims = list(client.items(CLAIMS.collection()))
+        self.volumes = list(client.items(VOLUMES.collection()))
         self.limits = self._volume_limits()
         self.usage = self._usage()
         self.certificates = self._certificates() if certificates else []
 
     def _volume_limits(self) -> dict[str, int]:
         limits = {}
-        for item in self.client.items(_CSI_NODES.collection()):
+        for item in self.client.items(CSI_NODES.collection()):
             for driver in (item.get("spec") or {}).get("drivers") or []:
                 count = (driver.get("allocatable") or {}).get("count")
                 if driver.get("name") == CSI_DRIVER and count:
@@ -117,7 +112,7 @@ class Reader:
     def _certificates(self) -> list[tuple[str, datetime.datetime]]:
         found = []
         spaces = {county["namespace"]: county["name"] for county in self.counties}
-        for secret in self.client.items(_SECRETS.collection(), {"fieldSelector": "type=kubernetes.io/tls"}):
+        for secret in self.client.items(SECRETS.collection(), {"fieldSelector": "type=kubernetes.io/tls"}):
             name = spaces.get(secret["metadata"]["namespace"])
             if name is None:
                 continue

@@ -33,18 +33,19 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import RE
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Check, Target, wait
 from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import FIELD_MANAGER
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import (
+    CLAIMS,
+    CLASSES,
+    CONFIGMAPS,
+    DEPLOYMENTS,
+    NAMESPACES,
+    QUOTAS,
+    SECRETS,
+    VOLUMES,
+)
 
 Object = dict[str, t.Any]
 
-_NAMESPACES = WELL_KNOWN["v1", "Namespace"]
-_SECRETS = WELL_KNOWN["v1", "Secret"]
-_CONFIGMAPS = WELL_KNOWN["v1", "ConfigMap"]
-_CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
-_VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
-_DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
-_QUOTAS = WELL_KNOWN["v1", "ResourceQuota"]
-_CLASSES = WELL_KNOWN["storage.k8s.io/v1", "StorageClass"]
 _MERGE = "application/merge-patch+json"
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _TRIES = 10
@@ -108,7 +109,7 @@ class Restore:
             operation = take(self.client, space, "restore", backup.name)
         try:
             if operation:
-                namespace = self.client.get(_NAMESPACES.path(space))
+                namespace = self.client.get(NAMESPACES.path(space))
             return self._run(self._set(), county, space, namespace, operation)
         finally:
             if operation:
@@ -120,7 +121,7 @@ class Restore:
         if mark and mark["set"] != backup.name:
             raise BackupError(f"a restore of the set {mark['set']} into {county} is half done: finish that one first")
         claims = {
-            item["metadata"]["name"]: item for item in self.client.items(_CLAIMS.collection(space)) if sets.CLAIM.match(item["metadata"]["name"])
+            item["metadata"]["name"]: item for item in self.client.items(CLAIMS.collection(space)) if sets.CLAIM.match(item["metadata"]["name"])
         }
         result = Restored(backup.name, county, space, {name: str(item["spec"].get("volumeName") or "") for name, item in claims.items()})
         if not mark:
@@ -147,7 +148,7 @@ class Restore:
             self._restore(backup, result, pause, mark, operation)
             return result
         labels = {**MANAGED_LABELS, COUNTY_LABEL: county, "pod-security.kubernetes.io/enforce": "baseline"}
-        self.client.apply(_NAMESPACES.path(space), _object("v1", "Namespace", space, None, labels), FIELD_MANAGER)
+        self.client.apply(NAMESPACES.path(space), _object("v1", "Namespace", space, None, labels), FIELD_MANAGER)
         operation = take(self.client, space, "restore", backup.name)
         try:
             self._restore(backup, result, pause, mark, operation)
@@ -175,7 +176,7 @@ class Restore:
                 f"CouchDB's nodes of the set {backup.name} are named after the namespace {backup.namespace}, so it can't be restored into {space}: "
                 "restore it into its own county, or into a county with couchdb.mode single from a set of such a one"
             )
-        namespace = self.client.find(_NAMESPACES.path(space))
+        namespace = self.client.find(NAMESPACES.path(space))
         if namespace is not None:
             if namespace["metadata"].get("deletionTimestamp"):
                 raise BackupError(f"the namespace {space} is still being removed: wait for its end. Nothing was changed")
@@ -204,7 +205,7 @@ class Restore:
                 "Nothing was changed"
             )
         for volume in backup.volumes:
-            storage_class = self.client.find(_CLASSES.path(volume.storage_class))
+            storage_class = self.client.find(CLASSES.path(volume.storage_class))
             if storage_class is None:
                 raise BackupError(
                     f"there is no StorageClass {volume.storage_class}, of which the volumes of {backup.name} were: make it, or name another one with "
@@ -215,7 +216,7 @@ class Restore:
                     f"StorageClass {volume.storage_class} makes a volume when a pod comes (WaitForFirstConsumer), and here it has to be there before: "
                     "make it anew with volumeBindingMode Immediate for the restore. Nothing was changed"
                 )
-        if self.client.find(_SECRETS.path(backup.name, self.store.namespace)) is not None:
+        if self.client.find(SECRETS.path(backup.name, self.store.namespace)) is not None:
             lost = [volume.service for volume in backup.volumes if not self.store.ready(f"{backup.name}-{volume.service}", self.store.namespace)]
             if lost:
                 raise BackupError(
@@ -225,7 +226,7 @@ class Restore:
 
     def _choose_class(self, backup: BackupSet) -> None:
         """Volumes that were made by hand are of no class, and a new one can't be made without."""
-        classes = list(self.client.items(_CLASSES.collection())) if self.request.storage_class or not all(
+        classes = list(self.client.items(CLASSES.collection())) if self.request.storage_class or not all(
             volume.storage_class for volume in backup.volumes) else []
         for volume in backup.volumes:
             fitting = {item["metadata"]["name"]: item for item in classes if item.get("provisioner") == volume.driver}
@@ -245,7 +246,7 @@ class Restore:
     def _refuse_quota(self, backup: BackupSet, space: str) -> None:
         """The new volumes are there beside the old ones for a while."""
         names = {sets.passing(backup, volume) for volume in backup.volumes}
-        there = {item["metadata"]["name"] for item in self.client.items(_CLAIMS.collection(space))} & names
+        there = {item["metadata"]["name"] for item in self.client.items(CLAIMS.collection(space))} & names
         needs: dict[str, Fraction] = {}
         for volume in backup.volumes:
             if sets.passing(backup, volume) in there:
@@ -254,7 +255,7 @@ class Restore:
                 for key, amount in (("requests.storage", parse_quantity(volume.size)), ("persistentvolumeclaims", Fraction(1))):
                     needs[prefix + key] = needs.get(prefix + key, Fraction(0)) + amount
         needs["count/persistentvolumeclaims"] = needs.get("persistentvolumeclaims", Fraction(0))
-        for item in self.client.items(_QUOTAS.collection(space)):
+        for item in self.client.items(QUOTAS.collection(space)):
             status = item.get("status") or {}
             for key, limit in (status.get("hard") or (item.get("spec") or {}).get("hard") or {}).items():
                 used = (status.get("used") or {}).get(key, "0")
@@ -267,7 +268,7 @@ class Restore:
 
     def _compare(self, backup: BackupSet, county: str, result: Restored, half_done: bool) -> None:
         """Data of a newer CHT under an older one is spoilt; the other way round it is migrated."""
-        live = versions(list(self.client.items(_DEPLOYMENTS.collection(result.namespace), {"labelSelector": SERVICE_LABEL})))
+        live = versions(list(self.client.items(DEPLOYMENTS.collection(result.namespace), {"labelSelector": SERVICE_LABEL})))
         if not live or not backup.versions or live == backup.versions:
             return
         was, runs = ", ".join(backup.versions), ", ".join(live)
@@ -285,7 +286,7 @@ class Restore:
         """Tell whether all claims have volumes that were made from this set."""
         if set(claims) != {volume.claim for volume in backup.volumes}:
             return False
-        volumes = [self.client.find(_VOLUMES.path(str(item["spec"].get("volumeName") or "-"))) or {} for item in claims.values()]
+        volumes = [self.client.find(VOLUMES.path(str(item["spec"].get("volumeName") or "-"))) or {} for item in claims.values()]
         return all(((item.get("metadata") or {}).get("annotations") or {}).get(RESTORED_FROM) == backup.name for item in volumes)
 
     # --- the restore
@@ -349,7 +350,7 @@ class Restore:
 
     def _half_done(self, space: str) -> bool:
         try:
-            return bool(mark_of(self.client.get(_NAMESPACES.path(space))))
+            return bool(mark_of(self.client.get(NAMESPACES.path(space))))
         except ApiError:
             # It was when we last could see it.
             return True
@@ -372,23 +373,23 @@ class Restore:
     def _make(self, backup: BackupSet, space: str) -> dict[str, str]:
         """Make the new volumes, under claims of their own."""
         names = {sets.passing(backup, volume): volume for volume in backup.volumes}
-        begun = {name: self.client.find(_CLAIMS.path(name, space)) for name in names}
+        begun = {name: self.client.find(CLAIMS.path(name, space)) for name in names}
         if any(claim and claim["spec"].get("storageClassName") != names[name].storage_class for name, claim in begun.items()):
             # Of an earlier run, with another class.
             self.store.forget_restore(backup, space)
         self.store.bind(names, space, "Retain")
         for name, volume in names.items():
-            if self.client.find(_CLAIMS.path(name, space)) is None:
+            if self.client.find(CLAIMS.path(name, space)) is None:
                 body = _object("v1", "PersistentVolumeClaim", name, space, dict(MANAGED_LABELS))
                 body["spec"] = {
                     "accessModes": volume.access_modes, "storageClassName": volume.storage_class, "volumeMode": volume.volume_mode,
                     "resources": {"requests": {"storage": volume.size}},
                     "dataSource": {"apiGroup": sets.GROUP.partition("/")[0], "kind": "VolumeSnapshot", "name": name},
                 }
-                self.client.apply(_CLAIMS.path(name, space), body, sets.MANAGER)
+                self.client.apply(CLAIMS.path(name, space), body, sets.MANAGER)
         found = {}
         for volume in backup.volumes:
-            path = _CLAIMS.path(sets.passing(backup, volume), space)
+            path = CLAIMS.path(sets.passing(backup, volume), space)
             self.store.until(lambda path=path: self._bound(path), lambda path=path: f"{path.rpartition('/')[2]} got no volume{self._events(path)}")
             found[volume.claim] = self.client.get(path)["spec"]["volumeName"]
             self._patch_volume(found[volume.claim], {RESTORED_FROM: backup.name})
@@ -397,11 +398,11 @@ class Restore:
 
     def _release(self, backup: BackupSet, volume: Volume, space: str, name: str) -> None:
         """Make a new volume wait for the claim by whose name the county knows it."""
-        path = _CLAIMS.path(sets.passing(backup, volume), space)
+        path = CLAIMS.path(sets.passing(backup, volume), space)
         if self.client.find(path) is not None:
             self._delete(path)
         for attempt in range(_TRIES):
-            live = self.client.get(_VOLUMES.path(name))
+            live = self.client.get(VOLUMES.path(name))
             owner = live["spec"].get("claimRef") or {}
             if (owner.get("namespace"), owner.get("name")) == (space, volume.claim):
                 return
@@ -416,7 +417,7 @@ class Restore:
 
     def _swap(self, backup: BackupSet, volume: Volume, space: str, name: str) -> None:
         """Give a claim its new volume; the old one stays."""
-        path = _CLAIMS.path(volume.claim, space)
+        path = CLAIMS.path(volume.claim, space)
         claim = self.client.find(path)
         old = str((claim or {"spec": {}})["spec"].get("volumeName") or "")
         if claim is not None and old != name:
@@ -430,7 +431,7 @@ class Restore:
             self._delete(path)
         if old != name:
             # Of a run that was interrupted, the class may be another one than asked for now.
-            storage_class = str(self.client.get(_VOLUMES.path(name))["spec"].get("storageClassName") or "")
+            storage_class = str(self.client.get(VOLUMES.path(name))["spec"].get("storageClassName") or "")
             body = _object("v1", "PersistentVolumeClaim", volume.claim, space, {**MANAGED_LABELS, SERVICE_LABEL: volume.claim})
             body["spec"] = {
                 "accessModes": volume.access_modes, "storageClassName": storage_class, "resources": {"requests": {"storage": volume.size}},
@@ -445,7 +446,7 @@ class Restore:
         """CouchDB's password is on its volumes, so the Secret has to be of the same time."""
         space = result.namespace
         entries = decode_secret({"data": backup.secret})
-        old = decode_secret(self.client.find(_SECRETS.path(SECRET_NAME, space)) or {})
+        old = decode_secret(self.client.find(SECRETS.path(SECRET_NAME, space)) or {})
         credentials = Credentials(*(entries.get(key, "") for key in ("COUCHDB_USER", "COUCHDB_PASSWORD", "COUCHDB_SECRET", "COUCHDB_UUID")))
         database = urlsplit(entries.get("COUCH_URL", "")).path.strip("/") or "medic"
         wanted = credentials.data(space, database)
@@ -453,22 +454,22 @@ class Restore:
         body.update({"type": "Opaque", "data": {key: base64.b64encode(value.encode()).decode() for key, value in wanted.items()}})
         if old and {key: old.get(key) for key in wanted} != wanted:
             result.notes.append("its credentials are those of the set again")
-        self.client.apply(_SECRETS.path(SECRET_NAME, space), body, FIELD_MANAGER, force=True)
+        self.client.apply(SECRETS.path(SECRET_NAME, space), body, FIELD_MANAGER, force=True)
         if space == backup.namespace and backup.configmap:
             body = _object("v1", "ConfigMap", CONFIGMAP_NAME, space, dict(MANAGED_LABELS))
             body["data"] = backup.configmap
-            self.client.apply(_CONFIGMAPS.path(CONFIGMAP_NAME, space), body, FIELD_MANAGER, force=True)
+            self.client.apply(CONFIGMAPS.path(CONFIGMAP_NAME, space), body, FIELD_MANAGER, force=True)
 
     # --- pieces
 
     def _mark(self, space: str, mark: Object | None) -> None:
         text = json.dumps(mark, sort_keys=True) if mark else None
-        self.client.json("PATCH", _NAMESPACES.path(space), body={"metadata": {"annotations": {RESTORING: text}}}, content_type=_MERGE)
+        self.client.json("PATCH", NAMESPACES.path(space), body={"metadata": {"annotations": {RESTORING: text}}}, content_type=_MERGE)
 
     def _patch_volume(self, name: str, annotations: dict[str, str]) -> None:
         """Note something on a volume, and keep it when its claim goes."""
         body = {"metadata": {"annotations": annotations}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}}
-        self.client.json("PATCH", _VOLUMES.path(name), body=body, content_type=_MERGE)
+        self.client.json("PATCH", VOLUMES.path(name), body=body, content_type=_MERGE)
 
     def _bound(self, path: str) -> bool:
         return ((self.client.find(path) or {}).get("status") or {}).get("phase") == "Bound"

@@ -29,23 +29,29 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import by_namespa
 from ansible_collections.cht.k3s.plugins.module_utils.kube import compare
 from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import TAKE_OVER, Item, Live, Outcome, apply_groups
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN, Resource
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import (
+    CLAIMS,
+    DEPLOYMENTS,
+    NAMESPACES,
+    ROLES,
+    ROLE_BINDINGS,
+    SECRETS,
+    SERVICES,
+    SERVICE_ACCOUNTS,
+    VOLUMES,
+    Resource,
+)
 
 Result = dict[str, t.Any]
 
-_NAMESPACES = WELL_KNOWN["v1", "Namespace"]
-_SECRETS = WELL_KNOWN["v1", "Secret"]
-_CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
-_VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
-_DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
 
 # What a county of 4.x has and one of 5.x must not keep: a service account that may change its Deployments, and what uses it.
 _RETIRED_IN_5: tuple[tuple[Resource, str], ...] = (
-    (_DEPLOYMENTS, "upgrade-service"),
-    (WELL_KNOWN["v1", "Service"], "upgrade-service"),
-    (WELL_KNOWN["rbac.authorization.k8s.io/v1", "RoleBinding"], "deployment-manager-cht"),
-    (WELL_KNOWN["rbac.authorization.k8s.io/v1", "Role"], "deployment-manager"),
-    (WELL_KNOWN["v1", "ServiceAccount"], UPGRADE_ACCOUNT),
+    (DEPLOYMENTS, "upgrade-service"),
+    (SERVICES, "upgrade-service"),
+    (ROLE_BINDINGS, "deployment-manager-cht"),
+    (ROLES, "deployment-manager"),
+    (SERVICE_ACCOUNTS, UPGRADE_ACCOUNT),
 )
 
 
@@ -88,9 +94,9 @@ def deploy(
     if live is not None:
         # Namespaces are among what is applied, so their list is no request more.
         with ThreadPoolExecutor(max_workers=4) as pool:
-            state = LiveCounties.collect(*pool.map(live.list, (_SECRETS, _DEPLOYMENTS, _CLAIMS, _NAMESPACES)))
+            state = LiveCounties.collect(*pool.map(live.list, (SECRETS, DEPLOYMENTS, CLAIMS, NAMESPACES)))
         if any(county["couchdb"]["volumes"] for county in counties):
-            state.volumes = {item["metadata"]["name"]: item for item in live.list(_VOLUMES)}
+            state.volumes = {item["metadata"]["name"]: item for item in live.list(VOLUMES)}
     plans = [
         plan_county(county, state, settings.on_newer, settings.check_mode, settings.base_dir, county.name in settings.change_password) for county in counties
     ]
@@ -130,7 +136,7 @@ def deploy(
     removed = _retire(client, [plan for plan in plans if plan.county.name not in held], state, outcome, settings.check_mode) if client is not None else {}
     deployments = state.deployments
     if client is not None and outcome.changed and not settings.check_mode:
-        deployments = by_namespace(client.items(_DEPLOYMENTS.collection(), {"labelSelector": SERVICE_LABEL}))
+        deployments = by_namespace(client.items(DEPLOYMENTS.collection(), {"labelSelector": SERVICE_LABEL}))
     return _report(plans, problems, outcome, deployments, removed, held, settings)
 
 
@@ -213,7 +219,7 @@ def _adopt(client: Client, plan: Plan, state: LiveCounties, settings: Settings, 
         return
     try:
         for item in found:
-            hand_over(client, _DEPLOYMENTS, item, settings.field_manager)
+            hand_over(client, DEPLOYMENTS, item, settings.field_manager)
     except ApiError as error:
         plan.error = f"can't be taken over from helm: {error.message}"
 

@@ -13,15 +13,11 @@ from dataclasses import dataclass, replace
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import Progress, judge
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import CLAIMS, DEPLOYMENTS, EVENTS, PODS
 
 Objects = dict[str, list[dict[str, t.Any]]]
 Check = t.Callable[[str], str]
 
-_DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
-_PODS = WELL_KNOWN["v1", "Pod"]
-_CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
-_EVENTS = WELL_KNOWN["v1", "Event"]
 # From the server's cache: a progress a second old is good enough and costs etcd nothing.
 _CACHED = {"resourceVersion": "0"}
 # Seconds in which counties may be asked even if nobody wants to wait.
@@ -53,19 +49,19 @@ def _read(client: Client, resource: t.Any, targets: list[Target], cached: bool) 
 
 def look(client: Client, targets: list[Target], cached: bool = True) -> dict[str, Progress]:
     """Return how far each county is, without naming obstacles."""
-    deployments = _read(client, _DEPLOYMENTS, targets, cached)
+    deployments = _read(client, DEPLOYMENTS, targets, cached)
     return {target.name: judge(deployments.get(target.namespace, [])) for target in targets}
 
 
 def explain(client: Client, targets: list[Target]) -> dict[str, Progress]:
     """Return how far each county is, and what stands in its way."""
-    deployments, pods, claims = (_read(client, resource, targets, False) for resource in (_DEPLOYMENTS, _PODS, _CLAIMS))
+    deployments, pods, claims = (_read(client, resource, targets, False) for resource in (DEPLOYMENTS, PODS, CLAIMS))
     spaces = {target.namespace for target in targets}
     pending = [item for space in spaces for item in claims.get(space, []) if (item.get("status") or {}).get("phase") == "Pending"]
     events: Objects = {}
     if pending:
         space = targets[0].namespace if len(targets) == 1 else None
-        events = by_namespace(client.items(_EVENTS.collection(space), {"fieldSelector": "involvedObject.kind=PersistentVolumeClaim"}))
+        events = by_namespace(client.items(EVENTS.collection(space), {"fieldSelector": "involvedObject.kind=PersistentVolumeClaim"}))
     return {
         target.name: judge(*(found.get(target.namespace, []) for found in (deployments, pods, claims)), events=events.get(target.namespace, []))
         for target in targets

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import PODS
 
 # Known to every kubelet: binary frames, of which the first byte is the channel (0 data, 1 errors).
 _PROTOCOL = "v4.channel.k8s.io"
@@ -68,7 +68,7 @@ def _in_time(sock: socket.socket, deadline: float) -> socket.socket:
 
 def _upgrade(client: Client, connection: http.client.HTTPConnection, namespace: str, pod: str, port: int, deadline: float) -> socket.socket:
     """Turn the connection into a WebSocket."""
-    target = f"{client.access.path}{WELL_KNOWN['v1', 'Pod'].path(pod, namespace)}/portforward?{urlencode({'ports': port})}"
+    target = f"{client.access.path}{PODS.path(pod, namespace)}/portforward?{urlencode({'ports': port})}"
     headers = {
         **client.access.headers,
         "Host": f"{client.access.host}:{client.access.port}",

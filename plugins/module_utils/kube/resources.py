@@ -56,6 +56,28 @@ WELL_KNOWN: dict[tuple[str, str], Resource] = {
     **_table("coordination.k8s.io/v1", True, Lease="leases"),
 }
 
+# Those that code names.
+NAMESPACES = WELL_KNOWN["v1", "Namespace"]
+NODES = WELL_KNOWN["v1", "Node"]
+VOLUMES = WELL_KNOWN["v1", "PersistentVolume"]
+CLAIMS = WELL_KNOWN["v1", "PersistentVolumeClaim"]
+PODS = WELL_KNOWN["v1", "Pod"]
+EVENTS = WELL_KNOWN["v1", "Event"]
+SECRETS = WELL_KNOWN["v1", "Secret"]
+CONFIGMAPS = WELL_KNOWN["v1", "ConfigMap"]
+SERVICES = WELL_KNOWN["v1", "Service"]
+SERVICE_ACCOUNTS = WELL_KNOWN["v1", "ServiceAccount"]
+QUOTAS = WELL_KNOWN["v1", "ResourceQuota"]
+LIMIT_RANGES = WELL_KNOWN["v1", "LimitRange"]
+DEPLOYMENTS = WELL_KNOWN["apps/v1", "Deployment"]
+INGRESSES = WELL_KNOWN["networking.k8s.io/v1", "Ingress"]
+ROLES = WELL_KNOWN["rbac.authorization.k8s.io/v1", "Role"]
+ROLE_BINDINGS = WELL_KNOWN["rbac.authorization.k8s.io/v1", "RoleBinding"]
+DISRUPTION_BUDGETS = WELL_KNOWN["policy/v1", "PodDisruptionBudget"]
+CLASSES = WELL_KNOWN["storage.k8s.io/v1", "StorageClass"]
+CSI_NODES = WELL_KNOWN["storage.k8s.io/v1", "CSINode"]
+ATTACHMENTS = WELL_KNOWN["storage.k8s.io/v1", "VolumeAttachment"]
+
 # Each wave is finished in all groups before the next one starts.
 _WAVES: tuple[tuple[str, ...], ...] = (
     ("Namespace", "CustomResourceDefinition", "PriorityClass"),

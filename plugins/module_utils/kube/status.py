@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client, Unreachable
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import NODES, PODS, WELL_KNOWN
 
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 _APPS = "apps/v1"
@@ -57,10 +57,15 @@ def rollout_obstacle(workload: dict[str, Any] | None) -> str:
     return ""
 
 
+def has_ended(pod: dict[str, Any]) -> bool:
+    """Whether a pod was evicted or ran to its end: it holds nothing any more, though it may stay in the API for long."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
 def pod_obstacles(client: Client, workload: dict[str, Any]) -> list[str]:
     """What keeps the pods of a workload from being ready, each cause once."""
     labels = ((workload.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
-    path = WELL_KNOWN[("v1", "Pod")].collection(workload["metadata"]["namespace"])
+    path = PODS.collection(workload["metadata"]["namespace"])
     found: dict[str, list[str]] = {}
     try:
         for pod in client.items(path, {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())}):
@@ -168,12 +173,12 @@ def node_obstacle(facts: dict[str, Any] | None, wanted_id: str, wanted_ip: str) 
 
 
 def nodes(client: Client) -> dict[str, dict[str, Any]]:
-    return {node["metadata"]["name"]: node_facts(node) for node in client.items(WELL_KNOWN[("v1", "Node")].collection())}
+    return {node["metadata"]["name"]: node_facts(node) for node in client.items(NODES.collection())}
 
 
 def log_lines(client: Client, namespace: str, selector: str, words: list[str], limit: int = 3) -> dict[str, list[str]]:
     """The last lines of pods' logs that hold one of these words; an unreadable log is no error here."""
-    pods = WELL_KNOWN[("v1", "Pod")]
+    pods = PODS
     found: dict[str, list[str]] = {word: [] for word in words}
     try:
         names = [pod["metadata"]["name"] for pod in client.items(pods.collection(namespace), {"labelSelector": selector})]

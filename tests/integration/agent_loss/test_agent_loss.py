@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.lab import OUTPUT, Lab, Run
+from support.lab import OUTPUT, Lab, Run, own_lab
 
 HERE = Path(__file__).parent
 KEEP = os.environ.get("LOSS_LAB") == "keep"
@@ -73,24 +73,10 @@ def until(what: str, check: t.Callable[[], bool], seconds: float, pause: float =
 
 @pytest.fixture(scope="module", name="cluster")
 def fixture_cluster() -> Iterator[Cluster]:
-    before = {key: os.environ.get(key) for key in ("LAB_NAME", "ANSIBLE_SSH_CONTROL_PATH_DIR")}
-    os.environ.update(LAB_NAME="counties", ANSIBLE_SSH_CONTROL_PATH_DIR="/tmp/cht-k3s-counties-ssh")
-    lab = Lab()
-    if not KEEP:
-        lab("down", timeout=300)
-        lab("up", "--description", str(HERE / "cluster.yml"), timeout=2400)
-    cluster = Cluster(lab)
-    try:
+    with own_lab("counties", HERE / "cluster.yml", keep=KEEP) as lab:
+        cluster = Cluster(lab)
         cluster.play("site", "site").expect()
         yield cluster
-    finally:
-        if not KEEP:
-            lab("down", timeout=300)
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
 
 
 def test_a_lost_agent_s_county_answers_again_once_it_is_fenced(cluster: Cluster) -> None:

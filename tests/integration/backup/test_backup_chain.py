@@ -11,27 +11,16 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.lab import OUTPUT, Lab, Run
+from support.lab import OUTPUT, Lab, Run, own_lab
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "tests" / "lab"))
-
-from cht_lab import tools  # noqa: E402
-
-NAME = "backup"
 COUNTY = {"name": "nairobi", "host": "nairobi.health.example", "version": "4.22.0", "couchdb": {"nodes": 3, "storage": "1Gi"}}
 CLAIMS = [f"couchdb-{number}-claim0" for number in (1, 2, 3)]
-GOVC = (
-    'GOVC_URL="https://$VMWARE_HOST/sdk" GOVC_USERNAME="$VMWARE_USER" GOVC_PASSWORD="$VMWARE_PASSWORD" GOVC_TLS_CA_CERTS="$VMWARE_CA_PATH" exec "$@"'
-)
 SETTINGS: dict[str, Any] = {
     "csi_snapshots": True, "csi_verify": ["objects", "rollout", "csinode"], "csi_timeout": 300, "cht_project_wait": True, "cht_project_wait_timeout": 300,
 }
@@ -83,7 +72,7 @@ class Chain:
         return str(self.lab.kubectl("get", "pv", volume)["spec"]["csi"]["volumeHandle"])
 
     def govc(self, *arguments: str) -> str:
-        return self.lab("exec", "--", "sh", "-c", GOVC, "govc", str(tools.program("govc")), *arguments)
+        return self.lab.govc(*arguments)
 
     def in_vcenter(self) -> set[str]:
         """Handles of the volumes that vCenter has."""
@@ -99,21 +88,10 @@ class Chain:
 
 @pytest.fixture(scope="module", name="chain")
 def fixture_chain() -> Iterator[Chain]:
-    before = os.environ.get("LAB_NAME")
-    os.environ["LAB_NAME"] = NAME
-    lab = Lab()
-    lab("down", timeout=300)
-    lab("up", "--description", str(Path(__file__).parent / "cluster.yml"), timeout=2400)
-    try:
+    with own_lab("backup", Path(__file__).parent / "cluster.yml") as lab:
         chain = Chain(lab)
         chain.play("site", "--skip-tags", "verify", playbook="site", cht_projects=[COUNTY]).expect()
         yield chain
-    finally:
-        lab("down", timeout=300)
-        if before is None:
-            os.environ.pop("LAB_NAME", None)
-        else:
-            os.environ["LAB_NAME"] = before
 
 
 def test_1_all_volumes_are_saved_and_the_county_is_as_before(chain: Chain) -> None:

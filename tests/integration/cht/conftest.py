@@ -25,6 +25,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kube"))
 
 from apiserver import ApiServer, free_port, tool  # noqa: E402
+from support.processes import family  # noqa: E402
 
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client  # noqa: E402
 
@@ -105,16 +106,7 @@ class Cluster:
     @staticmethod
     def kill(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
         """Send a signal to a process and all that it started; Ansible puts its workers into sessions of their own."""
-        parents = {}
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-        family = [process.pid]
-        for one in family:
-            family += [child for child, parent in parents.items() if parent == one]
-        for one in reversed(family):
+        for one in reversed(family(process.pid)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, how)
         process.wait(30)

@@ -25,6 +25,7 @@ from apiserver import ApiServer
 from conftest import COLLECTIONS, CONTROLLERS, Cluster, Play, county, run_program
 from kubelet import Kubelet
 from storage import CLASS, SNAPSHOT_CLASS, SNAPSHOTS, Storage
+from support.processes import family
 
 SINGLE = {"couchdb": {"mode": "single"}}
 CONTENTS = f"{SNAPSHOTS}/volumesnapshotcontents"
@@ -100,20 +101,6 @@ class World:
 def deployments(world: World, name: str) -> dict[str, str]:
     """The Deployments of a county with their generations: stopping one raises it."""
     return {key: value for key, value in world.cluster.resource_versions(name).items() if key.startswith("deployments/")}
-
-
-def family(root: int) -> list[int]:
-    """A process and all that come from it, also those that lead a session of their own."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found = [root]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
-    return found
 
 
 def until(condition: Callable[[], t.Any], seconds: float = 60) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,19 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
-from support.lab import OUTPUT, Lab, Run
+from support.lab import OUTPUT, Lab, Run, own_lab
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "tests" / "lab"))
-
-from cht_lab import tools  # noqa: E402
-
-NAME = "csi"
 KEEP = os.environ.get("CSI_LAB") == "keep"
 SETTINGS = {"csi_snapshots": True, "csi_smoke_test": True, "csi_verify": ["objects", "rollout", "csinode"], "csi_timeout": 300}
-GOVC = (
-    'GOVC_URL="https://$VMWARE_HOST/sdk" GOVC_USERNAME="$VMWARE_USER" GOVC_PASSWORD="$VMWARE_PASSWORD" GOVC_TLS_CA_CERTS="$VMWARE_CA_PATH" exec "$@"'
-)
 
 
 class Cluster:
@@ -61,7 +51,7 @@ class Cluster:
 
     def govc(self, *arguments: str) -> str:
         """What govc prints."""
-        return self.lab("exec", "--", "sh", "-c", GOVC, "govc", str(tools.program("govc")), *arguments)
+        return self.lab.govc(*arguments)
 
     def volumes(self) -> dict[str, list[str]]:
         """Volumes in vCenter by name: size and cluster id, as govc shows them."""
@@ -133,18 +123,5 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    before = os.environ.get("LAB_NAME")
-    os.environ["LAB_NAME"] = NAME
-    lab = Lab()
-    if not KEEP:
-        lab("down", timeout=300)
-    lab("up", "--description", str(Path(__file__).parent / "cluster.yml"), timeout=2400)
-    try:
+    with own_lab("csi", Path(__file__).parent / "cluster.yml", keep=KEEP) as lab:
         yield Cluster(lab, tmp_path_factory.mktemp("csi"))
-    finally:
-        if not KEEP:
-            lab("down", timeout=300)
-        if before is None:
-            os.environ.pop("LAB_NAME", None)
-        else:
-            os.environ["LAB_NAME"] = before

@@ -6,51 +6,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support.k3s import NODES, Cluster, cluster_id, joined, site
-from support.lab import Lab
+from support.lab import Lab, own_lab
 
 HERE = Path(__file__).parent
 NAME = "k3s"
 KEEP = os.environ.get("K3S_LAB") == "keep"
 
 
-@contextmanager
-def own_lab(name: str, *up: str) -> Iterator[Lab]:
-    """A lab beside the others, with nothing on its machines; SSH's shared connections are kept apart as well."""
-    before = {key: os.environ.get(key) for key in ("LAB_NAME", "ANSIBLE_SSH_CONTROL_PATH_DIR")}
-    os.environ["LAB_NAME"] = name
-    os.environ["ANSIBLE_SSH_CONTROL_PATH_DIR"] = f"/tmp/cht-k3s-{name}-ssh"
-    lab = Lab()
-    if not KEEP:
-        lab("down", timeout=300)
-        lab("up", *up, timeout=2400)
-    try:
-        yield lab
-    finally:
-        if not KEEP:
-            lab("down", timeout=300)
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
-
-
 @pytest.fixture(scope="session")
 def small_lab() -> Iterator[Lab]:
     """Three servers and two agents."""
-    with own_lab(NAME, "--description", str(HERE / "cluster.yml"), "--tool", "kubernetes-1.34.2") as lab:
+    with own_lab(NAME, HERE / "cluster.yml", "--tool", "kubernetes-1.34.2", keep=KEEP) as lab:
         yield lab
 
 
 @pytest.fixture(scope="session")
 def life_lab() -> Iterator[Lab]:
     """One server and two agents, for what needs no quorum."""
-    with own_lab("life", "--description", str(HERE / "life.yml")) as lab:
+    with own_lab("life", HERE / "life.yml", keep=KEEP) as lab:
         yield lab
 
 

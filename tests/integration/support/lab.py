@@ -5,7 +5,10 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,19 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "tests" / "lab"))
+
+from cht_lab import tools  # noqa: E402
+
 OUTPUT = ROOT / "tests" / "output"
 LAB = str(ROOT / "tests" / "lab" / "lab")
 CALLBACKS = Path(__file__).resolve().parent / "callback"
 SERVERS = [f"control-plane-{i}" for i in (1, 2, 3)]
 AGENTS = [f"agent-{i}" for i in range(1, 10)]
 NODES = SERVERS + AGENTS
+GOVC = (
+    'GOVC_URL="https://$VMWARE_HOST/sdk" GOVC_USERNAME="$VMWARE_USER" GOVC_PASSWORD="$VMWARE_PASSWORD" GOVC_TLS_CA_CERTS="$VMWARE_CA_PATH" exec "$@"'
+)
 
 
 @dataclass
@@ -72,6 +82,10 @@ class Lab:
     def kubectl(self, *argv: str) -> Any:
         """kubectl with -o json, parsed."""
         return json.loads(self("kubectl", *argv, "-o", "json"))
+
+    def govc(self, *argv: str) -> str:
+        """What govc prints about the lab's vCenter."""
+        return self("exec", "--", "sh", "-c", GOVC, "govc", str(tools.program("govc")), *argv)
 
     def renew(self) -> None:
         """Empty machines and a new vCenter, as after the VMs were delivered."""
@@ -139,3 +153,27 @@ class Lab:
         """Main process of the k3s service of every node: a restart changes it."""
         unit = {**{n: "k3s" for n in SERVERS}, **{n: "k3s-agent" for n in AGENTS}}
         return {node: self("ssh", node, f"systemctl show -p MainPID,NRestarts {unit[node]}").strip() for node in NODES}
+
+
+@contextmanager
+def own_lab(name: str, description: Path, *up: str, keep: bool = False) -> Iterator[Lab]:
+    """A lab beside the others, with nothing on its machines; SSH's shared connections are kept apart as well.
+
+    keep: use the one that runs, or start what is missing of it, and leave it running.
+    """
+    before = {key: os.environ.get(key) for key in ("LAB_NAME", "ANSIBLE_SSH_CONTROL_PATH_DIR")}
+    os.environ.update(LAB_NAME=name, ANSIBLE_SSH_CONTROL_PATH_DIR=f"/tmp/cht-k3s-{name}-ssh")
+    lab = Lab()
+    try:
+        if not keep:
+            lab("down", timeout=300)
+        lab("up", "--description", str(description), *up, timeout=2400)
+        yield lab
+    finally:
+        if not keep:
+            lab("down", timeout=300)
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from ansible_collections.cht.k3s.plugins.module_utils.kube.absent import Removal, RemovalError
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Unreachable
+from kube_clock import Clock
 
 ENTRIES = [
     {"api_version": "apps/v1", "kind": "Deployment", "namespace": "n", "name": "a"},
@@ -46,18 +47,6 @@ class Cluster:
         if path == self.held:
             self.objects[path]["metadata"]["finalizers"] = ["kubernetes.io/pv-protection"]
         return {}
-
-
-class Clock:
-    """Time that passes only while somebody sleeps."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def removal(cluster: Cluster, check_mode: bool = False, timeout: float = 5) -> Removal:

@@ -8,6 +8,7 @@ import pytest
 from ansible_collections.cht.k3s.plugins.module_utils.kube import smoke
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
 from ansible_collections.cht.k3s.plugins.module_utils.kube.smoke import SmokeTest, SmokeTestError
+from kube_clock import Clock
 
 
 class Cluster:
@@ -61,18 +62,6 @@ class Cluster:
             body["status"] = {"phase": "Failed" if self.broken == "write" else "Succeeded"}
         if body["kind"] == "VolumeSnapshot":
             body["status"] = {"readyToUse": self.broken != "snapshot"}
-
-
-class Clock:
-    """Time that passes only while somebody sleeps."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture
