@@ -13,6 +13,7 @@ description:
     the list goes on with its data.
   - Removes the data, too, of those counties that O(data) names as well.
   - A county that is not there is no error, so that an interrupted removal can be repeated.
+  - Refuses a county that a backup, a restore or a move works on.
 author:
   - CHT k3s maintainers (@cht-k3s)
 extends_documentation_fragment:
@@ -69,6 +70,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import Removal, RemoveError, remove
+from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import end_by_sigterm
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
 from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
 
@@ -95,6 +97,8 @@ def main() -> None:
     done: list[dict[str, Any]] = []
     if client is None:
         module.exit_json(changed=False, counties=done)
+    # A job that is cancelled lets others have the county.
+    end_by_sigterm()
     try:
         for name in names:
             done.append(represent(remove(client, name, name in data, module.params["timeout"], module.check_mode)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME, decode_secret
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import COUNTY_LABEL, MANAGED_LABELS, SERVICE_LABEL
+from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import OperationError, look, taken
 from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import judge
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import by_namespace
@@ -118,6 +119,17 @@ def remove(client: Client, name: str, with_data: bool, timeout: float, check_mod
                 f"county '{name}': a namespace of this name is there, but it is not a county's (label {COUNTY_LABEL} is missing): nothing removed"
             )
         return Removal(name, gone_already=True)
+    try:
+        if check_mode:
+            look(client.get(NAMESPACES.path(space)))
+            return _remove(client, name, space, with_data, timeout, check_mode)
+        with taken(client, space, "removal"):
+            return _remove(client, name, space, with_data, timeout, check_mode)
+    except OperationError as error:
+        raise RemoveError(f"county '{name}': {error}. Nothing was removed") from error
+
+
+def _remove(client: Client, name: str, space: str, with_data: bool, timeout: float, check_mode: bool) -> Removal:
     claims = [item["metadata"]["name"] for item in client.items(CLAIMS.collection(space))]
     if with_data:
         kept = [

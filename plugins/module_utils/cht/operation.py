@@ -1,7 +1,7 @@
 # Copyright: Contributors to the cht.k3s project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One at a time: backup, restore and move of a county keep each other out by a note on its namespace.
+"""One at a time: backup, restore, move and removal of a county keep each other out by a note on its namespace.
 
 The note is renewed while the run lives. One that was not renewed for a while is of a run that died, and so is one of a process of this host that
 is gone; it is then taken over, so that a run that was killed can be repeated at once.
@@ -101,7 +101,7 @@ class Operation:
 
 
 def take(client: Client, namespace: str, what: str, set_name: str = "") -> Operation:
-    """Take a county for a C(backup), C(restore) or C(move); OperationError when another run has it.
+    """Take a county for a C(backup), C(restore), C(move) or C(removal); OperationError when another run has it.
 
     C(set_name) is the backup set that is in use meanwhile.
     """

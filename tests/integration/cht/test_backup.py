@@ -376,7 +376,8 @@ def test_a_claim_that_lost_its_volume_is_restored_when_nobody_else_works_on_the_
     note = {"id": "x", "what": "move", "place": "elsewhere", "pid": 7, "since": time.time(), "seen": time.time()}
     world.cluster.patch(path, {"metadata": {"annotations": {"cht.k3s/operation": json.dumps(note)}}})
     yes = {"cht_project_restore_confirm": "siaya", "cht_project_restore_stop": True}
-    for run in (world.backup("siaya", expect=2), world.restore(name, expect=2, **yes)):
+    removal = world.cluster.play("remove_project", expect=2, cht_project_remove="siaya", cht_project_remove_data="siaya")
+    for run in (world.backup("siaya", expect=2), world.restore(name, expect=2, **yes), removal):
         assert "another run works on the namespace siaya (move since " in " ".join(run.text.split())
     assert set(world.replicas("siaya").values()) == {1} and world.sets("siaya") == [name]
     world.cluster.patch(path, {"metadata": {"annotations": {"cht.k3s/operation": None}}})
