@@ -77,6 +77,11 @@ def render_config(found: list[VCenter], settings: dict[str, Any]) -> dict[str, s
             name = f"vcenter-{number}-ca.pem"
             result[name] = vcenter.ca
             entry["caFile"] = f"{_FOLDER}/{name}"
+        if vcenter.thumbprint and vcenter.is_ipv6:
+            raise SettingsError(
+                f"The vCenter {vcenter.hostname} has an IPv6 address and a thumbprint, which CPI does not find again for such an address; "
+                "give its host name, or its authority (ca_path) in place of the thumbprint."
+            )
         if vcenter.thumbprint:
             entry["thumbprint"] = vcenter.thumbprint
         entries[vcenter.hostname] = entry

@@ -10,8 +10,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 _NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")
-_THUMBPRINT = re.compile(r"^([0-9A-Fa-f]{2}:){19,31}[0-9A-Fa-f]{2}$")
+_THUMBPRINT = re.compile(r"(?:[0-9A-F]{2}:){19}(?:(?:[0-9A-F]{2}:){12})?[0-9A-F]{2}")
 _KEYS = {"hostname", "port", "username", "password", "datacenters", "validate_certs", "ca_path", "ca", "thumbprint"}
 
 
@@ -73,9 +75,10 @@ def _one(entry: Any, where: str) -> VCenter:
         raise SettingsError(f"{where}.port {entry.get('port')!r} is not a number.") from error
     if not 0 < port < 65536:
         raise SettingsError(f"{where}.port {port} is not between 1 and 65535.")
-    thumbprint = str(entry.get("thumbprint") or "")
-    if thumbprint and not _THUMBPRINT.match(thumbprint):
-        raise SettingsError(f"{where}.thumbprint {thumbprint!r} is not a list of hexadecimal pairs with colons between them.")
+    # CPI and CSI compare it letter by letter with what they compute, which is in upper case.
+    thumbprint = str(entry.get("thumbprint") or "").strip().upper()
+    if thumbprint and not _THUMBPRINT.fullmatch(thumbprint):
+        raise SettingsError(f"{where}.thumbprint {thumbprint!r} is not a list of 20 (SHA-1) or 32 (SHA-256) hexadecimal pairs with colons between them.")
     authority = str(entry.get("ca") or "")
     if authority and "-----BEGIN CERTIFICATE-----" not in authority:
         raise SettingsError(f"{where}.ca_path does not name a file with a PEM certificate.")
@@ -84,8 +87,16 @@ def _one(entry: Any, where: str) -> VCenter:
         raise SettingsError(f"{where}.datacenters has to be a list of names.")
     return VCenter(
         hostname=hostname, username=str(entry["username"]), password=str(entry["password"]), port=port, datacenters=[str(name) for name in datacenters],
-        validate_certs=bool(entry.get("validate_certs", True)), ca=authority, thumbprint=thumbprint,
+        validate_certs=_truth(entry.get("validate_certs", True), f"{where}.validate_certs"), ca=authority, thumbprint=thumbprint,
     )
+
+
+def _truth(value: Any, where: str) -> bool:
+    """A boolean as modules read it: from -e, an INI inventory or a survey it comes as text, and the text "false" is not empty."""
+    try:
+        return bool(boolean(value))
+    except TypeError as error:
+        raise SettingsError(f"{where} {value!r} is neither true nor false.") from error
 
 
 _ENVIRONMENT = {"hostname": "VMWARE_HOST", "username": "VMWARE_USER", "password": "VMWARE_PASSWORD"}

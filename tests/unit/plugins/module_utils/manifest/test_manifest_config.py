@@ -119,6 +119,10 @@ def test_cpi_config_of_several_vcenters() -> None:
     ({"port": "x"}, "is not a number"),
     ({"port": 70000}, "not between 1 and 65535"),
     ({"thumbprint": "AB"}, "hexadecimal pairs"),
+    # Neither SHA-1 nor SHA-256: no certificate can have it.
+    ({"thumbprint": ":".join(["AB"] * 25)}, "hexadecimal pairs"),
+    ({"validate_certs": "flase"}, r"vcenters\[0\].validate_certs 'flase' is neither true nor false"),
+    ({"validate_certs": None}, "neither true nor false"),
     ({"ca": "not a certificate"}, "PEM certificate"),
     ({"datacenters": "DC"}, "list of names"),
     ({"datacentre": ["DC"]}, "unknown key datacentre"),
@@ -127,6 +131,30 @@ def test_bad_vcenters_are_named(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(SettingsError, match=words) as caught:
         vcenters.parse(entries(**changes), "vcenters")
     assert "a\nb" not in str(caught.value), "a password is never in a message"
+
+
+@pytest.mark.parametrize("pairs", [20, 32])
+def test_a_thumbprint_reaches_cpi_and_csi_in_upper_case(pairs: int) -> None:
+    """They compare it letter by letter with one in upper case."""
+    wanted = ":".join(["AB"] * pairs)
+    found = vcenters.parse(entries(thumbprint=wanted.lower()), "vcenters")
+    assert yaml.safe_load(cpi.render_config(found, {})["vsphere.conf"])["vcenter"][BASE["hostname"]]["thumbprint"] == wanted
+    assert dict(csi.parse_config(csi.render_config(found, {})[csi.CONFIG_KEY])[0][2])["thumbprint"] == wanted
+
+
+def test_cpi_is_not_given_a_thumbprint_for_an_ipv6_address() -> None:
+    found = vcenters.parse(entries(hostname="fd00::1", thumbprint=":".join(["AB"] * 20)), "cpi_vcenters")
+    with pytest.raises(SettingsError, match="fd00::1 has an IPv6 address and a thumbprint.*host name"):
+        cpi.render_config(found, {})
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(False, False), ("false", False), ("no", False), ("0", False), (0, False), ("True", True), ("yes", True), (True, True)])
+def test_validate_certs_as_text_means_what_modules_read(given: Any, wanted: bool) -> None:
+    """From -e, an INI inventory or a survey it comes as text."""
+    found = vcenters.parse(entries(validate_certs=given), "vcenters")
+    assert found[0].validate_certs is wanted
+    assert yaml.safe_load(cpi.render_config(found, {})["vsphere.conf"])["vcenter"][BASE["hostname"]]["insecureFlag"] is not wanted
+    assert csi.parse_config(csi.render_config(found, {})[csi.CONFIG_KEY])[1][2]["insecure-flag"] == str(not wanted).lower()
 
 
 def test_no_or_double_vcenters() -> None:
