@@ -262,7 +262,9 @@ def _patched(manifest: shape.Manifest, found: list[VCenter], settings: dict[str,
     feature_text = [f"{key}={value}".encode() for key, value in sorted(features["data"].items())]
     read = [f"{key}={value}".encode() for key, value in sorted(data.items())]
     shape.annotate(controller, shape.config_hash(f"{NAMESPACE}/{CONTROLLER}", *read, *feature_text), "CSI")
-    shape.annotate(node, shape.config_hash(f"{NAMESPACE}/{NODE}", *feature_text), "CSI")
+    # Labels of the topology are read when a node's plugin registers: others need new pods. None leave running clusters' pods alone.
+    topology = [f"topology-categories={name}".encode() for name in settings.get("topology_categories") or []]
+    shape.annotate(node, shape.config_hash(f"{NAMESPACE}/{NODE}", *feature_text, *topology), "CSI")
     manifest.documents.append(secret)
     shape.refuse_leftovers(manifest.documents, "CSI")
     return manifest.documents

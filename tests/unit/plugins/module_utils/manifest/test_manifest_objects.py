@@ -205,6 +205,21 @@ def test_topology_brings_the_arguments_that_the_manifest_holds_as_comments(path:
     assert next(entry for entry in found if entry["name"] == "csi-provisioner")["args"][-2:] == ["--feature-gates=A=true,Topology=true", added[1]]
 
 
+@pytest.mark.parametrize("path", CSI_FILES, ids=lambda path: path.stem)
+def test_topology_set_later_restarts_the_node_plugin(path: Path) -> None:
+    """Each node's labels are read when its plugin registers, so the pods have to start anew; nothing else of the topology changes them."""
+    def template(**more: Any) -> dict[str, Any]:
+        found = csi.objects(load(path), csi_settings(path, **more))
+        return next(item for item in found if item["kind"] == "DaemonSet")["spec"]["template"]  # type: ignore[no-any-return]
+
+    none, one, two = template(topology_categories=[]), template(topology_categories=["k8s-zone"]), template(topology_categories=["k8s-region", "k8s-zone"])
+    hashes = [found["metadata"]["annotations"].pop(shape.HASH_ANNOTATION) for found in (template(), none, one, two)]
+    assert hashes[0] == hashes[1] and len(set(hashes[1:])) == 3
+    features = next(item for item in csi.objects(load(path), csi_settings(path)) if item["metadata"]["name"] == csi.FEATURES)["data"]
+    read = [f"{key}={value}".encode() for key, value in sorted(features.items())]
+    assert hashes[0] == shape.config_hash(f"{csi.NAMESPACE}/{csi.NODE}", *read), "a cluster without topology keeps its pods when the collection is updated"
+
+
 @pytest.mark.parametrize("path", [*CPI_FILES, *CSI_FILES], ids=lambda path: path.stem)
 def test_no_placeholder_and_no_dead_image(path: Path) -> None:
     after = cpi.objects(load(path), cpi_settings(path)) if path in CPI_FILES else csi.objects(load(path), csi_settings(path))
