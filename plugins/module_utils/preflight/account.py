@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.cht.k3s.plugins.module_utils.preflight.findings import Finding
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.findings import ERROR, WARNING, Finding
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.privileges import Missing, Place, missing_privileges
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.privileges import DATASTORE_ROLE, Missing, Place, missing_privileges
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.properties import read_objects
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.tree import Tree, plain_name
 
@@ -25,6 +25,8 @@ class AccountView:
     # ESXi host -> the datastores it reaches
     mounts: dict[str, set[str]] = field(default_factory=dict)
     missing: list[Missing] = field(default_factory=list)
+    # How many datastores all hosts reach
+    shared: int = 0
 
 
 def read_account(session: VsphereSession, tree: Tree, records: Sequence[Record]) -> AccountView:
@@ -43,6 +45,7 @@ def read_account(session: VsphereSession, tree: Tree, records: Sequence[Record])
         user=session.content.sessionManager.currentSession.userName,
         mounts={hosts[moid]: {names[store] for store in stores} for moid, stores in mounted.items()},
         missing=missing_privileges(session, _places(session, tree, records, hosts, {moid: names[moid] for moid in shared})),
+        shared=len(shared),
     )
 
 
@@ -76,8 +79,13 @@ def _places(
 
 def account_findings(view: AccountView) -> list[Finding]:
     """Each missing privilege with its object, and hosts that share no datastore."""
+    closed = [item for item in view.missing if item.role == DATASTORE_ROLE]
+    # One datastore is enough to keep volumes on; others, such as one for ISO images, may be closed to the account on purpose.
+    severity = WARNING if len(closed) < view.shared else ERROR
     findings = [
-        Finding("privilege", item.path, f"'{view.user}' lacks {item.privilege} (role {item.role})")
+        Finding("privilege", item.path, f"'{view.user}' lacks {item.privilege} (role {item.role}): CSI cannot place volumes there", severity=severity)
+        if item.role == DATASTORE_ROLE
+        else Finding("privilege", item.path, f"'{view.user}' lacks {item.privilege} (role {item.role})")
         for item in view.missing
     ]
     if len(view.mounts) > 1 and not set.intersection(*view.mounts.values()):

@@ -12,8 +12,9 @@ from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import 
 
 # Role -> (privileges, the places where it belongs). The places of CNS-HOST-CONFIG-STORAGE are clusters with vSAN's file
 # service. Only file volumes need it, which the projects do not use, so the preflight knows no such place.
+DATASTORE_ROLE = "CNS-DATASTORE"
 ROLES: dict[str, tuple[tuple[str, ...], str]] = {
-    "CNS-DATASTORE": (("Datastore.FileManagement",), "datastores"),
+    DATASTORE_ROLE: (("Datastore.FileManagement",), "datastores"),
     "CNS-HOST-CONFIG-STORAGE": (("Host.Config.Storage",), "file_clusters"),
     "CNS-VM": (("VirtualMachine.Config.AddExistingDisk", "VirtualMachine.Config.AddRemoveDevice"), "vms"),
     "CNS-SEARCH-AND-SPBM": (("Cns.Searchable", "StorageProfile.View"), "root"),

@@ -90,3 +90,35 @@ def test_hosts_without_a_common_datastore():
     finding = account.account_findings(apart)[0]
     assert finding.id == "vm-datastores"
     assert "esx1: a; esx2: none" in finding.message
+
+
+def lacking(*datastores, shared):
+    missing = [Missing("Datastore.FileManagement", "CNS-DATASTORE", f"datastore {name}") for name in datastores]
+    missing.append(Missing("Cns.Searchable", "CNS-SEARCH-AND-SPBM", "the root of vCenter"))
+    return [(item.object, item.severity) for item in account.account_findings(account.AccountView("k3s", {}, missing, shared))]
+
+
+def test_one_datastore_is_enough_for_the_account():
+    """An account of the playbook vcenter_roles has its role on the datastores that it was made for, not on one for ISO images."""
+    root = ("the root of vCenter", "error")
+    assert lacking("iso", shared=2) == [("datastore iso", "warning"), root]
+    assert lacking("iso", "shared-1", shared=2) == [("datastore iso", "error"), ("datastore shared-1", "error"), root]
+    assert lacking("shared-1", shared=1) == [("datastore shared-1", "error"), root]
+
+
+def test_every_shared_datastore_is_counted(monkeypatch):
+    """Two that have one name, in two datacenters, are two."""
+    stores = {"h1": ("d1", "d2", "d3"), "h2": ("d1", "d2")}
+
+    def read(_session, kind, moids, _paths):
+        if kind == "HostSystem":
+            return [Thing(moid=moid, values={"datastore": [Thing(_moId=store) for store in stores[moid]]}) for moid in moids]
+        return [Thing(moid=moid, values={"name": "same"}) for moid in moids]
+
+    monkeypatch.setattr(account, "read_objects", read)
+    session = Thing(content=Thing(
+        rootFolder=Thing(_moId="root"), authorizationManager=Manager({"Datastore.FileManagement"}), sessionManager=Thing(currentSession=Thing(userName="k3s")),
+    ), reference=lambda kind, moid: Thing(_moId=moid))
+    view = account.read_account(session, TREE, RECORDS)
+    assert view.shared == 2 and [item.path for item in view.missing] == ["datastore same", "datastore same"]
+    assert [item.severity for item in account.account_findings(view)] == ["error", "error"]
