@@ -18,6 +18,7 @@ _CLAIM = f"{_NAMESPACE}/persistentvolumeclaims/{NAME}"
 _POD = f"{_NAMESPACE}/pods/{NAME}"
 _VOLUMES = "/api/v1/persistentvolumes"
 _SNAPSHOTS = f"/apis/snapshot.storage.k8s.io/v1/namespaces/{NAME}/volumesnapshots"
+_CONTENTS = "/apis/snapshot.storage.k8s.io/v1/volumesnapshotcontents"
 
 
 class SmokeTestError(Exception):
@@ -71,7 +72,12 @@ class SmokeTest:
             # The class may retain volumes; this one holds nothing.
             self.client.json("PATCH", f"{_VOLUMES}/{segment(name)}", body={"spec": {"persistentVolumeReclaimPolicy": "Delete"}},
                              content_type="application/merge-patch+json")
-        for path in (f"{_SNAPSHOTS}/{NAME}", _POD, _CLAIM):
+        # So may the class of snapshots. One that stays holds its volume in vCenter, which then can't be deleted.
+        self._give_up_contents()
+        self._delete(f"{_SNAPSHOTS}/{NAME}")
+        for name in self._give_up_contents():
+            self._delete(f"{_CONTENTS}/{segment(name)}")
+        for path in (_POD, _CLAIM):
             self._delete(path)
         self._until(lambda: not self._own_volumes(), f"PersistentVolume {', '.join(found)} is still there after its claim was deleted")
         self._delete(_NAMESPACE)
@@ -156,6 +162,25 @@ class SmokeTest:
             item["metadata"]["name"] for item in self.client.items(_VOLUMES)
             if ((item.get("spec") or {}).get("claimRef") or {}).get("namespace") == NAME
         ]
+
+    def _give_up_contents(self) -> list[str]:
+        """Contents whose snapshot is or was ours; from now on what they stand for in vCenter goes with them."""
+        found = []
+        try:
+            for item in self.client.items(_CONTENTS):
+                if ((item.get("spec") or {}).get("volumeSnapshotRef") or {}).get("namespace") == NAME:
+                    found.append(item["metadata"]["name"])
+        except ApiError as error:
+            if error.status != 404:  # no snapshots in this cluster
+                raise
+        for name in found:
+            try:
+                self.client.json("PATCH", f"{_CONTENTS}/{segment(name)}", body={"spec": {"deletionPolicy": "Delete"}},
+                                 content_type="application/merge-patch+json")
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+        return found
 
     def _events(self) -> str:
         """The last warnings about our objects."""

@@ -11,11 +11,15 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.smoke import SmokeTes
 from kube_clock import Clock
 
 
+CONTENT = f"{smoke._CONTENTS}/snapcontent-1"
+
+
 class Cluster:
     """An API server with a driver that works, as far as C(broken) does not say otherwise."""
 
-    def __init__(self, broken: str = "") -> None:
+    def __init__(self, broken: str = "", snapshot_policy: str = "Delete") -> None:
         self.broken = broken
+        self.snapshot_policy = snapshot_policy
         self.objects: dict[str, dict[str, Any]] = {}
         self.deleted: list[str] = []
 
@@ -30,6 +34,8 @@ class Cluster:
     def items(self, path: str) -> Iterator[dict[str, Any]]:
         if path.endswith("/events"):
             yield {"type": "Warning", "reason": "ProvisioningFailed", "message": "no datastore"}
+        if path == smoke._CONTENTS and not self.snapshot_policy:
+            raise ApiError(404, "no such API")
         yield from [item for key, item in self.objects.items() if key.rpartition("/")[0] == path]
 
     def json(self, method: str, path: str, body: Any = None, content_type: str = "") -> dict[str, Any]:
@@ -41,7 +47,11 @@ class Cluster:
             self.deleted.append(path.rpartition("/")[2] if "volumes/" in path else path.split("/")[-2])
             item = self.objects.pop(path)
             volume = f"/api/v1/persistentvolumes/{item.get('spec', {}).get('volumeName')}"
-            if volume in self.objects and self.objects[volume]["spec"]["persistentVolumeReclaimPolicy"] == "Delete" and self.broken != "delete":
+            content = self.objects.get(CONTENT)
+            if item.get("kind") == "VolumeSnapshot" and content and content["spec"]["deletionPolicy"] == "Delete":
+                del self.objects[CONTENT]
+            # vCenter deletes no volume that has a snapshot.
+            if CONTENT not in self.objects and volume in self.objects and self.objects[volume]["spec"]["persistentVolumeReclaimPolicy"] == "Delete" and self.broken != "delete":
                 del self.objects[volume]
         return {}
 
@@ -62,6 +72,9 @@ class Cluster:
             body["status"] = {"phase": "Failed" if self.broken == "write" else "Succeeded"}
         if body["kind"] == "VolumeSnapshot":
             body["status"] = {"readyToUse": self.broken != "snapshot"}
+            self.objects[CONTENT] = {
+                "metadata": {"name": "snapcontent-1"}, "spec": {"volumeSnapshotRef": {"namespace": smoke.NAME}, "deletionPolicy": self.snapshot_policy},
+            }
 
 
 @pytest.fixture
@@ -101,5 +114,32 @@ def test_leftovers_of_an_interrupted_run_go_first(test_of: Callable[[Cluster], S
     cluster = Cluster()
     test = test_of(cluster)
     test._make()
+    test.run()
+    assert cluster.objects == {}
+
+
+def test_a_class_that_retains_snapshots_leaves_none_of_ours(test_of: Callable[[Cluster], SmokeTest]) -> None:
+    cluster = Cluster(snapshot_policy="Retain")
+    test_of(cluster).run()
+    assert cluster.objects == {}
+
+
+def test_a_retained_snapshot_of_an_earlier_run_goes_and_those_of_others_stay(test_of: Callable[[Cluster], SmokeTest]) -> None:
+    cluster = Cluster(snapshot_policy="Retain")
+    test = test_of(cluster)
+    test._make()
+    cluster.apply(f"{smoke._SNAPSHOTS}/{smoke.NAME}", test._snapshot(), "")
+    cluster.json("DELETE", f"{smoke._SNAPSHOTS}/{smoke.NAME}")
+    other = {"metadata": {"name": "other"}, "spec": {"volumeSnapshotRef": {"namespace": "county-a"}, "deletionPolicy": "Retain"}}
+    cluster.objects[f"{smoke._CONTENTS}/other"] = other
+    assert CONTENT in cluster.objects, "as an earlier run left it"
+    test.run()
+    assert cluster.objects == {f"{smoke._CONTENTS}/other": other} and other["spec"]["deletionPolicy"] == "Retain"
+
+
+def test_a_cluster_without_snapshots(test_of: Callable[[Cluster], SmokeTest]) -> None:
+    cluster = Cluster(snapshot_policy="")
+    test = test_of(cluster)
+    test.snapshots = False
     test.run()
     assert cluster.objects == {}
