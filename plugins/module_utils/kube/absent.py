@@ -10,7 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import Resources
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import NODES, PODS, Resources
+
+
+_SHOWN = 5
 
 
 class RemovalError(Exception):
@@ -71,5 +74,31 @@ class Removal:
                 return
             if self.clock() > deadline:
                 holders = ", ".join(found["metadata"].get("finalizers") or []) or "nothing that it names"
-                raise RemovalError(f"{name_of(entry)} is still there after {self.timeout:.0f} s; it is held by {holders}")
+                raise RemovalError(f"{name_of(entry)} is still there after {self.timeout:.0f} s; it is held by {holders}{self._pods(found, entry)}")
             self.sleep(0.5)
+
+    def _pods(self, found: dict[str, Any], entry: dict[str, Any]) -> str:
+        """A workload goes after its pods, and a pod on a dead machine does not go: which ones, and what to do."""
+        labels = ((found.get("spec") or {}).get("selector") or {}).get("matchLabels") if entry["api_version"] == "apps/v1" else None
+        if not labels:
+            return ""
+        query = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())}
+        try:
+            pods = list(self.client.items(PODS.collection(entry.get("namespace")), query))
+            dead = {node["metadata"]["name"] for node in self.client.items(NODES.collection()) if not _is_ready(node)}
+        except ApiError:
+            return ""
+        if not pods:
+            return ""
+        where = {pod["metadata"]["name"]: str((pod.get("spec") or {}).get("nodeName") or "no node") for pod in pods}
+        named = ", ".join(f"{pod} on {node}{' (not Ready)' if node in dead else ''}" for pod, node in sorted(where.items())[:_SHOWN])
+        more = f" and {len(where) - _SHOWN} more" if len(where) > _SHOWN else ""
+        text = f": its pods {named}{more} have not ended"
+        if dead.intersection(where.values()):
+            text += ". Start the machines that are not Ready again, or take them out of the cluster (playbook remove_node); then run again"
+        return text
+
+
+def _is_ready(node: dict[str, Any]) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or []
+    return any(condition.get("type") == "Ready" and condition.get("status") == "True" for condition in conditions)

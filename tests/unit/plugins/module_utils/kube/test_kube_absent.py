@@ -1,6 +1,7 @@
 """Objects go one after the other, and what went is told, whatever comes then."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,6 +28,17 @@ class Cluster:
         self.error = error
         self.deleting: set[str] = set()
         self.deleted: list[str] = []
+        self.pods: dict[str, str] = {}
+        self.dead: tuple[str, ...] = ()
+
+    def items(self, path: str, query: dict[str, str] | None = None) -> Iterator[dict[str, Any]]:
+        if path == "/api/v1/nodes":
+            for name in sorted(set(self.pods.values())):
+                state = "Unknown" if name in self.dead else "True"
+                yield {"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": state}]}}
+        else:
+            assert (path, query) == ("/api/v1/namespaces/n/pods", {"labelSelector": "app=a"})
+            yield from ({"metadata": {"name": name}, "spec": {"nodeName": node}} for name, node in self.pods.items())
 
     def find(self, path: str) -> dict[str, Any] | None:
         if path in self.deleting and path != self.held:
@@ -103,3 +115,22 @@ def test_a_kind_that_the_cluster_does_not_know_is_done() -> None:
     found = removal(Cluster())
     found.run([{"api_version": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotClass", "namespace": None, "name": "c"}])
     assert found.removed == []
+
+
+@pytest.mark.parametrize(("pods", "dead", "words"), [
+    ({"a-1": "agent-1", "a-2": "agent-2"}, ("agent-2",), (
+        "it is held by kubernetes.io/pv-protection: its pods a-1 on agent-1, a-2 on agent-2 (not Ready) have not ended. "
+        "Start the machines that are not Ready again, or take them out of the cluster (playbook remove_node); then run again"
+    )),
+    ({"a-1": "agent-1"}, (), "pv-protection: its pods a-1 on agent-1 have not ended"),
+    ({f"a-{number}": "agent-1" for number in range(7)}, (), "a-4 on agent-1 and 2 more have not ended"),
+    ({}, (), "it is held by kubernetes.io/pv-protection"),
+])
+def test_pods_that_do_not_end_are_named_with_their_nodes(pods: dict[str, str], dead: tuple[str, ...], words: str) -> None:
+    """A workload is deleted after its pods, and one on a machine that died never ends."""
+    cluster = Cluster(held=DEPLOYMENT)
+    cluster.objects[DEPLOYMENT]["spec"] = {"selector": {"matchLabels": {"app": "a"}}}
+    cluster.pods, cluster.dead = pods, dead
+    with pytest.raises(RemovalError) as caught:
+        removal(cluster).run(ENTRIES)
+    assert str(caught.value).endswith(words)

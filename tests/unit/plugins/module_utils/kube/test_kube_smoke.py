@@ -51,7 +51,8 @@ class Cluster:
             if item.get("kind") == "VolumeSnapshot" and content and content["spec"]["deletionPolicy"] == "Delete":
                 del self.objects[CONTENT]
             # vCenter deletes no volume that has a snapshot.
-            if CONTENT not in self.objects and volume in self.objects and self.objects[volume]["spec"]["persistentVolumeReclaimPolicy"] == "Delete" and self.broken != "delete":
+            policy = self.objects.get(volume, {}).get("spec", {}).get("persistentVolumeReclaimPolicy")
+            if CONTENT not in self.objects and policy == "Delete" and self.broken != "delete":
                 del self.objects[volume]
         return {}
 

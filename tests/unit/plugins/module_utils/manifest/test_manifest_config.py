@@ -148,7 +148,9 @@ def test_cpi_is_not_given_a_thumbprint_for_an_ipv6_address() -> None:
         cpi.render_config(found, {})
 
 
-@pytest.mark.parametrize(("given", "wanted"), [(False, False), ("false", False), ("no", False), ("0", False), (0, False), ("True", True), ("yes", True), (True, True)])
+@pytest.mark.parametrize(("given", "wanted"), [
+    (False, False), ("false", False), ("no", False), ("0", False), (0, False), ("True", True), ("yes", True), (True, True),
+])
 def test_validate_certs_as_text_means_what_modules_read(given: Any, wanted: bool) -> None:
     """From -e, an INI inventory or a survey it comes as text."""
     found = vcenters.parse(entries(validate_certs=given), "vcenters")
