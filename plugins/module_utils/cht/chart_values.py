@@ -88,7 +88,6 @@ def convert(values: t.Any) -> dict[str, t.Any]:
         ("couchdb.couchdb_node_storage_size", "couchdb.storage"),
         ("couchdb.storage_class", "couchdb.storage_class"),
         ("couchdb.db_name", "couchdb.database"),
-        ("couchdb_data.dataPathOnDiskForCouchDB", "couchdb.data_path"),
         ("api.node_env", "node_env"),
         ("api.log_level", "log_level"),
     ):
@@ -131,6 +130,11 @@ def _secrets(reader: _Reader, county: Values) -> None:
 
 
 def _couchdb(reader: _Reader, county: Values) -> None:
+    data = reader.values.get("couchdb_data")
+    if isinstance(data, dict) and data.get("dataPathOnDiskForCouchDB") == "":
+        _put(county, "couchdb.data_path", "/")  # the chart's root of the volume
+    else:
+        _put(county, "couchdb.data_path", _text(reader.get("couchdb_data.dataPathOnDiskForCouchDB")))
     clustered = reader.flag("couchdb.clusteredCouch_enabled")
     if clustered is None:
         clustered = reader.flag("couchdb.clusteredCouchEnabled")
@@ -138,6 +142,12 @@ def _couchdb(reader: _Reader, county: Values) -> None:
     _put(county, "couchdb.mode", "clustered" if clustered else "single")
     if clustered:
         _put(county, "couchdb.nodes", reader.get("clusteredCouch.noOfCouchDBNodes"))
+    elif str(reader.get("cluster_type")) == "k3s-k3d":
+        path = reader.get("local_storage.preExistingDiskPath-1")
+        reader.notes.append(
+            f"cluster_type k3s-k3d with one CouchDB keeps the data in a folder of an agent (local_storage.preExistingDiskPath-1{f' {path}' if path else ''}), "
+            "not on a claim: a county that runs has to get it as a volume, named in couchdb.volumes, before it is taken over"
+        )
 
 
 def _placement(reader: _Reader, county: Values) -> None:

@@ -34,14 +34,29 @@ MANAGED_LABELS = {"app.kubernetes.io/part-of": "cht", "app.kubernetes.io/managed
 # The key that charts of CHT give agents reserved for databases.
 COUCHDB_TOLERATION = {"key": "dev-couchdb-only", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
 
+# Where CouchDB has its data in the container.
+DATA_MOUNT = "/opt/couchdb/data"
+
 API_PORT, COUCHDB_PORT, NOUVEAU_PORT, HEALTHCHECK_PORT, UPGRADE_PORT = 5988, 5984, 5987, 5555, 5008
+
+
+def data_folder(county: County, number: int) -> str:
+    """Return the folder on the volume of one CouchDB node that holds its data; empty for the root."""
+    return str(county["couchdb"]["data_path"]).replace("%d", str(number)).strip("/")
+
+
+def _applied(live: Object, field: str) -> bool:
+    """Tell whether somebody owns a field of the spec by server-side apply; left out later, it would be taken away again."""
+    entries = live.get("metadata", {}).get("managedFields") or []
+    return any(entry.get("operation") == "Apply" and f"f:{field}" in ((entry.get("fieldsV1") or {}).get("f:spec") or {}) for entry in entries)
 
 
 class Builder:
     """Builds the objects of one county.
 
     `secret_data` are the Secret's entries; `images` gives, for a container, the image to write instead of the
-    definition's (a newer one that the upgrade service put there); `claims` the volumes claims that exist.
+    definition's (a newer one that the upgrade service put there); `claims` the volumes claims that exist; `volumes`
+    the existing volume that a claim which does not is to get.
     """
 
     def __init__(
@@ -51,6 +66,7 @@ class Builder:
         tls_data: dict[str, str] | None = None,
         images: dict[str, str] | None = None,
         claims: dict[str, Object] | None = None,
+        volumes: dict[str, Object] | None = None,
     ) -> None:
         self.county = county
         self.namespace = county.namespace
@@ -58,6 +74,7 @@ class Builder:
         self.tls_data = tls_data
         self.images = images or {}
         self.claims = claims or {}
+        self.volumes = volumes or {}
         self.couchdbs = county.couchdb_services
         self.clustered = county["couchdb"]["mode"] == "clustered"
         release = parse_release(county.version)
@@ -270,6 +287,14 @@ class Builder:
             spec = {"accessModes": list(live_spec.get("accessModes") or spec["accessModes"])}
             if "storageClassName" in live_spec:
                 spec["storageClassName"] = live_spec["storageClassName"]
+            if live_spec.get("volumeName") and _applied(live, "volumeName"):
+                spec["volumeName"] = live_spec["volumeName"]
+        elif name in self.volumes:
+            # Exactly what the volume has: Kubernetes passes over a volume that is too small and makes a new, empty one. The name keeps it
+            # from doing so before it has seen that the volume points to this claim. A later run lets the claim grow.
+            volume = self.volumes[name]["spec"]
+            size = volume["capacity"]["storage"]
+            spec.update(storageClassName=volume.get("storageClassName") or "", volumeName=self.volumes[name]["metadata"]["name"])
         spec["resources"] = {"requests": {"storage": size}}
         return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": self._meta(name, name), "spec": spec}
 
@@ -529,10 +554,10 @@ class Builder:
             env.append(self._config_env("CLUSTER_PEER_IPS" if number == 1 else "COUCHDB_SYNC_ADMINS_NODE"))
             env.append(self._env("WAIT_THRESHOLD", str(couchdb["bootstrap_attempts"])))
         volume = f"{service}-claim0"
-        data_mount: Object = {"name": volume, "mountPath": "/opt/couchdb/data"}
-        data_path = couchdb["data_path"].replace("%d", str(number))
-        if data_path not in ("", "/"):
-            data_mount["subPath"] = data_path
+        data_mount: Object = {"name": volume, "mountPath": DATA_MOUNT}
+        folder = data_folder(self.county, number)
+        if folder:
+            data_mount["subPath"] = folder
         mounts = [data_mount, {"name": volume, "mountPath": "/opt/couchdb/etc/local.d", "subPath": "local.d"}]
         containers = [
             self._container(f"cht-{service}", "cht-couchdb", "couchdb", [COUCHDB_PORT], env, volumeMounts=mounts, **self._tcp_probes(COUCHDB_PORT))

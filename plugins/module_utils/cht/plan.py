@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht import credentials as creds
 from ansible_collections.cht.k3s.plugins.module_utils.cht import rebind
-from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import Builder, Object
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import DATA_MOUNT, Builder, Object, data_folder
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import alive, describe, note_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.password import Change
 from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag, is_newer
@@ -160,9 +160,10 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
     volumes = [claims[f"{service}-claim0"] for service in county.couchdb_services if f"{service}-claim0" in claims]
     try:
         _refuse_half_restored(live.namespaces.get(namespace))
-        _refuse_other_volumes(county, claims, live.images(namespace))
-        held = live.secrets.get(namespace)
         plan.rebind = rebind.find(county, live.volumes, live.claims)
+        _refuse_other_volumes(county, claims, live.images(namespace), set(plan.rebind))
+        _refuse_other_data(county, live.deployments.get(namespace, []), set(plan.rebind))
+        held = live.secrets.get(namespace)
         plan.notes.extend(rebind.outdated(county, live.volumes, live.claims))
         settled = creds.settle(county, held, bool(volumes or plan.rebind), predict, change_password)
         if settled.old_password:
@@ -181,8 +182,7 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
         plan.notes.extend(notes)
         for claim, volume in plan.rebind.items():
             plan.notes.append(f"claim {claim} {'would get' if predict else 'gets'} the volume {volume['metadata']['name']}")
-        known = {**claims, **{claim: rebind.as_claim(volume) for claim, volume in plan.rebind.items()}}
-        plan.objects = Builder(county, data, tls_data, images, known).build()
+        plan.objects = Builder(county, data, tls_data, images, claims, plan.rebind).build()
     except (creds.CredentialsError, rebind.RebindError, PlanError) as error:
         plan.error = str(error)
     return plan
@@ -203,8 +203,11 @@ def _refuse_half_restored(namespace: Object | None) -> None:
         )
 
 
-def _refuse_other_volumes(county: County, claims: dict[str, Object], running: dict[str, str]) -> None:
-    """Stop a county whose volumes don't fit its definition: CouchDB would start anew with empty ones."""
+def _refuse_other_volumes(county: County, claims: dict[str, Object], running: dict[str, str], given: set[str]) -> None:
+    """Stop a county whose volumes don't fit its definition: CouchDB would start anew with empty ones.
+
+    C(given) are the claims that are to get volumes which exist.
+    """
     wanted = {f"{service}-claim0" for service in county.couchdb_services}
     there = {name for name in claims if name.startswith("couchdb-") and name.endswith("-claim0")}
     if there and not there & wanted:
@@ -217,11 +220,54 @@ def _refuse_other_volumes(county: County, claims: dict[str, Object], running: di
             f"has more CouchDB volumes ({', '.join(sorted(there - wanted))}) than couchdb.nodes {county['couchdb']['nodes']}: "
             "CouchDB nodes can't be taken away"
         )
-    started = any(name.startswith("cht-couchdb") for name in running)
-    if there and wanted - there and started:
-        # Without a CouchDB that ever ran, an interrupted first run left them, and this one goes on.
+    lacking = wanted - there - given
+    if lacking and any(name.startswith("cht-couchdb") for name in running):
+        # Without a CouchDB that ever ran, an interrupted first run left those that are there, and this one goes on.
         # Else a volume is gone, or more nodes than before: CouchDB with one copy of each shard survives neither by itself.
+        # A county of helm on k3s with one CouchDB has no claim at all, but a folder of its agent.
         raise PlanError(
-            f"lacks the CouchDB volumes {', '.join(sorted(wanted - there))} while others are there: restore them from a backup, "
-            "or put couchdb.nodes back; CouchDB does not move data onto new nodes by itself"
+            f"lacks the CouchDB volumes {', '.join(sorted(lacking))}{' while others are there' if there else ''}, and CouchDB would start empty: "
+            "restore them from a backup, name the volumes that hold the data in couchdb.volumes, or put couchdb.nodes back; CouchDB does not move "
+            "data onto new nodes by itself (a folder of an agent, as helm's charts use it on k3s, has to become a volume first: see docs/counties.md)"
         )
+
+
+def _refuse_other_data(county: County, deployments: list[Object], given: set[str]) -> None:
+    """Stop a county whose CouchDB keeps its data elsewhere than the definition says: it would start with an empty folder, and look well."""
+    by_name = {item["metadata"]["name"]: item for item in deployments}
+    for number, service in enumerate(county.couchdb_services, start=1):
+        found = _data_of(by_name.get(f"cht-{service}"))
+        if found is None:
+            continue
+        source, folder = found
+        claim, wanted = f"{service}-claim0", data_folder(county, number)
+        if source != f"claim {claim}" and claim not in given:
+            raise PlanError(
+                f"cht-{service} keeps its data in {source}, not in claim {claim}: CouchDB would start empty; name a volume that holds the data in "
+                "couchdb.volumes (see docs/counties.md)"
+            )
+        if folder != wanted:
+            raise PlanError(
+                f"cht-{service} keeps its data in {_named(folder)} of its volume, and couchdb.data_path says {_named(wanted)}: CouchDB would start "
+                f"empty; set couchdb.data_path to '{folder or '/'}'. (Was it wrong so far? remove_project without data keeps the volumes, then run this.)"
+            )
+
+
+def _named(folder: str) -> str:
+    return f"the folder {folder}" if folder else "the root"
+
+
+def _data_of(deployment: Object | None) -> tuple[str, str] | None:
+    """Return what the data of a live CouchDB is on, and the folder on it; None where it has none outside of its container."""
+    pod = ((deployment or {}).get("spec") or {}).get("template", {}).get("spec", {})
+    for container in pod.get("containers") or []:
+        for mount in container.get("volumeMounts") or []:
+            if mount.get("mountPath", "").rstrip("/") != DATA_MOUNT:
+                continue
+            volume = next((item for item in pod.get("volumes") or [] if item.get("name") == mount.get("name")), {})
+            claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+            kinds = [key for key in volume if key != "name"]
+            path = (volume.get("hostPath") or {}).get("path")
+            source = f"claim {claim}" if claim else f"the folder {path} of its agent (hostPath)" if path else f"a volume of the kind {', '.join(kinds) or '?'}"
+            return source, str(mount.get("subPath") or "").strip("/")
+    return None

@@ -62,18 +62,6 @@ def _restored(volume: Object | None) -> bool:
     return RESTORED_FROM in ((volume or {}).get("metadata", {}).get("annotations") or {})
 
 
-def as_claim(volume: Object) -> Object:
-    """Return what a claim has to ask for to fit a volume, in the form of a claim that is there."""
-    spec = volume["spec"]
-    return {
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "storageClassName": spec.get("storageClassName") or "",
-            "resources": {"requests": {"storage": spec["capacity"]["storage"]}},
-        }
-    }
-
-
 def point(client: Client, volume: Object, namespace: str, claim: str) -> None:
     """Make a volume point to a claim that is still to be created."""
     owner = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": claim, "uid": None, "resourceVersion": None}

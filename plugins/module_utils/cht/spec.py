@@ -57,6 +57,8 @@ class Option:
     check: Check | None = None
     options: dict[str, Option] = field(default_factory=dict)
     secret: bool = False
+    # What an empty text stands for where it isn't the same as leaving the key out.
+    empty: t.Any = None
 
 
 def _matches(pattern: re.Pattern[str], what: str) -> Check:
@@ -186,8 +188,9 @@ SCHEMA: dict[str, Option] = {
             ),
             "data_path": Option(
                 "str",
-                "Folder on the volume that holds the data; C(%d) stands for the node's number. Only differs for data brought along.",
+                "Folder on the volume that holds the data, C(/) for its root; C(%d) stands for the node's number. Only differs for data brought along.",
                 default="data",
+                empty="/",
             ),
             "bootstrap_attempts": Option(
                 "int", "How often, 5 seconds apart, a node looks for its peers before it gives up (C(WAIT_THRESHOLD)).", default=240, check=_count(20, 10000)
@@ -418,6 +421,8 @@ def _read(schema: dict[str, Option], given: t.Any, path: str, problems: list[str
         if option.type == "dict":
             result[key] = _read(option.options, {} if value is None else value, name, problems, partial)
             continue
+        if value == "" and option.empty is not None:
+            value = option.empty
         if value is None or value == "":
             if option.required and not partial:
                 problems.append(f"'{name}' is missing: {option.help}")

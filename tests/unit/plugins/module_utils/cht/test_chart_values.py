@@ -76,6 +76,7 @@ def test_a_clustered_chart_is_taken_over_completely() -> None:
         ({"couchdb": {"clusteredCouchEnabled": True}, "nodes": {"node-1": "a"}}, "placement", None, "for some CouchDB nodes only"),
         ({"couchdb_data": {"preExistingDataAvailable": "true"}}, "name", None, "must be bound"),
         ({"something": 1}, "name", None, "'something' is not known"),
+        ({"cluster_type": "k3s-k3d", "local_storage": {"preExistingDiskPath-1": "/srv/db"}}, "name", None, "preExistingDiskPath-1 /srv/db), not on a claim"),
     ],
 )
 def test_what_people_should_look_at_is_said(values: dict[str, t.Any], key: str, expected: t.Any, note: str) -> None:
@@ -96,6 +97,12 @@ def test_values_of_5x() -> None:
     assert found["county"]["images"] == {"pull_policy": "Always"}
     assert found["notes"] == ["sentinel.log_level differs from api.log_level: a county has one for both"]
     assert read_counties([found["county"]], None)[1] == []
+
+
+@pytest.mark.parametrize(("path", "expected"), [("", "/"), ("storage/medic-core/couchdb/data", "storage/medic-core/couchdb/data"), (None, None)])
+def test_the_root_of_the_volume_stays_the_root(path: str | None, expected: str | None) -> None:
+    found = convert({"couchdb_data": {"dataPathOnDiskForCouchDB": path}})
+    assert found["county"]["couchdb"].get("data_path") == expected
 
 
 def test_what_is_no_dictionary_is_refused() -> None:

@@ -120,8 +120,11 @@ def images(found: Plan) -> set[str]:
 RUNNING = ("cht-api", "cht-sentinel", "cht-haproxy", "cht-haproxy-healthcheck", "cht-couchdb-1", "cht-couchdb-2", "cht-couchdb-3")
 
 
+CLAIMS = [claim(f"couchdb-{number}-claim0") for number in (1, 2, 3)]
+
+
 def running(tag: str, *, registry: str = "public.ecr.aws/medic") -> Live:
-    return Live.collect([live_secret(**HELD)], [deployment(name, f"{registry}/{name}:{tag}") for name in RUNNING], [])
+    return Live.collect([live_secret(**HELD)], [deployment(name, f"{registry}/{name}:{tag}") for name in RUNNING], CLAIMS)
 
 
 def test_an_older_county_is_upgraded() -> None:
@@ -175,6 +178,77 @@ def test_a_lost_volume_is_not_replaced_by_an_empty_one_but_an_interrupted_run_go
     assert not plan(Live.collect([live_secret(**HELD)], [], claims)).error
     started = Live.collect([live_secret(**HELD)], [deployment("cht-couchdb-1", "x/cht-couchdb:4.22.0")], claims)
     assert "lacks the CouchDB volumes couchdb-2-claim0, couchdb-3-claim0" in plan(started).error
+
+
+SINGLE = {"mode": "single"}
+HOST_PATH = {"hostPath": {"path": "/var/lib/couchdb1"}}
+
+
+def database(folder: str | None = "data", **source: t.Any) -> dict[str, t.Any]:
+    """A single CouchDB as it runs, on its claim unless another source is given."""
+    found = deployment("cht-couchdb", "x/cht-couchdb:4.22.0")
+    pod = found["spec"]["template"]["spec"]
+    pod["volumes"] = [{"name": "disk", **(source or {"persistentVolumeClaim": {"claimName": "couchdb-claim0"}})}]
+    mounts = [{"name": "disk", "mountPath": "/opt/couchdb/data"}, {"name": "disk", "mountPath": "/opt/couchdb/etc/local.d", "subPath": "local.d"}]
+    if folder is not None:
+        mounts[0]["subPath"] = folder
+    pod["containers"][0]["volumeMounts"] = mounts
+    return found
+
+
+def test_a_running_couchdb_without_any_claim_gets_no_empty_one() -> None:
+    lost = Live.collect([live_secret(**HELD)], [database()], [])
+    assert "lacks the CouchDB volumes couchdb-claim0, and CouchDB would start empty" in plan(lost, couchdb=SINGLE).error
+    # A single CouchDB of cht-chart-4x on k3s: no claim, but a folder of the agent.
+    helm = Live.collect([live_secret(**HELD)], [database(**HOST_PATH)], [])
+    assert "CouchDB would start empty" in plan(helm, couchdb=SINGLE).error
+    assert not plan(Live.collect([live_secret(**HELD)], [database()], [claim("couchdb-claim0")]), couchdb=SINGLE).error
+
+
+def kept_volume(size: str = "8Gi") -> dict[str, t.Any]:
+    return {"metadata": {"name": "pv-kept"}, "spec": {"capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "storageClassName": "fast"}}
+
+
+def test_named_volumes_take_the_place_of_a_lost_claim_or_a_folder() -> None:
+    for one in (database(), database(**HOST_PATH)):
+        live = Live.collect([live_secret(**HELD)], [one], [])
+        live.volumes = {"pv-kept": kept_volume()}
+        found = plan(live, couchdb={**SINGLE, "volumes": ["pv-kept"]})
+        assert not found.error and "claim couchdb-claim0 gets the volume pv-kept" in found.notes
+
+
+def test_a_named_volume_is_asked_for_as_it_is_though_more_storage_is_wanted() -> None:
+    live = Live.collect([live_secret(**HELD)], [], [])
+    live.volumes = {"pv-kept": kept_volume()}
+    entry = {"couchdb": {**SINGLE, "volumes": ["pv-kept"], "storage": "20Gi"}}
+    spec = next(item for item in plan(live, **entry).objects if item["kind"] == "PersistentVolumeClaim")["spec"]
+    assert (spec["resources"]["requests"]["storage"], spec["volumeName"], spec["storageClassName"]) == ("8Gi", "pv-kept", "fast")
+    # Bound, it grows, and keeps the name that was applied: a claim's volume can't be changed.
+    bound = claim("couchdb-claim0")
+    bound["spec"].update(volumeName="pv-kept", storageClassName="fast", resources={"requests": {"storage": "8Gi"}})
+    bound["metadata"]["managedFields"] = [{"manager": "cht.k3s", "operation": "Apply", "fieldsV1": {"f:spec": {"f:volumeName": {}}}}]
+    live = Live.collect([live_secret(**HELD)], [], [bound])
+    live.volumes = {"pv-kept": kept_volume()}
+    spec = next(item for item in plan(live, **entry).objects if item["kind"] == "PersistentVolumeClaim")["spec"]
+    assert (spec["resources"]["requests"]["storage"], spec["volumeName"]) == ("20Gi", "pv-kept")
+    bound["metadata"]["managedFields"][0]["operation"] = "Update"
+    assert "volumeName" not in next(item for item in plan(live, **entry).objects if item["kind"] == "PersistentVolumeClaim")["spec"]
+
+
+@pytest.mark.parametrize(("runs", "given", "named"), [
+    ("storage/medic-core/couchdb/data", None, "storage/medic-core/couchdb/data"), (None, None, "/"), ("data", "/", "data"), ("data", "", "data"),
+])
+def test_a_couchdb_that_keeps_its_data_in_another_folder_does_not_start_empty(runs: str | None, given: str | None, named: str) -> None:
+    live = Live.collect([live_secret(**HELD)], [database(runs)], [claim("couchdb-claim0")])
+    found = plan(live, couchdb={**SINGLE, **({} if given is None else {"data_path": given})})
+    assert f"set couchdb.data_path to '{named}'" in found.error and not found.objects
+    assert not plan(live, couchdb={**SINGLE, "data_path": named}).error
+
+
+def test_data_on_another_claim_is_not_left_behind() -> None:
+    other = database(persistentVolumeClaim={"claimName": "moved-by-hand"})
+    live = Live.collect([live_secret(**HELD)], [other], [claim("couchdb-claim0")])
+    assert "cht-couchdb keeps its data in claim moved-by-hand, not in claim couchdb-claim0" in plan(live, couchdb=SINGLE).error
 
 
 def test_a_county_on_volumes_of_two_moments_is_not_started() -> None:

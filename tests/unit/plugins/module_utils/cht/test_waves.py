@@ -111,6 +111,7 @@ class FakeApi:
         self.lists: dict[str, list[dict[str, t.Any]]] = {"namespaces": [namespace], "secrets": [secret]}
         objects = plan_county(self.county[0], Live.collect([secret], [], [], [namespace]), "keep", False, "/").objects
         self.lists["deployments"] = [self.live(item, replicas) for item in objects if item["kind"] == "Deployment"]
+        self.lists["persistentvolumeclaims"] = [copy.deepcopy(item) for item in objects if item["kind"] == "PersistentVolumeClaim"]
 
     @staticmethod
     def live(item: dict[str, t.Any], replicas: int) -> dict[str, t.Any]:
