@@ -110,7 +110,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.backup import Backup, 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_arguments import restart_argument_spec
 from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import BackupError, Store
 from ansible_collections.cht.k3s.plugins.module_utils.cht.health import checker
-from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import end_by_sigterm
+from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import OperationError, end_by_sigterm
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.module import open_client
 
@@ -186,7 +186,7 @@ def main() -> None:
     end_by_sigterm()
     try:
         result = work(module, client)
-    except BackupError as error:
+    except (BackupError, OperationError) as error:
         module.fail_json(msg=f"Nothing can be saved: {error}.")
     except ApiError as error:
         module.fail_json(msg=f"The backup sets can't be read or removed: {error.message}")

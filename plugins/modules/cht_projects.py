@@ -48,6 +48,13 @@ options:
     type: str
     choices: [keep, fail, force]
     default: keep
+  downgrade:
+    description:
+      - Names of the counties that go back to the wanted version, as if O(on_newer=force) were for them alone. It is for a version that
+        never started, as when its image does not exist. One that ran may have changed the database, which the older CHT does not know.
+    type: list
+    elements: str
+    default: []
   adopt:
     description: Take over the objects of counties that were deployed by helm, under the same names; data and credentials are kept.
     type: bool
@@ -233,6 +240,7 @@ def argument_spec() -> dict[str, Any]:
         defaults={"type": "dict", "default": {}},
         on_invalid={"type": "str", "choices": ["refuse", "skip"], "default": "refuse"},
         on_newer={"type": "str", "choices": ["keep", "fail", "force"], "default": "keep"},
+        downgrade={"type": "list", "elements": "str", "default": []},
         adopt={"type": "bool", "default": False},
         base_dir={"type": "path", "default": "."},
         field_manager={"type": "str", "default": FIELD_MANAGER},
@@ -274,6 +282,7 @@ def main() -> None:
         only=None if module.params["only"] is None else frozenset(module.params["only"]),
         change_password=frozenset(module.params["change_password"]),
         hold_restarts=module.params["hold_restarts"],
+        downgrade=frozenset(module.params["downgrade"]),
     )
     client = open_client(module)
     try:

@@ -56,23 +56,34 @@ class RemoveError(Exception):
     """A county can't be removed; the message says why and what to do."""
 
 
+def places(client: Client) -> list[tuple[str, str]]:
+    """Return county and namespace of all counties in the cluster, in their order."""
+    found = client.items(NAMESPACES.collection(), {"labelSelector": COUNTY_LABEL})
+    return sorted((item["metadata"]["labels"][COUNTY_LABEL], item["metadata"]["name"]) for item in found)
+
+
 def namespaces(client: Client) -> dict[str, str]:
-    """Return county -> namespace of all counties in the cluster."""
-    return {
-        item["metadata"]["labels"][COUNTY_LABEL]: item["metadata"]["name"]
-        for item in client.items(NAMESPACES.collection(), {"labelSelector": COUNTY_LABEL})
-    }
+    """Return county -> namespace of all counties in the cluster; which of two is meant nobody should guess."""
+    found: dict[str, str] = {}
+    for name, space in places(client):
+        if name in found:
+            raise OperationError(
+                f"county '{name}' is there twice, in the namespaces {found[name]} and {space} (label {COUNTY_LABEL}): look which one holds the data, "
+                f"take the label from the other one (kubectl label namespace NAME {COUNTY_LABEL}-), and run again. Nothing was changed"
+            )
+        found[name] = space
+    return found
 
 
 def describe(client: Client, names: list[str] | None = None, with_credentials: bool = False) -> list[dict[str, t.Any]]:
     """Return what the cluster has of the counties, all of them or those named."""
-    known = {name: space for name, space in namespaces(client).items() if names is None or name in names}
+    known = [(name, space) for name, space in places(client) if names is None or name in names]
     query = {"labelSelector": SERVICE_LABEL}
     deployments, pods, claims, ingresses = (
         by_namespace(client.items(resource.collection(), query)) for resource in (DEPLOYMENTS, PODS, CLAIMS, INGRESSES)
     )
     counties = []
-    for name, space in sorted(known.items()):
+    for name, space in known:
         progress = judge(deployments.get(space, []), pods.get(space, []), claims.get(space, []))
         images = {
             image_tag(container.get("image", ""))
@@ -112,7 +123,10 @@ class Removal:
 
 def remove(client: Client, name: str, with_data: bool, timeout: float, check_mode: bool) -> Removal:
     """Take a county away, its data only when asked for."""
-    space = namespaces(client).get(name)
+    try:
+        space = namespaces(client).get(name)
+    except OperationError as error:
+        raise RemoveError(str(error)) from error
     if space is None:
         if client.find(NAMESPACES.path(name)) is not None:
             raise RemoveError(

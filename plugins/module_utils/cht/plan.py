@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht import credentials as creds
 from ansible_collections.cht.k3s.plugins.module_utils.cht import rebind
-from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import DATA_MOUNT, Builder, Object, data_folder
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import COUNTY_LABEL, DATA_MOUNT, Builder, Object, data_folder
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import alive, describe, note_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.password import Change
-from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag, is_newer
+from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag, is_newer, parse_release
 from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, upgrade_problem
 
@@ -34,14 +34,23 @@ class Live:
     claims: dict[str, dict[str, Object]] = field(default_factory=dict)
     # PersistentVolumes by name; read only when a county names some.
     volumes: dict[str, Object] = field(default_factory=dict)
-    # Namespaces by name: each tells whether a restore of its county is half done.
+    # Namespaces by name: each tells whose it is, and whether a restore of its county is half done.
     namespaces: dict[str, Object] = field(default_factory=dict)
+    # host -> namespaces with an Ingress for it
+    hosts: dict[str, set[str]] = field(default_factory=dict)
+    # All counties that are defined, also those that this run leaves alone: name -> namespace.
+    listed: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def collect(
-        cls, secrets: t.Iterable[Object], deployments: t.Iterable[Object], claims: t.Iterable[Object], namespaces: t.Iterable[Object] = ()
+        cls,
+        secrets: t.Iterable[Object],
+        deployments: t.Iterable[Object],
+        claims: t.Iterable[Object],
+        namespaces: t.Iterable[Object] = (),
+        ingresses: t.Iterable[Object] = (),
     ) -> Live:
-        """Sort the items of four lists by namespace."""
+        """Sort the items of five lists by namespace."""
         live = cls()
         live.namespaces = {item["metadata"]["name"]: item for item in namespaces}
         for item in secrets:
@@ -51,7 +60,14 @@ class Live:
             live.deployments.setdefault(item["metadata"]["namespace"], []).append(item)
         for item in claims:
             live.claims.setdefault(item["metadata"]["namespace"], {})[item["metadata"]["name"]] = item
+        for item in ingresses:
+            for rule in item["spec"].get("rules") or []:
+                live.hosts.setdefault(str(rule.get("host") or ""), set()).add(item["metadata"]["namespace"])
         return live
+
+    def county_of(self, namespace: str) -> str:
+        """Return the county that a namespace is of; empty for none."""
+        return str((self.namespaces.get(namespace, {}).get("metadata", {}).get("labels") or {}).get(COUNTY_LABEL) or "")
 
     def images(self, namespace: str) -> dict[str, str]:
         """Return container -> image of a namespace's Deployments."""
@@ -124,6 +140,10 @@ def read_tls(county: County, base_dir: str) -> dict[str, str] | None:
     return data
 
 
+# Whether its code ever saw the database can't be told from what is left of its pods: people decide, county by county.
+_UNLESS = " (or name it in cht_project_downgrade, if that version never started)"
+
+
 def settle_images(county: County, wanted: dict[str, str], live: dict[str, str], on_newer: str) -> tuple[dict[str, str], list[str]]:
     """Decide which images to write: the definition's, or those that run.
 
@@ -139,17 +159,22 @@ def settle_images(county: County, wanted: dict[str, str], live: dict[str, str], 
     if not newer:
         return {}, []
     running = ", ".join(sorted(set(newer.values())))
-    if county.major >= 5 and on_newer != "force":
+    releases = [parse_release(tag) for tag in newer.values()]
+    # Images of 5.x on objects of 4.x are neither: nouveau would be missing, and the upgrade service would be back.
+    five = county.major >= 5 or "cht-couchdb-nouveau" in live or any(release is not None and release.major >= 5 for release in releases)
+    if five and on_newer != "force":
         # From 5.0 on nobody but this role sets images; what is newer was set by hand, or the list is out of date.
-        raise PlanError(f"runs {running}, which is newer than the wanted {county.tag}, and CHT can't be downgraded: raise its version in the list")
+        raise PlanError(
+            f"runs {running}, which is newer than the wanted {county.tag}, and CHT can't be downgraded: raise its version in the list{_UNLESS}"
+        )
     if on_newer == "fail":
         raise PlanError(
-            f"runs {running}, newer than the wanted {county.tag}: raise its version in the list, or let cht_project_on_newer keep or force it"
+            f"runs {running}, newer than the wanted {county.tag}: raise its version in the list, or let cht_project_on_newer keep or force it{_UNLESS}"
         )
     if on_newer == "force":
-        return {}, [f"downgraded from {running} to {county.tag} as cht_project_on_newer says"]
+        return {}, [f"downgraded from {running} to {county.tag} as it was asked for"]
     # All of them, not only the newer ones: an upgrade that is under way must not be mixed with another version.
-    return cht, [f"runs {running}, newer than the wanted {county.tag}: kept; raise its version in the list"]
+    return cht, [f"runs {running}, newer than the wanted {county.tag}: kept; raise its version in the list{_UNLESS}"]
 
 
 def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_dir: str, change_password: bool = False) -> Plan:
@@ -159,6 +184,7 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
     claims = live.claims.get(namespace, {})
     volumes = [claims[f"{service}-claim0"] for service in county.couchdb_services if f"{service}-claim0" in claims]
     try:
+        _refuse_second_home(county, live)
         _refuse_half_restored(live.namespaces.get(namespace))
         plan.rebind = rebind.find(county, live.volumes, live.claims)
         _refuse_other_volumes(county, claims, live.images(namespace), set(plan.rebind))
@@ -186,6 +212,26 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
     except (creds.CredentialsError, rebind.RebindError, PlanError) as error:
         plan.error = str(error)
     return plan
+
+
+def _refuse_second_home(county: County, live: Live) -> None:
+    """Stop a county that was renamed, or got another namespace: it would come up a second time, and empty, under the same host."""
+    owner = live.county_of(county.namespace)
+    if owner not in ("", county.name) and owner in live.listed:
+        raise PlanError(f"namespace {county.namespace} is that of the county {owner}, which is in the list, too: each county needs its own")
+    for space in sorted(live.namespaces):
+        if space != county.namespace and live.county_of(space) == county.name:
+            raise PlanError(
+                f"is in the namespace {space} already, and would come up empty in {county.namespace}: set namespace: {space}, as it keeps the one that it "
+                "has; if that one is not needed any more, remove it with its data first (remove_project)"
+            )
+    for space in sorted(live.hosts.get(county.host, ())):
+        # A county of the list that has this host gives it away in this run: two of the list never share one.
+        if space != county.namespace and live.county_of(space) and space not in live.listed.values():
+            raise PlanError(
+                f"host {county.host} is that of the county {live.county_of(space)}, which is in the cluster, but not in the list: if it was renamed, set "
+                f"namespace: {space}, and it keeps its data; else remove that one first (remove_project), or give it back its host"
+            )
 
 
 def _refuse_half_restored(namespace: Object | None) -> None:

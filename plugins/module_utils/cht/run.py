@@ -32,6 +32,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiErro
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import (
     CLAIMS,
     DEPLOYMENTS,
+    INGRESSES,
     NAMESPACES,
     ROLES,
     ROLE_BINDINGS,
@@ -73,6 +74,8 @@ class Settings:
     hold_restarts: bool = False
     # Counties whose password may differ from the Secret's: CouchDB is told first.
     change_password: frozenset[str] = frozenset()
+    # Counties that go back to the version of the list, though a newer one is set.
+    downgrade: frozenset[str] = frozenset()
 
 
 def problems_message(problems: list[Problem]) -> str:
@@ -86,19 +89,25 @@ def deploy(
     client: Client | None, counties: list[County], problems: list[Problem], settings: Settings, hide: t.Callable[[list[str]], object]
 ) -> Result:
     """Apply all counties; `hide` is told every secret value before it can be in any output."""
+    listed = {county.name: county.namespace for county in counties}
     if settings.only is not None:
         counties = [county for county in counties if county.name in settings.only]
         problems = [problem for problem in problems if problem.county in settings.only]
     live = Live(client, settings.parallel) if client is not None else None
     state = LiveCounties()
     if live is not None:
-        # Namespaces are among what is applied, so their list is no request more.
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            state = LiveCounties.collect(*pool.map(live.list, (SECRETS, DEPLOYMENTS, CLAIMS, NAMESPACES)))
+        # Namespaces and Ingresses are among what is applied, so their lists are no requests more.
+        with ThreadPoolExecutor(max_workers=5) as pool:
+            state = LiveCounties.collect(*pool.map(live.list, (SECRETS, DEPLOYMENTS, CLAIMS, NAMESPACES, INGRESSES)))
+        state.listed = listed
         if any(county["couchdb"]["volumes"] for county in counties):
             state.volumes = {item["metadata"]["name"]: item for item in live.list(VOLUMES)}
     plans = [
-        plan_county(county, state, settings.on_newer, settings.check_mode, settings.base_dir, county.name in settings.change_password) for county in counties
+        plan_county(
+            county, state, "force" if county.name in settings.downgrade else settings.on_newer, settings.check_mode, settings.base_dir,
+            county.name in settings.change_password,
+        )
+        for county in counties
     ]
     for plan in plans:
         hide(plan.secrets)

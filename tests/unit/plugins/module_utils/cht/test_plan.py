@@ -134,7 +134,9 @@ def test_an_older_county_is_upgraded() -> None:
 def test_a_county_upgraded_by_its_own_page_is_kept_and_reported() -> None:
     found = plan(running("4.23.0"))
     assert images(found) == {"4.23.0"}
-    assert found.notes == ["runs 4.23.0, newer than the wanted 4.22.0: kept; raise its version in the list"]
+    assert found.notes == [
+        "runs 4.23.0, newer than the wanted 4.22.0: kept; raise its version in the list (or name it in cht_project_downgrade, if that version never started)"
+    ]
 
 
 def test_a_half_upgraded_county_is_left_as_it_is() -> None:
@@ -159,6 +161,38 @@ def test_5x_is_owned_by_the_role_and_never_downgraded_silently() -> None:
     assert "newer than the wanted 5.1.0, and CHT can't be downgraded" in plan(live, version="5.1.0").error
     assert not plan(live, version="5.1.0", on_newer="force").error
     assert images(plan(live, version="5.3.0")) == {"5.3.0"}
+
+
+def test_a_list_of_4x_makes_no_hybrid_of_a_county_that_runs_5x() -> None:
+    assert "runs 5.2.0, which is newer than the wanted 4.22.0, and CHT can't be downgraded" in plan(running("5.2.0")).error
+    branch = running("some-branch")
+    branch.deployments["nairobi"].append(deployment("cht-couchdb-nouveau", "x/cht-couchdb-nouveau:some-branch"))
+    assert "can't be downgraded" in plan(branch).error
+    assert not plan(running("some-branch")).error
+
+
+def space(name: str, county: str = "") -> dict[str, t.Any]:
+    return {"metadata": {"name": name, "labels": {"cht.k3s/county": county} if county else {}}}
+
+
+def ingress(namespace: str, host: str) -> dict[str, t.Any]:
+    return {"metadata": {"name": "api-ingress", "namespace": namespace}, "spec": {"rules": [{"host": host}]}}
+
+
+def test_a_county_that_was_renamed_or_moved_does_not_come_up_a_second_time() -> None:
+    host = "nairobi.health.example"
+    moved = Live.collect([], [], [], [space("old", "nairobi")], [])
+    assert "is in the namespace old already, and would come up empty in nairobi: set namespace: old" in plan(moved).error
+    assert not plan(moved, namespace="old").error
+    renamed = Live.collect([], [], [], [space("old", "nairobi-old")], [ingress("old", host)])
+    assert "host nairobi.health.example is that of the county nairobi-old" in plan(renamed).error
+    assert not plan(renamed, namespace="old").error, "this is how a county is renamed"
+    renamed.listed = {"nairobi-old": "old", "nairobi": "nairobi"}
+    assert not plan(renamed).error, "one of the list has another host now"
+    assert "namespace old is that of the county nairobi-old, which is in the list, too" in plan(renamed, namespace="old").error
+    assert not plan(Live.collect([], [], [], [space("foreign")], [ingress("foreign", host)])).error
+    own = Live.collect([live_secret(**HELD)], [], [], [space("nairobi", "nairobi")], [ingress("nairobi", host)])
+    assert not plan(own).error
 
 
 def test_too_old_a_version_is_not_taken_to_5x() -> None:

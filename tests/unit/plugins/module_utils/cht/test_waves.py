@@ -140,9 +140,9 @@ class FakeApi:
         return False, {**body, "metadata": {**body["metadata"], "resourceVersion": "2"}}
 
 
-def roll_out(api: FakeApi, version: str) -> dict[str, t.Any]:
+def roll_out(api: FakeApi, version: str, **more: t.Any) -> dict[str, t.Any]:
     counties, problems = read_counties([{"name": "nairobi", "host": "nairobi.health.example", "version": version}], None)
-    settings = Settings(False, False, "keep", False, "/", "cht.k3s", False, 1, hold_restarts=True)
+    settings = Settings(False, False, "keep", False, "/", "cht.k3s", False, 1, **{"hold_restarts": True, **more})
     return deploy(api, counties, problems, settings, lambda values: None)  # type: ignore[arg-type]
 
 
@@ -154,6 +154,12 @@ def test_a_county_that_a_backup_stopped_waits_for_its_wave_with_a_new_version() 
 def test_a_county_that_a_killed_backup_left_stopped_is_started_at_once() -> None:
     api = FakeApi("4.22.0")
     assert roll_out(api, "4.22.0")["held"] == [] and "cht-api" in api.sent
+
+
+def test_a_version_that_never_started_is_taken_back_for_the_named_county_alone() -> None:
+    named, other = (roll_out(FakeApi("4.23.0", replicas=1), "4.22.0", downgrade=frozenset({name}))["counties"][0]["remark"] for name in ("nairobi", "kisumu"))
+    assert "downgraded from 4.23.0 to 4.22.0" in named
+    assert "runs 4.23.0, newer than the wanted 4.22.0: kept" in other
 
 
 def test_a_canary_that_fails_stops_whatever_the_threshold() -> None:
