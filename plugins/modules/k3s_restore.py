@@ -12,8 +12,9 @@ description:
   - With O(state=reset) puts a snapshot back on one server and makes it the only member of etcd. With O(state=cleared) moves the data of
     another server aside, so that it joins the first one as a new member. The former data stays beside the new one.
   - k3s must be stopped on all servers before.
-  - With O(state=begun) marks a server, so that M(cht.k3s.k3s_join) does not start it while servers with the data of before and of after the
-    restore could meet. O(state=reset) and O(state=cleared) take the mark away when they are done, O(state=given_up) when nothing is to be done.
+  - With O(state=begun) marks a server and disables its unit, so that neither M(cht.k3s.k3s_join) nor a reboot starts it while servers with the
+    data of before and of after the restore could meet. O(state=reset) and O(state=cleared) take the mark away when they are done, and
+    M(cht.k3s.k3s_join) enables the unit again; O(state=given_up) does both when nothing is to be done.
   - A reset that fails leaves the server's data as it was.
   - Uses Python's standard library only.
 author:
@@ -55,6 +56,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+marked_before:
+  description: Whether the server bore the mark already, as an earlier restore was not finished. Then servers may hold different data.
+  type: bool
+  returned: with O(state=begun)
+  sample: false
 said:
   description: What k3s said at the end of the reset.
   type: str

@@ -180,7 +180,7 @@ class Joiner:
         if pending is not None and role == "server":
             raise NodeError(
                 f"A restore of this cluster was begun and not finished ({pending.strip()}), so this server may hold other data than the rest and is not"
-                f" started. Run playbooks/restore.yml again with the same backup. Only to keep the data that is here: remove {PENDING} from every server."
+                f" started. Run playbooks/restore.yml again with the same backup. Only to keep the data that is here: remove {PENDING} from every server and run site.yml."
             )
         if self.system.exists(unit_path(other)):
             raise NodeError(

@@ -43,20 +43,35 @@ class Restorer:
             raise NodeError("k3s.service is running on this server. Stop it on all servers first (k3s_join with state stopped).")
 
     def begin(self, what: str) -> dict:
-        """Say on this server that a restore is under way; k3s_join refuses to start it before the end."""
-        text = f"{what}\n"
-        if self.system.read(PENDING) == text:
-            return {"changed": False}
+        """Say on this server that a restore is under way: until the end neither k3s_join nor a reboot starts it.
+
+        `marked_before` tells of an earlier restore that was not finished: then the servers may hold different data already.
+        """
+        text, before = f"{what}\n", self.system.read(PENDING)
+        enabled = self._enabled()
         if not self.check_mode:
-            self.system.write(PENDING, text, 0o600)
-        return {"changed": True}
+            if before != text:
+                self.system.write(PENDING, text, 0o600)
+            if enabled:
+                self._systemctl("disable")
+        return {"changed": before != text or enabled, "marked_before": before is not None}
 
     def give_up(self) -> dict:
-        """The data is as it was: the server may start with it."""
+        """The data is as it was: the server may start with it, also after a reboot."""
         changed = self.system.exists(PENDING)
         if changed and not self.check_mode:
+            if self.system.unit(SERVICES["server"]).loaded and not self._enabled():
+                self._systemctl("enable")
             self.system.remove(PENDING)
         return {"changed": changed}
+
+    def _enabled(self) -> bool:
+        return self.system.unit(SERVICES["server"]).enabled in ("enabled", "enabled-runtime")
+
+    def _systemctl(self, verb: str) -> None:
+        done = self.system.systemctl(verb, f"{SERVICES['server']}.service")
+        if done.rc != 0:
+            raise NodeError(f"systemctl {verb} {SERVICES['server']}.service failed: {(done.err or done.out).strip()}")
 
     def reset(self, snapshot: str, token: str, config: dict, timeout: int) -> dict:
         """Put the snapshot back and make this server the only member."""
@@ -111,7 +126,11 @@ class Restorer:
         """Move this server's data aside, so that it joins the restored one as a new member."""
         self._refuse_while_running()
         if not self.system.exists(DB):
-            return self.give_up()
+            # Not enabled: without data it could begin a cluster of its own after a reboot. k3s_join enables it when it joins.
+            changed = self.system.exists(PENDING)
+            if changed and not self.check_mode:
+                self.system.remove(PENDING)
+            return {"changed": changed}
         aside = f"{DB}-old-{int(self.system.now())}"
         if not self.check_mode:
             self.system.rename(DB, aside)

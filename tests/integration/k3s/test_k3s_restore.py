@@ -68,6 +68,15 @@ def _marks(cluster: Cluster) -> set[str]:
     return {item["metadata"]["name"] for item in cluster.lab.kubectl("get", "configmaps")["items"]}
 
 
+def _damaged(backup: Path, folder: Path) -> Path:
+    """A copy of the backup whose snapshot is cut off."""
+    damaged = folder / backup.name
+    damaged.mkdir()
+    (damaged / "token").write_text((backup / "token").read_text())
+    (damaged / backup.name).write_bytes((backup / backup.name).read_bytes()[:50_000])
+    return damaged
+
+
 def test_a_backup_is_whole_and_its_owners(cluster: Cluster, backup: Path) -> None:
     assert sorted(path.name for path in backup.iterdir()) == sorted([backup.name, "token"])
     assert all(path.stat().st_mode & 0o077 == 0 for path in [backup, *backup.iterdir()])
@@ -95,22 +104,25 @@ def test_a_backup_needs_a_place_and_a_restore_the_cluster_name(cluster: Cluster,
 
 
 def test_a_damaged_snapshot_changes_nothing(cluster: Cluster, backup: Path, tmp_path: Path) -> None:
-    damaged = tmp_path / backup.name
-    damaged.mkdir()
-    (damaged / "token").write_text((backup / "token").read_text())
-    (damaged / backup.name).write_bytes((backup / backup.name).read_bytes()[:50_000])
-    run = play(cluster.lab, "restore", "damaged", {"k3s_restore_from": str(damaged), "k3s_confirm": "lab"}).expect(1)
+    run = play(cluster.lab, "restore", "damaged", {"k3s_restore_from": str(_damaged(backup, tmp_path)), "k3s_confirm": "lab"}).expect(1)
     assert "Nothing was restored and no data was changed" in said(run)
     cluster.heals("damaged-after", "before-backup", "after-backup")
 
 
-def test_an_interrupted_restore_is_refused_until_it_is_finished(cluster: Cluster, backup: Path) -> None:
-    """The first server has the old data back, the others have the new: site.yml must not bring them together."""
+def test_an_interrupted_restore_is_refused_until_it_is_finished(cluster: Cluster, backup: Path, tmp_path: Path) -> None:
+    """The first server has the old data back, the others have the new: neither site.yml, a reboot nor a second try brings them together."""
     lab = cluster.lab
     restore = {"k3s_restore_from": str(backup), "k3s_confirm": "lab"}
     assert play(lab, "restore", "cut-short", restore, interrupt_after="control_plane : Put the snapshot back").code != 0
     refused = site(lab, "cut-short-site").expect(1)
     assert f"A restore of this cluster was begun and not finished ({backup.name})" in said(refused)
+    lab("vm", "kill", "control-plane-2", timeout=60)
+    lab("vm", "start", "control-plane-2", timeout=120)
+    again = play(lab, "restore", "cut-short-damaged", {"k3s_restore_from": str(_damaged(backup, tmp_path)), "k3s_confirm": "lab"}).expect(1)
+    assert "An earlier restore was begun and not finished" in said(again) and "no data was changed" not in said(again)
+    for name in SERVERS:
+        state = lab("ssh", name, "systemctl is-active k3s; systemctl is-enabled k3s; true").split()
+        assert state == ["inactive", "disabled"], f"{name}: {state}"
     play(lab, "restore", "finished", restore).expect()
     assert {"before-backup"} <= _marks(cluster) and "after-backup" not in _marks(cluster)
     cluster.heals("finished-after", "before-backup")

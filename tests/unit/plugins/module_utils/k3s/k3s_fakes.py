@@ -39,6 +39,8 @@ class FakeSystem(System):
             self.on_start()
         elif argv[0] == "enable":
             unit.enabled = "enabled"
+        elif argv[0] == "disable":
+            unit.enabled = "disabled"
         elif argv[0] == "stop":
             self.units[name] = UnitState(loaded=True, enabled=unit.enabled)
         return Result(0, "", "")

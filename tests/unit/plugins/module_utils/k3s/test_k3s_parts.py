@@ -10,6 +10,7 @@ import os
 import platform
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 import yaml
@@ -535,3 +536,26 @@ def test_a_password_alone_is_forgotten(system, api):
     api.delete = deleted.append
     assert Forgetter(system).forget("control-plane-1", False, 10, password_only=True)["removed"] == "password"
     assert deleted == ["/api/v1/namespaces/kube-system/secrets/control-plane-1.node-password.k3s"] and "control-plane-1" in api.objects
+
+
+def test_a_reboot_in_the_middle_of_a_restore_starts_nothing(stopped_server):
+    stopped_server.units["k3s"] = UnitState(loaded=True, enabled="enabled")
+    restorer = Restorer(stopped_server, "/usr/local/bin/k3s")
+    assert Restorer(stopped_server, "/usr/local/bin/k3s", check_mode=True).begin("snapshot-1")["changed"] and not stopped_server.calls
+    assert restorer.begin("snapshot-1") == {"changed": True, "marked_before": False}
+    assert stopped_server.unit("k3s").enabled == "disabled"
+    assert restorer.begin("snapshot-1") == {"changed": False, "marked_before": True}
+    assert restorer.begin("snapshot-2")["marked_before"], "of an earlier restore with another backup"
+    restorer.clear()
+    assert stopped_server.unit("k3s").enabled == "disabled", "without data it could begin a cluster of its own"
+    restorer.begin("snapshot-1")
+    assert restorer.give_up()["changed"] and stopped_server.unit("k3s").enabled == "enabled"
+
+
+def test_a_restore_that_fails_after_an_unfinished_one_starts_nothing():
+    """Its servers may hold different data, so the rescue stops before it takes the marks away."""
+    plays = yaml.safe_load((Path(__file__).parents[5] / "playbooks/restore.yml").read_text(encoding="utf-8"))
+    rescue = next(task["rescue"] for play in plays for task in play.get("tasks", []) if "rescue" in task)
+    names = [next(key for key in task if "." in key) for task in rescue]
+    first = names.index("ansible.builtin.fail")
+    assert "marked_before" in rescue[first]["when"] and first < names.index("cht.k3s.k3s_restore") < names.index("cht.k3s.k3s_join")
