@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.cht.k3s.plugins.module_utils.kube import compare
+from ansible_collections.cht.k3s.plugins.module_utils.kube import compare, handover
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client, Unreachable
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import Resource, Resources, crd_resources, wave
 
@@ -244,20 +244,24 @@ def apply_groups(
     live: Live | None = None,
     progress: Callable[[str], None] | None = None,
     hold: Callable[[list[Item]], set[str]] | None = None,
+    adopt: bool = False,
 ) -> Outcome:
     """Apply the objects of all groups; an error stays within its group.
 
     C(hold) is shown all items after they were compared, and names the groups of which nothing is to be sent now.
 
+    C(adopt) makes whole objects ours that people made with kubectl: what is not given here goes.
+
     Without a client (check mode before a cluster exists) everything is predicted to be created.
     """
-    return _Run(client, check_mode, field_manager, force_conflicts, tuple(take_over), parallel, crd_timeout, live, progress, hold).run(groups)
+    return _Run(client, check_mode, field_manager, force_conflicts, tuple(take_over), parallel, crd_timeout, live, progress, hold, adopt).run(groups)
 
 
 class _Run:
     def __init__(
         self, client: Client | None, check_mode: bool, manager: str, force: bool, take_over: tuple[str, ...], parallel: int,
         crd_timeout: float, live: Live | None, progress: Callable[[str], None] | None, hold: Callable[[list[Item]], set[str]] | None,
+        adopt: bool = False,
     ) -> None:
         self.client = client
         self.check_mode = check_mode
@@ -269,10 +273,13 @@ class _Run:
         self.live = live or (Live(client, parallel) if client is not None else None)
         self.progress = progress
         self.hold = hold
+        self.adopt = adopt
         self.resources = Resources(client)
         self.promised: dict[tuple[str, str], Resource] = {}
         self.new_namespaces: set[str] = set()
         self.lock = threading.Lock()
+        # Why the API server is out of reach, once it was not for as long as a request is patient.
+        self.lost = ""
 
     def run(self, groups: list[dict[str, Any]]) -> Outcome:
         items = self._prepare(groups)
@@ -371,18 +378,27 @@ class _Run:
             if item.live is None:
                 if item.kind == "Namespace":
                     self.new_namespaces.add(item.name)
-            elif compare.same(item.body, item.live, self.manager):
+            elif compare.same(item.body, item.live, self.manager) and not self._left(item):
                 item.result = "unchanged"
+
+    def _left(self, item: Item) -> bool:
+        """Whether kubectl owns fields of an object that is to be ours as a whole."""
+        return self.adopt and item.live is not None and bool(handover.left_by_kubectl(item.live, self.manager))
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
     def _send(self, client: Client, item: Item) -> None:
+        if self.lost:
+            # Each of hundreds of objects would wait just as long again.
+            item.fail(self.lost)
+            return
         try:
             if self.check_mode and item.live is None and self._only_predictable(item):
                 item.result = "created"
                 return
             self._apply(client, item)
         except Unreachable as error:
+            self.lost = error.message
             item.fail(error.message)
         except ApiError as error:
             item.fail(self._explain(error))
@@ -399,6 +415,9 @@ class _Run:
             item.fail(f"the API server does not serve {item.kind} in {item.api_version} yet")
             return
         path = item.resource.path(item.name, item.namespace or None)
+        left = self._left(item)
+        if left and item.live is not None and not self.check_mode:
+            handover.hand_over(client, path, item.live, self.manager)
         force = self.force
         for attempt in range(_CONFLICT_TRIES):
             try:
@@ -419,7 +438,8 @@ class _Run:
         elif item.live is None:
             item.result = "updated"  # it came into being since we looked
         else:
-            item.result = "unchanged" if self._is_same(item.live, answer) else "updated"
+            # A dry run can't show the handover that would come before.
+            item.result = "unchanged" if not left and self._is_same(item.live, answer) else "updated"
 
     def _is_taken_over(self, manager: str) -> bool:
         return any(fnmatch.fnmatchcase(manager, pattern) for pattern in self.take_over)
