@@ -14,7 +14,8 @@ description:
   - Every message carries the county's name. What is wrong with one county never keeps the others from being done, unless O(on_invalid=refuse).
   - Credentials that are not given are generated once and kept in the county's Secret, from which later runs read them.
   - CouchDB volumes that exist keep their class and never shrink. Images of CHT 4.x that the upgrade service made newer are kept.
-  - Nothing is deleted but the upgrade service of a county that went from 4.x to 5.x. A county that leaves the list stays in the cluster.
+  - Nothing is deleted but the upgrade service of a county that went from 4.x to 5.x, and the ResourceQuota, the LimitRange and the
+    NetworkPolicies of this collection where they are not wanted any more. A county that leaves the list stays in the cluster.
   - Waiting for the pods is left to M(cht.k3s.cht_projects_wait).
 author:
   - CHT k3s maintainers (@cht-k3s)
@@ -160,7 +161,7 @@ counties:
       description: How many of its objects were changed.
       type: int
     removed:
-      description: How many objects of 4.x were removed since the county went to 5.x.
+      description: How many objects were removed, as the county went to 5.x or no longer asks for them.
       type: int
     notes:
       description: What is worth knowing, such as an image that is newer than wanted.

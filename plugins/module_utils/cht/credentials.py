@@ -15,11 +15,14 @@ import uuid
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import PUBLISHED_SECRET, PUBLISHED_UUID, County
+from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import MIN_PASSWORD_LENGTH, PUBLISHED_PASSWORDS, PUBLISHED_SECRET, PUBLISHED_UUID, County
 
 SECRET_NAME = "cht-couchdb-credentials"
 # Stands for a value that a run in check mode can't know, since only a real run generates it.
 PLACEHOLDER = "generated-in-a-real-run"
+
+# What is shorter is part of other words; to hide it would make these unreadable.
+MIN_HIDDEN = 8
 
 _KEYS = {"user": "COUCHDB_USER", "password": "COUCHDB_PASSWORD", "secret": "COUCHDB_SECRET", "uuid": "COUCHDB_UUID"}
 _ALPHABET = string.ascii_letters + string.digits
@@ -106,9 +109,14 @@ def settle(county: County, live: dict[str, t.Any] | None, has_volumes: bool, pre
     return Credentials(generated=generated, old_password=old_password, **chosen)
 
 
-def weaknesses(credentials: Credentials) -> list[str]:
+def weaknesses(credentials: Credentials, county: County) -> list[str]:
     """Return what is wrong with credentials that a county brought along."""
     found = []
+    password = credentials.password
+    if len(password) < MIN_PASSWORD_LENGTH or password.lower() in PUBLISHED_PASSWORDS or any(
+        password in text for text in (county.name, county.namespace, county.host)
+    ):
+        found.append("its password is short, published or part of its own name: give it another one (cht_project_change_password)")
     if credentials.secret == PUBLISHED_SECRET:
         found.append("its cookie secret is the one published with cht-chart-4x: anyone can forge its sessions")
     if credentials.uuid == PUBLISHED_UUID:

@@ -196,7 +196,7 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
             plan.password = Change(settled.user, settled.old_password, settled.password)
             plan.notes.append(f"password of CouchDB {'would be ' if predict else ''}changed")
         plan.generated = settled.generated
-        plan.notes.extend(creds.weaknesses(settled))
+        plan.notes.extend(creds.weaknesses(settled, county))
         if settled.generated:
             plan.notes.append(f"credentials {'would be ' if predict else ''}generated and kept in Secret {creds.SECRET_NAME}")
         data = settled.data(namespace, county["couchdb"]["database"] if county.major >= 5 else "medic")
@@ -211,6 +211,9 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
         plan.objects = Builder(county, data, tls_data, images, claims, plan.rebind).build()
     except (creds.CredentialsError, rebind.RebindError, PlanError) as error:
         plan.error = str(error)
+    except ValueError as error:
+        # What the cluster has is not checked as definitions are, and must not end the run for all.
+        plan.error = f"has something in the cluster that can't be read: {error}"
     return plan
 
 

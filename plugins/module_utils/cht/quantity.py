@@ -11,19 +11,23 @@ from fractions import Fraction
 
 _SUFFIXES: dict[str, Fraction] = {
     "": Fraction(1),
+    "n": Fraction(1, 10**9),
+    "u": Fraction(1, 10**6),
     "m": Fraction(1, 1000),
     "k": Fraction(10**3),
     "M": Fraction(10**6),
     "G": Fraction(10**9),
     "T": Fraction(10**12),
     "P": Fraction(10**15),
+    "E": Fraction(10**18),
     "Ki": Fraction(2**10),
     "Mi": Fraction(2**20),
     "Gi": Fraction(2**30),
     "Ti": Fraction(2**40),
     "Pi": Fraction(2**50),
+    "Ei": Fraction(2**60),
 }
-_QUANTITY = re.compile(r"^(\d+(?:\.\d+)?)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$")
+_QUANTITY = re.compile(r"^(\d+(?:\.\d+)?)(?:[eE]([+-]?\d{1,2})|(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei))?$")
 
 
 def parse_quantity(text: object) -> Fraction:
@@ -31,7 +35,7 @@ def parse_quantity(text: object) -> Fraction:
     match = _QUANTITY.match(str(text).strip())
     if match is None:
         raise ValueError(f"'{text}' is not a quantity")
-    return Fraction(match.group(1)) * _SUFFIXES[match.group(2) or ""]
+    return Fraction(match.group(1)) * Fraction(10) ** int(match.group(2) or 0) * _SUFFIXES[match.group(3) or ""]
 
 
 def larger_quantity(first: object, second: object) -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 import typing as t
@@ -14,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.adopt import HELM_MANAGERS, hand_over, made_by_helm
+from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import MIN_HIDDEN
 from ansible_collections.cht.k3s.plugins.module_utils.cht.move import moving_to
-from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL, UPGRADE_ACCOUNT
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import MANAGED_LABELS, SERVICE_LABEL, UPGRADE_ACCOUNT
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import alive, note_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.password import PasswordError, change
 from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import PAUSED
@@ -33,7 +35,10 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import (
     CLAIMS,
     DEPLOYMENTS,
     INGRESSES,
+    LIMIT_RANGES,
     NAMESPACES,
+    NETWORK_POLICIES,
+    QUOTAS,
     ROLES,
     ROLE_BINDINGS,
     SECRETS,
@@ -46,13 +51,24 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import (
 Result = dict[str, t.Any]
 
 
+# CHT's upgrade service sets images under the name that the API server gives to who gives none (its client sends no User-Agent), later ones
+# as node-fetch. What is newer is kept before it comes to this.
+_UPGRADE_MANAGERS = ("unknown", "node-fetch")
+
 # What a county of 4.x has and one of 5.x must not keep: a service account that may change its Deployments, and what uses it.
+# The Deployment goes last: as long as it is there, an interrupted clean-up is gone on with.
 _RETIRED_IN_5: tuple[tuple[Resource, str], ...] = (
-    (DEPLOYMENTS, "upgrade-service"),
-    (SERVICES, "upgrade-service"),
     (ROLE_BINDINGS, "deployment-manager-cht"),
     (ROLES, "deployment-manager"),
     (SERVICE_ACCOUNTS, UPGRADE_ACCOUNT),
+    (SERVICES, "upgrade-service"),
+    (DEPLOYMENTS, "upgrade-service"),
+)
+# What a county only has when it is asked for.
+_OPTIONAL: tuple[tuple[Resource, frozenset[str]], ...] = (
+    (QUOTAS, frozenset({"cht"})),
+    (LIMIT_RANGES, frozenset({"cht"})),
+    (NETWORK_POLICIES, frozenset({"own-namespace-only", "ingress-to-api"})),
 )
 
 
@@ -98,7 +114,8 @@ def deploy(
     if live is not None:
         # Namespaces and Ingresses are among what is applied, so their lists are no requests more.
         with ThreadPoolExecutor(max_workers=5) as pool:
-            state = LiveCounties.collect(*pool.map(live.list, (SECRETS, DEPLOYMENTS, CLAIMS, NAMESPACES, INGRESSES)))
+            lists = list(pool.map(live.list, (SECRETS, DEPLOYMENTS, CLAIMS, NAMESPACES, INGRESSES, *(resource for resource, dummy in _OPTIONAL))))
+        state = LiveCounties.collect(*lists[:5])
         state.listed = listed
         if any(county["couchdb"]["volumes"] for county in counties):
             state.volumes = {item["metadata"]["name"]: item for item in live.list(VOLUMES)}
@@ -109,8 +126,10 @@ def deploy(
         )
         for county in counties
     ]
+    # A short password, or one that is part of a county's own name, can't be hidden without making names unreadable, here and for later tasks.
+    public = [text for county in counties for text in (county.name, county.namespace, county.host)]
     for plan in plans:
-        hide(plan.secrets)
+        hide([value for value in plan.secrets if len(value) >= MIN_HIDDEN and not any(value in text for text in public)])
     hold_restarts = settings.hold_restarts and client is not None and not settings.check_mode
     running = _running(plans, state) if hold_restarts else set()
     resting = _resting(plans, state) - running if hold_restarts else set()
@@ -137,15 +156,19 @@ def deploy(
         check_mode=settings.check_mode,
         field_manager=settings.field_manager,
         force_conflicts=settings.force_conflicts,
-        take_over=(*TAKE_OVER, *HELM_MANAGERS) if settings.adopt else TAKE_OVER,
+        take_over=(*TAKE_OVER, *_UPGRADE_MANAGERS, *(HELM_MANAGERS if settings.adopt else ())),
         parallel=settings.parallel,
         live=live,
         hold=hold,
     )
-    removed = _retire(client, [plan for plan in plans if plan.county.name not in held], state, outcome, settings.check_mode) if client is not None else {}
+    removed: dict[str, int] = {}
     deployments = state.deployments
-    if client is not None and outcome.changed and not settings.check_mode:
-        deployments = by_namespace(client.items(DEPLOYMENTS.collection(), {"labelSelector": SERVICE_LABEL}))
+    if client is not None and live is not None:
+        removed = _retire(client, [plan for plan in plans if plan.county.name not in held], state, live, outcome, settings.check_mode)
+        if outcome.changed and not settings.check_mode:
+            # Without an answer the table shows what is known; why there is none stands with the counties that it kept from being done.
+            with contextlib.suppress(ApiError):
+                deployments = by_namespace(client.items(DEPLOYMENTS.collection(), {"labelSelector": SERVICE_LABEL}))
     return _report(plans, problems, outcome, deployments, removed, held, settings)
 
 
@@ -185,19 +208,25 @@ def _only_stopped(wanted: dict[str, t.Any], live: dict[str, t.Any], manager: str
 
 
 def ran(deployments: list[dict[str, t.Any]]) -> bool:
-    """Tell whether all pods of a county were ready at some time since its Deployments are what they are.
+    """Tell whether API and CouchDB of a county were ready at some time since their Deployments are what they are.
 
-    Kubernetes keeps that as the reason of a condition until the next change, whatever becomes of the pods.
+    Kubernetes keeps that as the reason of a condition until the next change, whatever becomes of the pods. The others don't count: a county
+    whose upgrade service never came up, for its image can't be had, works for its users all the same.
     """
-    return bool(deployments) and all(
+    vital = [item for item in deployments if item["metadata"].get("name") == "cht-api" or _is_database(item)]
+    return any(_is_database(item) for item in vital) and len(vital) > sum(map(_is_database, vital)) and all(
         item["spec"].get("replicas", 1) != 0
         and any(
             condition.get("type") == "Progressing" and condition.get("reason") == "NewReplicaSetAvailable"
             for condition in (item.get("status") or {}).get("conditions") or []
         )
         and ((item.get("status") or {}).get("observedGeneration") or 0) >= (item["metadata"].get("generation") or 0)
-        for item in deployments
+        for item in vital
     )
+
+
+def _is_database(deployment: dict[str, t.Any]) -> bool:
+    return str(deployment["metadata"].get("name")).startswith("cht-couchdb")
 
 
 def _adopt(client: Client, plan: Plan, state: LiveCounties, settings: Settings, running: bool, held: set[str]) -> None:
@@ -264,14 +293,18 @@ def _rebind(client: Client, plan: Plan, settings: Settings, taken: dict[str, str
             return
 
 
-def _retire(client: Client, plans: list[Plan], state: LiveCounties, outcome: Outcome, check_mode: bool) -> dict[str, int]:
-    """Remove what counties that went to 5.x no longer have; return how many objects of which county."""
+def _retire(client: Client, plans: list[Plan], state: LiveCounties, live: Live, outcome: Outcome, check_mode: bool) -> dict[str, int]:
+    """Remove what counties no longer have, as they went to 5.x or an option was taken back; return how many objects of which county."""
     removed: dict[str, int] = {}
+    surplus = _surplus(plans, live)
     for plan in plans:
         name, namespace = plan.county.name, plan.county.namespace
-        if plan.error or plan.county.major < 5 or name in outcome.group_errors or "upgrade-service" not in state.images(namespace):
+        if plan.error or name in outcome.group_errors:
             continue
-        for resource, item in _RETIRED_IN_5:
+        gone = surplus.get(name, [])
+        if plan.county.major >= 5 and "upgrade-service" in state.images(namespace):
+            gone = [*gone, *_RETIRED_IN_5]
+        for resource, item in gone:
             try:
                 path = resource.path(item, namespace)
                 if client.find(path) is None:
@@ -280,8 +313,26 @@ def _retire(client: Client, plans: list[Plan], state: LiveCounties, outcome: Out
                     client.json("DELETE", path, body={"propagationPolicy": "Background"})
                 removed[name] = removed.get(name, 0) + 1
             except ApiError as error:
-                outcome.group_errors.setdefault(name, []).append(f"{resource.kind} {namespace}/{item} of 4.x can't be removed: {error.message}")
+                text = f"{resource.kind} {namespace}/{item}, which is not wanted any more, can't be removed: {error.message}"
+                outcome.group_errors.setdefault(name, []).append(text)
+                break  # the next run finds the rest by what is still there
     return removed
+
+
+def _surplus(plans: list[Plan], live: Live) -> dict[str, list[tuple[Resource, str]]]:
+    """Return objects of ours that a county has and is not to have; what somebody else made under another name or without our label stays."""
+    found: dict[str, list[tuple[Resource, str]]] = {}
+    for resource, names in _OPTIONAL:
+        there = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in live.list(resource) if _is_ours(item)}
+        for plan in plans:
+            wanted = {item["metadata"]["name"] for item in plan.objects if item["kind"] == resource.kind}
+            found.setdefault(plan.county.name, []).extend((resource, name) for name in sorted(names - wanted) if (plan.county.namespace, name) in there)
+    return found
+
+
+def _is_ours(item: dict[str, t.Any]) -> bool:
+    labels = item["metadata"].get("labels") or {}
+    return all(labels.get(key) == value for key, value in MANAGED_LABELS.items())
 
 
 def _report(

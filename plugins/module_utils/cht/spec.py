@@ -36,7 +36,7 @@ _DATABASE = re.compile(r"^[a-z][a-z0-9_-]*$")
 # Published as the defaults of cht-chart-4x: whoever read the chart can forge the sessions of a county that kept them.
 PUBLISHED_SECRET = "f9053a0a-ef77-4be3-994d-87d6732600fd"
 PUBLISHED_UUID = "7300115e-1a98-4607-a37c-50e0c9913767"
-_PUBLISHED_PASSWORDS = frozenset({"password", "medicpassword", "pass", "password-value"})
+PUBLISHED_PASSWORDS = frozenset({"password", "medicpassword", "pass", "password-value"})
 MIN_PASSWORD_LENGTH = 12
 
 # Namespaces that are never a county's.
@@ -110,7 +110,7 @@ def _version(value: t.Any) -> str | None:
 def _password(value: t.Any) -> str | None:
     if not _PASSWORD.match(value):
         return "has characters that CHT's start scripts break: use letters, digits and . _ ~ - only"
-    if value.lower() in _PUBLISHED_PASSWORDS:
+    if value.lower() in PUBLISHED_PASSWORDS:
         return "is a published example: choose another, or leave it out to have one generated"
     if len(value) < MIN_PASSWORD_LENGTH:
         return f"is shorter than {MIN_PASSWORD_LENGTH} characters: choose a longer one, or leave it out to have one generated"

@@ -214,6 +214,13 @@ def test_a_lost_volume_is_not_replaced_by_an_empty_one_but_an_interrupted_run_go
     assert "lacks the CouchDB volumes couchdb-2-claim0, couchdb-3-claim0" in plan(started).error
 
 
+@pytest.mark.parametrize(("size", "problem"), [("20e9", ""), ("much", "has something in the cluster that can't be read: 'much' is not a quantity")])
+def test_a_claim_that_can_t_be_read_ends_the_run_for_nobody(size: str, problem: str) -> None:
+    odd = [claim(f"couchdb-{number}-claim0") for number in (1, 2, 3)]
+    odd[0]["spec"]["resources"]["requests"]["storage"] = size
+    assert plan(Live.collect([live_secret(**HELD)], [], odd)).error == problem
+
+
 SINGLE = {"mode": "single"}
 HOST_PATH = {"hostPath": {"path": "/var/lib/couchdb1"}}
 

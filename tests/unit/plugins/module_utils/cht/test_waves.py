@@ -19,7 +19,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live, plan
 from ansible_collections.cht.k3s.plugins.module_utils.cht.run import Settings, at_rest, deploy, ran
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import read_counties
 from ansible_collections.cht.k3s.plugins.module_utils.cht.waves import Policy, Rollout, hold_back, merge
-from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
+from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Unreachable
 
 
 def row(name: str, state: str = "waiting", ready: int = 6, version: str = "4.22.0") -> dict[str, t.Any]:
@@ -64,17 +64,22 @@ def test_counties_that_an_outage_stopped_come_last_and_are_no_canary() -> None:
     assert walk(Rollout(rows[:1], held[:1], Policy(1, 9))) == [["c0"]], "alone it is changed all the same: that may be its repair"
 
 
+def rollout_of(name: str, reason: str = "NewReplicaSetAvailable", generation: int = 2, replicas: int = 1) -> dict[str, t.Any]:
+    conditions = [{"type": "Available", "status": "False"}, {"type": "Progressing", "status": "True", "reason": reason}]
+    status = {"observedGeneration": 2, "conditions": conditions}
+    return {"metadata": {"name": name, "generation": generation}, "spec": {"replicas": replicas}, "status": status}
+
+
 @pytest.mark.parametrize(("reason", "generation", "replicas", "answer"), [
     ("NewReplicaSetAvailable", 2, 1, True), ("ReplicaSetUpdated", 2, 1, False), ("ProgressDeadlineExceeded", 2, 1, False),
     ("NewReplicaSetAvailable", 3, 1, False), ("NewReplicaSetAvailable", 2, 0, False),
 ])
 def test_a_county_that_ran_has_something_to_lose_though_it_is_down(reason: str, generation: int, replicas: int, answer: bool) -> None:
-    conditions = [{"type": "Available", "status": "False"}, {"type": "Progressing", "status": "True", "reason": reason}]
-    came_up = {"metadata": {"generation": 2}, "spec": {"replicas": 1}, "status": {
-        "observedGeneration": 2, "conditions": [{"type": "Progressing", "reason": "NewReplicaSetAvailable"}]}}
-    down = {"metadata": {"generation": generation}, "spec": {"replicas": replicas}, "status": {"observedGeneration": 2, "conditions": conditions}}
-    assert ran([came_up, down]) is answer
-    assert not ran([]) and not ran([{"metadata": {}, "spec": {}}])
+    for vital, other in (("cht-api", "cht-couchdb-1"), ("cht-couchdb-2", "cht-api"), ("cht-couchdb", "cht-api")):
+        assert ran([rollout_of(other), rollout_of("cht-couchdb-1"), rollout_of(vital, reason, generation, replicas)]) is answer
+    # What users can do without does not say that a county has nothing to lose.
+    assert ran([rollout_of("cht-api"), rollout_of("cht-couchdb"), rollout_of("upgrade-service", reason, generation, replicas)])
+    assert not ran([]) and not ran([{"metadata": {}, "spec": {}}]) and not ran([rollout_of("cht-api")])
 
 
 def at_rest_county(marks: dict[str, str], annotations: dict[str, str]) -> tuple[dict[str, t.Any], list[dict[str, t.Any]]]:
@@ -103,6 +108,8 @@ class FakeApi:
 
     def __init__(self, version: str, replicas: int = 0) -> None:
         self.sent: list[str] = []
+        self.deleted: list[str] = []
+        self.stuck = "nothing"
         self.county = read_counties([{"name": "nairobi", "host": "nairobi.health.example", "version": version}], None)[0]
         data = {key: base64.b64encode(f"{key}-value-0000000".encode()).decode() for key in (
             "COUCHDB_USER", "COUCHDB_PASSWORD", "COUCHDB_SECRET", "COUCHDB_UUID")}
@@ -128,8 +135,19 @@ class FakeApi:
     def items(self, path: str, query: t.Any = None) -> t.Iterator[dict[str, t.Any]]:
         yield from copy.deepcopy(self.lists.get(path.rpartition("/")[2], []))
 
-    def find(self, path: str) -> None:
-        return None
+    def find(self, path: str) -> dict[str, t.Any] | None:
+        kind, dummy, name = path.rpartition("/")
+        found = [item for item in self.lists.get(kind.rpartition("/")[2], []) if item["metadata"]["name"] == name]
+        return found[0] if found else None
+
+    def json(self, method: str, path: str, *dummy: t.Any, **more: t.Any) -> dict[str, t.Any]:
+        if path.endswith(self.stuck):
+            raise ApiError(500, "as the test wants it")
+        self.deleted.append("/".join(path.split("/")[-2:]))
+        kind, dummy_, name = path.rpartition("/")
+        items = self.lists[kind.rpartition("/")[2]]
+        items[:] = [item for item in items if item["metadata"]["name"] != name]
+        return {}
 
     def get(self, path: str, query: t.Any = None) -> dict[str, t.Any]:
         raise ApiError(404, path)
@@ -140,10 +158,12 @@ class FakeApi:
         return False, {**body, "metadata": {**body["metadata"], "resourceVersion": "2"}}
 
 
-def roll_out(api: FakeApi, version: str, **more: t.Any) -> dict[str, t.Any]:
-    counties, problems = read_counties([{"name": "nairobi", "host": "nairobi.health.example", "version": version}], None)
-    settings = Settings(False, False, "keep", False, "/", "cht.k3s", False, 1, **{"hold_restarts": True, **more})
-    return deploy(api, counties, problems, settings, lambda values: None)  # type: ignore[arg-type]
+def roll_out(api: FakeApi, version: str, entry: dict[str, t.Any] | None = None, hide: t.Any = lambda values: None, **more: t.Any) -> dict[str, t.Any]:
+    counties, problems = read_counties([{"name": "nairobi", "host": "nairobi.health.example", "version": version, **(entry or {})}], None)
+    usual = {"check_mode": False, "with_diff": False, "on_newer": "keep", "adopt": False, "base_dir": "/", "field_manager": "cht.k3s",
+             "force_conflicts": False, "parallel": 1, "hold_restarts": True}
+    settings = Settings(**{**usual, **more})
+    return deploy(api, counties, problems, settings, hide)  # type: ignore[arg-type]
 
 
 def test_a_county_that_a_backup_stopped_waits_for_its_wave_with_a_new_version() -> None:
@@ -160,6 +180,68 @@ def test_a_version_that_never_started_is_taken_back_for_the_named_county_alone()
     named, other = (roll_out(FakeApi("4.23.0", replicas=1), "4.22.0", downgrade=frozenset({name}))["counties"][0]["remark"] for name in ("nairobi", "kisumu"))
     assert "downgraded from 4.23.0 to 4.22.0" in named
     assert "runs 4.23.0, newer than the wanted 4.22.0: kept" in other
+
+
+def limited() -> FakeApi:
+    """A county whose quota, LimitRange and policies are there, and some that somebody else made."""
+    api = FakeApi("4.22.0", replicas=1)
+    ours = {"app.kubernetes.io/part-of": "cht", "app.kubernetes.io/managed-by": "cht.k3s"}
+
+    def item(name: str, labels: dict[str, str], namespace: str = "nairobi") -> dict[str, t.Any]:
+        return {"metadata": {"name": name, "namespace": namespace, "labels": labels}}
+
+    api.lists["resourcequotas"] = [item("cht", ours), item("cht", ours, "kisumu")]
+    api.lists["limitranges"] = [item("cht", {"app.kubernetes.io/managed-by": "somebody"})]
+    api.lists["networkpolicies"] = [item("own-namespace-only", ours), item("ingress-to-api", ours), item("of-somebody", ours)]
+    return api
+
+
+def test_what_is_switched_off_does_not_stay_in_force() -> None:
+    api = limited()
+    row = roll_out(api, "4.22.0", {"quota": {"pods": "20"}})["counties"][0]
+    assert (row["removed"], api.deleted) == (0, [])
+    seen = roll_out(api, "4.22.0", {"network_policy": False}, check_mode=True)
+    assert (seen["counties"][0]["removed"], seen["changed"], api.deleted) == (3, True, [])
+    row = roll_out(api, "4.22.0", {"network_policy": False})["counties"][0]
+    assert row["removed"] == 3 and "3 objects removed" in row["remark"]
+    assert api.deleted == ["resourcequotas/cht", "networkpolicies/ingress-to-api", "networkpolicies/own-namespace-only"]
+    assert roll_out(api, "4.22.0", {"network_policy": False})["counties"][0]["removed"] == 0
+
+
+def test_an_interrupted_end_of_4x_is_gone_on_with() -> None:
+    api = FakeApi("4.22.0", replicas=1)
+    for kind, name in (("rolebindings", "deployment-manager-cht"), ("roles", "deployment-manager"), ("serviceaccounts", "cht-upgrade-service-user"),
+                       ("services", "upgrade-service")):
+        api.lists[kind] = [{"metadata": {"name": name, "namespace": "nairobi"}}]
+    api.stuck = "roles/deployment-manager"
+    failed = roll_out(api, "5.2.0", hold_restarts=False)["counties"][0]
+    assert failed["state"] == "failed" and api.deleted == ["rolebindings/deployment-manager-cht"]
+    api.stuck = "nothing"
+    assert roll_out(api, "5.2.0", hold_restarts=False)["counties"][0]["removed"] == 4
+    assert api.deleted[-1] == "deployments/upgrade-service"
+
+
+@pytest.mark.parametrize(("password", "hidden"), [("nairobi", False), ("nairobi.health", False), ("short", False), ("a-good-password", True)])
+def test_a_weak_password_does_not_hide_the_county_s_name(password: str, hidden: bool) -> None:
+    api, told = FakeApi("4.22.0", replicas=1), []
+    api.lists["secrets"][0]["data"]["COUCHDB_PASSWORD"] = base64.b64encode(password.encode()).decode()
+    row = roll_out(api, "4.22.0", hide=told.extend)["counties"][0]
+    assert (password in told) is hidden and "COUCHDB_SECRET-value-0000000" in told
+    assert any("its password is short" in note for note in row["notes"]) is not hidden
+
+
+class Lost(FakeApi):
+    """An API server that goes away with the first object that is sent."""
+
+    def apply(self, path: str, body: dict[str, t.Any], *dummy: t.Any, **more: t.Any) -> tuple[bool, dict[str, t.Any]]:
+        self.sent.append(body["metadata"]["name"])
+        raise Unreachable("https://192.0.2.1:6443 does not answer")
+
+
+def test_an_api_server_that_goes_away_is_waited_for_once_and_the_table_is_shown() -> None:
+    api = Lost("4.22.0", replicas=1)
+    result = roll_out(api, "4.22.0")
+    assert len(api.sent) == 1 and result["counties"][0]["state"] == "failed" and "does not answer" in result["table"][1]
 
 
 def test_a_canary_that_fails_stops_whatever_the_threshold() -> None:
