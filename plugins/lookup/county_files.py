@@ -11,6 +11,8 @@ author: CHT k3s maintainers (@cht-k3s)
 description:
   - Reads every C(.yml) and C(.yaml) file of a folder, in the order of their names. Each file is one county; its name is that of the file
     unless it says otherwise. Files encrypted with ansible-vault are decrypted.
+  - A file that can't be read, or that holds no county, becomes an entry which the check of definitions refuses by the file's name, so that
+    it does not keep the other counties from being done.
   - A relative path starts at the folder of the inventory.
 options:
   _terms:
@@ -45,6 +47,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import UNREADABLE
 from ansible_collections.cht.k3s.plugins.module_utils.inputs import folder_of
 
 
@@ -60,6 +63,17 @@ class LookupModule(LookupBase):
                 raise AnsibleError(f"the folder of counties {folder} does not exist: correct the path (cht_project_dir)")
             for path in sorted(folder.iterdir()):
                 if path.suffix in (".yml", ".yaml") and not path.name.startswith("."):
-                    content = self._loader.load_from_file(str(path))
-                    counties.append({"name": path.stem, **content} if isinstance(content, dict) else content)
+                    counties.append(self._read(path))
         return counties
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            content = self._loader.load_from_file(str(path))
+        except AnsibleError as error:
+            # Its first line only: those below it quote the file, which may hold a password.
+            why = str(error.message).strip().split("\n", maxsplit=1)[0]
+            return {"name": path.stem, UNREADABLE: f"the file {path} can't be read: {why}"}
+        if isinstance(content, dict):
+            return {"name": path.stem, **content}
+        what = "is empty" if content is None else f"holds a {'list' if isinstance(content, list) else 'text'}, not keys and values"
+        return {"name": path.stem, UNREADABLE: f"the file {path} {what}: one file is one county"}

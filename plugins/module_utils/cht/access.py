@@ -10,6 +10,7 @@ import re
 import typing as t
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
+from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import UNREADABLE
 
 Object = dict[str, t.Any]
 
@@ -25,6 +26,9 @@ class AccessError(Exception):
 
 
 def _host(entry: t.Any) -> str:
+    if isinstance(entry, dict) and UNREADABLE in entry:
+        # Left out, its users would be shut out.
+        raise AccessError(f"county '{entry.get('name', '?')}': {entry[UNREADABLE]}")
     host = str(entry.get("host") or "") if isinstance(entry, dict) else ""
     if not _HOST.match(host):
         name = entry.get("name", "?") if isinstance(entry, dict) else "?"

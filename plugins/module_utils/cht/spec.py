@@ -42,6 +42,9 @@ MIN_PASSWORD_LENGTH = 12
 # Namespaces that are never a county's.
 RESERVED_NAMESPACES = frozenset({"default", "kube-system", "kube-public", "kube-node-lease", "vmware-system-csi"})
 
+# Key of an entry that stands for a file which can't be read; its value says why.
+UNREADABLE = "unreadable file"
+
 COMPONENTS = ("api", "sentinel", "haproxy", "healthcheck", "couchdb", "nouveau", "upgrade_service")
 
 
@@ -135,6 +138,8 @@ def _quantities(value: t.Any) -> str | None:
 
 def _labels(value: t.Any) -> str | None:
     for key, text in value.items():
+        if isinstance(text, bool):
+            return f"has '{key}: {str(text).lower()}', which YAML reads as true or false, and Kubernetes takes texts only: put it in quotes"
         if not _LABEL_KEY.match(str(key)) or isinstance(text, (dict, list)):
             return f"has '{key}', which is not a label"
     return None
@@ -529,6 +534,9 @@ def read_counties(projects: t.Any, defaults: t.Any) -> tuple[list[County], list[
         label, found = _label_of(entry, position), []
         if not isinstance(entry, dict):
             problems.append(Problem(label, f"the entry must be a dictionary, not a {_kind(entry)}"))
+            continue
+        if UNREADABLE in entry:
+            problems.append(Problem(label, str(entry[UNREADABLE])))
             continue
         options = _read(SCHEMA, merge(defaults, entry), "", found, partial=False)
         if not found:

@@ -55,3 +55,8 @@ def test_traefik_s_body_size_is_a_middleware_of_both_entry_points() -> None:
 def test_traefik_s_settings_are_checked(arguments: tuple[t.Any, ...]) -> None:
     with pytest.raises(AccessError):
         traefik_config(*arguments)
+
+
+def test_a_file_that_can_t_be_read_is_named() -> None:
+    with pytest.raises(AccessError, match="county 'nairobi': the file nairobi.yml is empty"):
+        hosts_lines([{"name": "nairobi", "unreadable file": "the file nairobi.yml is empty"}], "192.0.2.10")

@@ -164,3 +164,12 @@ def test_secret_values_are_found_even_in_bad_definitions() -> None:
 )
 def test_old_versions_need_a_step_between(live: str, wanted: str, refused: bool) -> None:
     assert bool(upgrade_problem(live, wanted)) is refused
+
+
+@pytest.mark.parametrize("entry", [
+    {"ingress": {"annotations": {"traefik.ingress.kubernetes.io/router.tls": True}}}, {"labels": {"tier": False}},
+    {"placement": {"node_selector": {"ssd": True}}},
+])
+def test_true_as_a_label_or_annotation_is_asked_for_in_quotes(entry: dict[str, t.Any]) -> None:
+    problems = read_counties([{"name": "nairobi", "host": "nairobi.health.example", "version": "4.22.0", **entry}], None)[1]
+    assert len(problems) == 1 and "put it in quotes" in problems[0].message
