@@ -54,6 +54,10 @@ options:
     description: Whether the run changes nothing.
     type: bool
     default: false
+  version:
+    description: The release that the host joins with. It is compared with that of the servers; not when it is empty, as in an upgrade.
+    type: str
+    default: ''
 """
 
 EXAMPLES = r"""
@@ -69,7 +73,8 @@ RETURN = r"""
 _value:
   description: What to give to M(cht.k3s.k3s_join), and why nothing can be decided.
   type: dict
-  sample: {"servers": ["https://198.18.0.11:6443"], "cluster_init": false, "token": "", "problem": "", "via": "control-plane-1"}
+  sample: {"servers": ["https://198.18.0.11:6443"], "cluster_init": false, "token": "", "problem": "", "via": "control-plane-1",
+           "version": "v1.34.4+k3s1", "peers": ["https://198.18.0.11:6443"]}
 """
 
 
@@ -83,6 +88,7 @@ def join_plan(
     fixed_url: str = "",
     token: str = "",
     check_mode: bool = False,
+    version: str = "",
 ) -> dict[str, Any]:
     """The plan for one host; the token in it is a secret."""
     # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
@@ -100,6 +106,7 @@ def join_plan(
         fixed_url=fixed_url,
         token=token,
         check_mode=check_mode,
+        version=version,
     )
 
 

@@ -68,6 +68,13 @@ options:
     description: Whether a server without a datastore may begin a new cluster. Decide it from the state of all servers.
     type: bool
     default: false
+  peers:
+    description:
+      - URLs of the other servers, for one that begins the cluster. Once it has its data, C(config.yaml) names the first of them in place of
+        C(cluster-init), with which it would begin a second cluster if it lost its data.
+    type: list
+    elements: str
+    default: []
   registries:
     description: Content of C(registries.yaml) without credentials.
     type: dict
@@ -199,6 +206,7 @@ def argument_spec() -> dict:
         token={"type": "str", "default": "", "no_log": True},
         servers={"type": "list", "elements": "str", "default": []},
         cluster_init={"type": "bool", "default": False},
+        peers={"type": "list", "elements": "str", "default": []},
         registries={"type": "dict", "default": {}},
         registries_auth={"type": "dict", "default": {}, "no_log": True},
         environment={"type": "dict", "default": {}},

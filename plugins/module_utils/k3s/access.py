@@ -29,9 +29,31 @@ def answers_by_server(results: list) -> dict:
     return answers
 
 
+def two_clusters(answers: dict) -> str:
+    """Two servers whose etcd has no member in common, as a sentence; '' when there are none such."""
+    known = {}
+    for name, info in answers.items():
+        members = {member["name"] for member in (info or {}).get("members") or []}
+        if members and (info or {}).get("healthy"):
+            known[name] = members
+    for name, members in known.items():
+        for other, others in known.items():
+            if not members & others:
+                return (
+                    f"{name} and {other} are servers of two clusters: etcd's members are {', '.join(sorted(members))} on the one and"
+                    f" {', '.join(sorted(others))} on the other. Most likely one lost its data and began anew. See which one has your projects (`k3s kubectl"
+                    " get namespaces` on each), take k3s off the other one (playbooks/reset.yml with --limit and its name), and run site.yml, with"
+                    " which it joins. Nothing was changed."
+                )
+    return ""
+
+
 def choose(results: list, servers: list) -> tuple:
     """(server, its answer, None) of the first healthy one, or (None, None, Problem)."""
     answers = answers_by_server(results)
+    split = two_clusters(answers)
+    if split:
+        return None, None, Problem(split, True)
     for server in servers:
         info = answers.get(server)
         if info and info.get("healthy") and info.get("kubeconfig"):

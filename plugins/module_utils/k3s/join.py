@@ -48,6 +48,7 @@ class Wanted:
     token: str = ""
     servers: list = field(default_factory=list)
     cluster_init: bool = False
+    peers: list = field(default_factory=list)
     registries: dict = field(default_factory=dict)
     registries_auth: dict = field(default_factory=dict)
     environment: dict = field(default_factory=dict)
@@ -60,7 +61,7 @@ class Wanted:
 
 @dataclass
 class FileChange:
-    """One file as it is and as it shall be; `shown` are both texts without secrets."""
+    """One file as it is and as it shall be; `shown` are both texts without secrets. What is `inert` means nothing to k3s while it has its data."""
 
     path: str
     mode: int
@@ -68,6 +69,7 @@ class FileChange:
     shown_before: str
     shown_after: str
     changed: bool
+    inert: bool = False
 
 
 class Joiner:
@@ -122,6 +124,7 @@ class Joiner:
         if operation:
             self._act(f"{operation} {self.service}.service" + (f" ({', '.join(reasons)})" if reasons else ""))
         joining = "" if member else self._plan_membership(bootstrap)
+        settled = self._plan_settling(bootstrap) if joining else ""
         if self.actions:
             self._show(
                 f"{self.service}.service",
@@ -137,6 +140,8 @@ class Joiner:
             if operation:
                 self._change_service(operation, unit)
             self._bring_up(operation, unit, previous)
+            if settled and state.has_datastore(self.system):
+                self.system.write(CONFIG_PATH, settled, 0o600, keep_time=True)
             self._keep_good_config()
         return self._result(joining, version)
 
@@ -180,7 +185,8 @@ class Joiner:
         if pending is not None and role == "server":
             raise NodeError(
                 f"A restore of this cluster was begun and not finished ({pending.strip()}), so this server may hold other data than the rest and is not"
-                f" started. Run playbooks/restore.yml again with the same backup. Only to keep the data that is here: remove {PENDING} from every server and run site.yml."
+                f" started. Run playbooks/restore.yml again with the same backup. Only to keep the data that is here: remove {PENDING}"
+                " from every server and run site.yml."
             )
         if self.system.exists(unit_path(other)):
             raise NodeError(
@@ -275,18 +281,24 @@ class Joiner:
             )
 
     def _bootstrap(self, datastore: bool) -> dict:
-        """How the node finds its cluster. On a member this is history and stays as written, so that nothing restarts."""
+        """How the node finds its cluster. On a member this is history: k3s does not look at it while it has its data.
+
+        But for one thing: with `cluster-init` a server that lost its data would begin a second cluster at its next start. So a member with
+        peers names one of them instead.
+        """
         wanted = self.wanted
         current = top_level(self.system.read(CONFIG_PATH))
         keep_token_file = wanted.token or (current.get("token-file") == TOKEN_PATH and self._is_member())
         token = {"token-file": TOKEN_PATH} if keep_token_file else {}
         if wanted.role == "server":
             if datastore:
-                if current.get("cluster-init") == "true":
+                sqlite = not self.system.listdir(state.ETCD_WAL)
+                if current.get("cluster-init") == "true" and (sqlite or not wanted.servers):
                     return {"cluster-init": True, **token}
                 if current.get("server"):
                     return {"server": current["server"], **token}
-                return {**({"server": wanted.servers[0]} if wanted.servers else {}), **token}
+                # To a server with SQLite a peer is no history: it would leave its data and join.
+                return {**({"server": wanted.servers[0]} if wanted.servers and not sqlite else {}), **token}
             if wanted.cluster_init:
                 return {"cluster-init": True, **token}
         if not wanted.servers:
@@ -313,7 +325,9 @@ class Joiner:
             changes.append(self._token_change())
         text = render_config(bootstrap, wanted.config, wanted.secret_config)
         before = self.system.read(CONFIG_PATH)
-        changes.append(self._change(CONFIG_PATH, 0o600, text, mask_config(before), mask_config(text, before)))
+        change = self._change(CONFIG_PATH, 0o600, text, mask_config(before), mask_config(text, before))
+        change.inert = before is not None and before == self._with_cluster_init(bootstrap)
+        changes.append(change)
         registries = render_registries(wanted.registries, wanted.registries_auth)
         before = self.system.read(REGISTRIES_PATH)
         if registries is not None or before is not None:
@@ -329,6 +343,11 @@ class Joiner:
         unit = render_unit(role, wanted.binary)
         changes.append(self._change(unit_path(role), 0o644, unit, self.system.read(unit_path(role)) or "", unit))
         return changes
+
+    def _with_cluster_init(self, bootstrap: dict) -> str:
+        """config.yaml as it would be for the server that began the cluster."""
+        rest = {key: value for key, value in bootstrap.items() if key not in ("server", "cluster-init")}
+        return render_config({"cluster-init": True, **rest}, self.wanted.config, self.wanted.secret_config)
 
     def _token_change(self) -> FileChange:
         """The token's file. Another form of the same token is no change: k3s takes both."""
@@ -387,7 +406,7 @@ class Joiner:
         """
         if not unit.running or unit.pid == 0 and unit.sub != "auto-restart":
             return "start", []
-        reasons = [os.path.basename(change.path) for change in changes if change.changed and not _only_mode(change)]
+        reasons = [os.path.basename(change.path) for change in changes if change.changed and not _only_mode(change) and not change.inert]
         if binary:
             reasons.insert(0, "binary")
         if not reasons and unit.started_at:
@@ -408,6 +427,16 @@ class Joiner:
         self._act(f"membership: {joining}")
         self._show("membership", "none\n", joining + "\n")
         return joining
+
+    def _plan_settling(self, bootstrap: dict) -> str:
+        """config.yaml for when the cluster is begun: a peer in place of `cluster-init`; '' where there is none."""
+        if not bootstrap.get("cluster-init") or not self.wanted.peers:
+            return ""
+        rest = {key: value for key, value in bootstrap.items() if key != "cluster-init"}
+        server = self.wanted.peers[0]
+        self._act(f"file {CONFIG_PATH} (server in place of cluster-init)")
+        self._show(f"{CONFIG_PATH} of a member", "cluster-init: true\n", f"server: {server}\n")
+        return render_config({"server": server, **rest}, self.wanted.config, self.wanted.secret_config)
 
     def _guard_quorum(self, datastore: bool) -> None:
         if self.wanted.role != "server" or not datastore:
@@ -440,7 +469,7 @@ class Joiner:
                 self.system.chmod(change.path, change.mode)
                 continue
             previous[change.path] = (current, self.system.mode(change.path))
-            self.system.write(change.path, change.text, change.mode)
+            self.system.write(change.path, change.text, change.mode, keep_time=change.inert)
             reload_units = reload_units or change.path == unit_path(wanted.role)
         if reload_units or self.system.unit(self.service).need_reload:
             self._systemctl("daemon-reload")

@@ -85,7 +85,7 @@ KNOWN = (
     _known(
         "not-a-member", r"this server is a not a member of the etcd cluster|not a member of the etcd cluster",
         "this server's etcd member was removed, or its node-ip changed",
-        "put the old k3s_node_ip back; or remove /var/lib/rancher/k3s/server/db on this node, so that it joins anew", True),
+        "put the old k3s_node_ip back; or stop k3s on this node, remove /var/lib/rancher/k3s/server/db and run site.yml, with which it joins anew", True),
     _known(
         "not-promoted", r"has not yet been promoted from learner to voting member|Learner \S+ stalled",
         "the etcd member of this server does not catch up",

@@ -8,14 +8,45 @@ The first server of the inventory has no special place: one that lost its data j
 
 from __future__ import annotations
 
+from .access import two_clusters
+from .release import version_key
+
+# How many minor releases an agent may be behind its server, by the server's: two, and three since Kubernetes 1.28.
+SKEW, SKEW_SINCE = 3, 28
+
 
 def shown_url(address: str) -> str:
     """The supervisor's URL at an address."""
     return f"https://[{address}]:6443" if ":" in address else f"https://{address}:6443"
 
 
+def release_problem(host: str, server: bool, version: str, via: str, running: str) -> str:
+    """Why a machine must not join at this release; '' when it may. A member's own release is judged by k3s_join."""
+    wanted, there = version_key(version), version_key(running)
+    if not wanted or not there or wanted == there:
+        return ""
+    if server:
+        return (
+            f"{via} runs k3s {running}, and k3s_version is {version}. A server joins only with the release that runs: set k3s_version to {running},"
+            f" and move all of them with playbooks/upgrade.yml afterwards. Nothing was changed on {host}."
+        )
+    if wanted > there:
+        return (
+            f"{via} runs k3s {running}, and no agent may be newer, but k3s_version is {version}. Set it to {running}, or upgrade the servers first"
+            f" (playbooks/upgrade.yml). Nothing was changed on {host}."
+        )
+    allowed = SKEW if there[1] >= SKEW_SINCE else SKEW - 1
+    if there[1] - wanted[1] > allowed:
+        return (
+            f"{via} runs k3s {running}, and an agent may be at most {allowed} minor releases older, but k3s_version is {version}."
+            f" Set k3s_version to {running}. Nothing was changed on {host}."
+        )
+    return ""
+
+
 def decide(
     answers: dict, urls: dict, host: str, server: bool, alone: bool, first: str, fixed_url: str = "", token: str = "", check_mode: bool = False,
+    version: str = "",
 ) -> dict:
     """The plan for one host.
 
@@ -23,25 +54,32 @@ def decide(
     urls: server -> its URL, for all servers
     alone: no other host acts at the same time
     first: the server that begins the cluster in a check-mode run, where nothing comes to be
+    version: the release that the host joins with; not compared when empty, as in an upgrade
     """
     own = answers.get(host) if server else None
     healthy = [name for name in urls if name != host and (answers.get(name) or {}).get("healthy")]
-    plan = {"servers": [], "cluster_init": False, "token": token, "problem": "", "via": ""}
+    plan = {"servers": [], "cluster_init": False, "token": token, "problem": "", "via": "", "version": ""}
+    plan["peers"] = [urls[name] for name in urls if name != host] if server else []
+    plan["problem"] = two_clusters(answers)
+    if plan["problem"]:
+        return plan
 
     if healthy:
         plan["via"] = healthy[0]
+        plan["version"] = (answers[healthy[0]] or {}).get("version") or ""
         plan["token"] = (answers[healthy[0]] or {}).get("token") or token
     ordered = healthy + [name for name in urls if name not in healthy and name != host]
     plan["servers"] = [fixed_url] if fixed_url and not server else [urls[name] for name in ordered]
 
     if own and own.get("datastore"):
-        # A member: joining is history. Only a token that was given is compared with its datastore.
-        plan["token"] = token
+        # A member: joining is history, and no other one is asked to forget it. Only a token that was given is compared with its datastore.
+        plan.update(token=token, via="")
         return plan
     if server and own is None:
         plan["problem"] = f"{host} could not be asked about its datastore, so nothing is decided for it. Run the module k3s_server_info on it to see why."
         return plan
     if healthy:
+        plan["problem"] = release_problem(host, server, version, plan["via"], plan["version"])
         return plan
 
     silent = [name for name in urls if name in answers and answers[name] is None]

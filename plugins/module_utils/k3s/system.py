@@ -101,9 +101,13 @@ class System:
         except (FileNotFoundError, NotADirectoryError):
             return 0.0
 
-    def write(self, path: str, text: str, mode: int) -> None:
-        """Replace a file in one step; a reader sees the old or the new one, and nobody else a secret."""
+    def write(self, path: str, text: str, mode: int, keep_time: bool = False) -> None:
+        """Replace a file in one step; a reader sees the old or the new one, and nobody else a secret.
+
+        With `keep_time` it is as old as the one before, so that what reads it does not count as older than it.
+        """
         target = self.path(path)
+        times = os.stat(target) if keep_time and os.path.exists(target) else None
         os.makedirs(os.path.dirname(target), exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".cht-k3s-")
         try:
@@ -112,6 +116,8 @@ class System:
                 stream.flush()
                 os.fsync(stream.fileno())
             os.chmod(temporary, mode)
+            if times:
+                os.utime(temporary, ns=(times.st_atime_ns, times.st_mtime_ns))
             os.rename(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):

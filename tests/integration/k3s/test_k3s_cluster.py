@@ -22,6 +22,12 @@ def test_three_voters_and_every_node_is_ready(cluster: Cluster) -> None:
         assert not [taint for taint in node["spec"].get("taints") or [] if "uninitialized" in taint["key"]]
 
 
+def test_the_first_server_names_a_peer_in_place_of_cluster_init(cluster: Cluster) -> None:
+    """Otherwise it would begin a second cluster if it lost its data and started."""
+    config = cluster.lab("ssh", "control-plane-1", "sudo cat /etc/rancher/k3s/config.yaml")
+    assert "server: https://198.18.0.12:6443" in config and "cluster-init" not in config
+
+
 def test_a_second_run_changes_and_restarts_nothing(cluster: Cluster) -> None:
     lab = cluster.lab
     before = services(lab)
@@ -100,6 +106,15 @@ def test_a_rebuilt_agent_comes_back(cluster: Cluster) -> None:
     lab("vm", "wipe", "agent-1", timeout=120)
     site(lab, "rebuilt-agent", "--limit", "agent-1,localhost").expect()
     assert site(lab, "rebuilt-agent-after").expect().changed == []
+
+
+def test_a_first_server_that_lost_its_data_begins_no_second_cluster(cluster: Cluster) -> None:
+    """k3s by itself joins or fails; site.yml makes it whole."""
+    lab = cluster.lab
+    cluster.mark("before-data-loss")
+    lab("ssh", "control-plane-1", "sudo sh -c 'systemctl stop k3s; rm -rf /var/lib/rancher/k3s/server/db; systemctl start --no-block k3s; sleep 20'")
+    assert lab("ssh", "control-plane-1", "sudo ls /var/lib/rancher/k3s/server/db/etcd/member/wal 2>/dev/null || true").strip() == ""
+    cluster.heals("data-loss", "before-data-loss")
 
 
 def test_a_rebuilt_first_server_joins_the_others(cluster: Cluster, tmp_path: Path) -> None:

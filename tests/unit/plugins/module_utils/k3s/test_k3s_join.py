@@ -235,7 +235,54 @@ def test_an_upgrade_swaps_the_binary_and_restarts(member, api):
 
 def test_a_member_keeps_how_it_joined(member):
     """Whatever the plan says now, the datastore decides, so nothing restarts."""
+    member.put(CONFIG, member.read(CONFIG).replace("cluster-init: true", "server: https://198.18.0.13:6443"))
     assert not join(member, wanted(config={"node-ip": "198.18.0.11"}, cluster_init=False, servers=["https://198.18.0.12:6443"]))["changed"]
+
+
+def test_a_server_that_began_the_cluster_names_a_peer_once_it_has_its_data(system, api):
+    """With cluster-init it would begin a second cluster after it lost its data."""
+    def start():
+        assert "cluster-init: true" in system.read(CONFIG)
+        system.put(WAL)
+        system.put(CONFIG, system.read(CONFIG))
+        api.objects.setdefault("control-plane-1", make_node("control-plane-1"))
+    system.on_start = start
+    want = wanted(config={"node-ip": "198.18.0.11"}, peers=["https://198.18.0.12:6443", "https://198.18.0.13:6443"])
+    predicted = join(system, want, check_mode=True)
+    assert not system.exists("/etc")
+    real = join(system, want)
+    assert predicted["actions"] == real["actions"] and predicted["diff"] == real["diff"]
+    assert "server: https://198.18.0.12:6443" in system.read(CONFIG) and "cluster-init" not in system.read(CONFIG)
+    assert os.stat(system.path(CONFIG)).st_mtime == system.clock - 100, "k3s does not count as older than it"
+    system.age()
+    again = join(system, wanted(config={"node-ip": "198.18.0.11"}, cluster_init=False, servers=["https://198.18.0.12:6443"]))
+    assert not again["changed"]
+
+
+def test_a_member_with_cluster_init_gets_a_peer_without_a_restart(member):
+    peer = ["https://198.18.0.12:6443"]
+    started = os.stat(member.path(CONFIG)).st_mtime
+    predicted = Joiner(member, wanted(config={"node-ip": "198.18.0.11"}, cluster_init=False, servers=peer), True).present()
+    result = join(member, wanted(config={"node-ip": "198.18.0.11"}, cluster_init=False, servers=peer))
+    assert result["actions"] == predicted["actions"] == [f"file {CONFIG}"] and not member.commands()
+    assert "server: https://198.18.0.12:6443" in member.read(CONFIG) and "cluster-init" not in member.read(CONFIG)
+    assert os.stat(member.path(CONFIG)).st_mtime == started, "k3s does not count as older than it"
+    assert not join(member, wanted(config={"node-ip": "198.18.0.11"}, cluster_init=False, servers=peer))["changed"]
+
+
+def test_with_another_setting_the_same_file_is_a_reason_to_restart(member):
+    want = wanted(config={"node-ip": "198.18.0.11", "debug": True}, cluster_init=False, servers=["https://198.18.0.12:6443"])
+    assert join(member, want)["actions"] == [f"file {CONFIG}", "restart k3s.service (config.yaml)"]
+
+
+def test_a_server_with_sqlite_gets_no_peer(member):
+    """It would leave its data and join."""
+    member.remove(WAL)
+    member.put(state.SQLITE)
+    want = wanted(config={"node-ip": "198.18.0.11"}, cluster_init=False, servers=["https://198.18.0.12:6443"])
+    assert not join(member, want)["changed"]
+    member.put(CONFIG, member.read(CONFIG).replace("cluster-init: true\n", ""))
+    assert not join(member, want)["changed"]
 
 
 def test_a_rebuilt_first_server_joins_the_others(system):

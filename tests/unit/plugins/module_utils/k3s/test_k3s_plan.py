@@ -94,6 +94,44 @@ def test_urls_prefer_the_node_address():
     }
 
 
+def _member(*names, version="v1.34.4+k3s1"):
+    return dict(HEALTHY, version=version, members=[{"name": name, "voter": True, "ready": True} for name in names])
+
+
+def test_servers_of_two_clusters_are_told_apart():
+    """The first one lost its data and began anew: nobody joins either before a person has looked."""
+    split = results(cp_1=_member("cp-1"), cp_2=_member("cp-2", "cp-3"))
+    for host, server in (("cp-1", True), ("cp-3", True), ("agent-1", False)):
+        assert "cp-1 and cp-2 are servers of two clusters" in plan(split, host=host, server=server)["problem"]
+    server, dummy, problem = choose(split, list(URLS))
+    assert server is None and "servers of two clusters" in problem.message and problem.exists
+    assert not plan(results(cp_1=_member("cp-1", "cp-2"), cp_2=_member("cp-1", "cp-2"), cp_3=NOTHING), host="cp-3")["problem"]
+    assert not plan(results(cp_1=_member(), cp_2=_member("cp-2"), cp_3=NOTHING), host="cp-3")["problem"], "its Node has no label yet"
+
+
+def test_a_server_knows_its_peers():
+    assert plan(results(cp_1=NOTHING, cp_2=NOTHING, cp_3=NOTHING))["peers"] == [URLS["cp-2"], URLS["cp-3"]]
+    assert plan(results(cp_1=HEALTHY), host="agent-1", server=False)["peers"] == []
+
+
+def test_a_member_is_forgotten_through_nobody():
+    assert plan(results(cp_1=_member("cp-1", "cp-2"), cp_2=_member("cp-1", "cp-2")))["via"] == ""
+
+
+@pytest.mark.parametrize(("server", "version", "text"), [
+    (True, "v1.34.4+k3s1", ""), (True, "v1.34.2+k3s1", "joins only with the release that runs"), (True, "v1.35.1+k3s1", "set k3s_version to v1.34.4"),
+    (False, "v1.34.2+k3s1", ""), (False, "v1.31.9+k3s1", ""), (False, "v1.30.9+k3s1", "at most 3 minor releases older"),
+    (False, "v1.34.5+k3s1", "no agent may be newer"), (False, "", ""), (True, "", ""),
+])
+def test_nobody_joins_with_another_release(server, version, text):
+    got = plan(results(cp_1=NOTHING, cp_2=_member("cp-2")), host="cp-1" if server else "agent-1", server=server, version=version)
+    assert text in got["problem"] and bool(got["problem"]) == bool(text) and got["version"] == "v1.34.4+k3s1"
+
+
+def test_a_members_release_is_not_the_plans_business():
+    assert not plan(results(cp_1=_member("cp-1", "cp-2")), version="v1.35.1+k3s1")["problem"]
+
+
 # -- access to the API -------------------------------------------------------------------------------
 
 
