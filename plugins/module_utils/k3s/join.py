@@ -507,9 +507,12 @@ class Joiner:
             old_config = previous.get(CONFIG_PATH, (None, None))[0]
             if operation != "restart" or old_config is None or not self.system.exists(GOOD_CONFIG_PATH):
                 raise
+            # One that lost its data was no member with the old file either, and the cause tells the role what to do.
+            if not self._is_member():
+                raise
             if self.system.read(GOOD_CONFIG_PATH) != old_config:
                 raise
-            raise NodeError(f"{error} {self._take_back(previous)}") from error
+            raise NodeError(f"{error} {self._take_back(previous)}", error.cause) from error
 
     def _take_back(self, previous: dict) -> str:
         """Put the last good configuration back and say how that went."""

@@ -270,6 +270,17 @@ def test_a_member_with_cluster_init_gets_a_peer_without_a_restart(member):
     assert not join(member, wanted(config={"node-ip": "198.18.0.11"}, cluster_init=False, servers=peer))["changed"]
 
 
+def test_a_server_that_lost_its_data_is_told_why_it_cannot_join(member, api):
+    """The role forgets the old member then. The old configuration would not help: it is not put back."""
+    member.remove("/var/lib/rancher/k3s/server/db")
+    member.on_start = lambda: setattr(member.units["k3s"], "active", "activating")
+    member.lines = ['level=fatal msg="etcd cluster join failed: duplicate node name found, please use a unique name for this node"']
+    want = wanted(config={"node-ip": "198.18.0.11"}, cluster_init=False, servers=["https://198.18.0.12:6443"], token="secret-password", timeout=30)
+    with pytest.raises(NodeError, match="duplicate") as failure:
+        join(member, want)
+    assert failure.value.cause == "duplicate-member" and "put back" not in str(failure.value) and "server: https" in member.read(CONFIG)
+
+
 def test_with_another_setting_the_same_file_is_a_reason_to_restart(member):
     want = wanted(config={"node-ip": "198.18.0.11", "debug": True}, cluster_init=False, servers=["https://198.18.0.12:6443"])
     assert join(member, want)["actions"] == [f"file {CONFIG}", "restart k3s.service (config.yaml)"]
