@@ -45,6 +45,11 @@ class Load:
     county: str
     name: str
     needs: Amount
+    # Nodes on which it may run, room aside; None where nothing is known to keep it from any.
+    places: frozenset[str] | None = None
+
+    def may_be_on(self, node: str) -> bool:
+        return self.places is None or node in self.places
 
 
 @dataclass
@@ -95,7 +100,7 @@ def lose(agents: list[Agent], lost: t.Collection[str]) -> dict[str, t.Any]:
     homeless: set[str] = set()
     loads = sorted((load for agent in gone for load in agent.loads), key=lambda load: (load.needs.memory, load.needs.cpu, load.needs.volumes), reverse=True)
     for load in loads:
-        places = [name for name, room in free.items() if load.needs.within(room)]
+        places = [name for name, room in free.items() if load.may_be_on(name) and load.needs.within(room)]
         if not places:
             homeless.add(load.county)
             continue

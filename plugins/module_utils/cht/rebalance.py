@@ -19,6 +19,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import alive, describe, note_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report import Reader, natural, pod_needs, read_agents
 from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of
+from ansible_collections.cht.k3s.plugins.module_utils.cht.scheduling import may_run
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import by_namespace
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import DEPLOYMENTS, NAMESPACES
@@ -189,44 +190,6 @@ class Plan:
         return lines
 
 
-def tolerates(tolerations: list[Object], taint: Object) -> bool:
-    """Tell whether one of the tolerations lets a pod onto a node with this taint."""
-    return any(
-        (not item.get("key") or item["key"] == taint["key"])
-        and (item.get("operator") == "Exists" or (item.get("value") or "") == (taint.get("value") or ""))
-        and (not item.get("effect") or item["effect"] == taint["effect"])
-        for item in tolerations
-    )
-
-
-def selected(terms: list[Object], labels: dict[str, str]) -> bool:
-    """Tell whether a node with these labels is in a node selector: all expressions of one term."""
-
-    def met(expression: Object) -> bool:
-        value, values = labels.get(expression["key"]), expression.get("values") or []
-        found = {
-            "In": value in values, "NotIn": value not in values, "Exists": value is not None, "DoesNotExist": value is None,
-        }
-        # Comparisons of numbers are for hardware; a county with one stays where it is.
-        return found.get(expression["operator"], False)
-
-    return any(all(met(item) for item in term.get("matchExpressions") or []) and not term.get("matchFields") for term in terms)
-
-
-def _may_run(pod: Object, node: Object, volumes: list[Object]) -> bool:
-    """Tell whether a pod with its volumes may be on a node, room aside."""
-    labels = node["metadata"].get("labels") or {}
-    spec = pod["spec"]
-    if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
-        return False
-    taints = [taint for taint in (node.get("spec") or {}).get("taints") or [] if taint["effect"] != "PreferNoSchedule"]
-    if not all(tolerates(spec.get("tolerations") or [], taint) for taint in taints):
-        return False
-    required = [(volume["spec"].get("nodeAffinity") or {}).get("required") for volume in volumes]
-    required.append(((spec.get("affinity") or {}).get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution"))
-    return all(selected(entry.get("nodeSelectorTerms") or [], labels) for entry in required if entry)
-
-
 def _together(deployments: list[Object]) -> bool:
     """Tell whether all pods of a county prefer each other's agent: placement `together`."""
     return all((item["spec"]["template"]["spec"].get("affinity") or {}).get("podAffinity") for item in deployments)
@@ -274,7 +237,7 @@ def read_tenants(client: Client, found: Reader, agents: list[Agent]) -> list[Ten
             if pod["spec"].get("nodeName"):
                 at[pod["spec"]["nodeName"]] = at.get(pod["spec"]["nodeName"], Amount()) + pod_needs(pod)
         templates = [item["spec"]["template"] for item in made]
-        allowed = frozenset(node["metadata"]["name"] for node in nodes if all(_may_run(template, node, disks) for template in templates))
+        allowed = frozenset(node["metadata"]["name"] for node in nodes if all(may_run(template, node, disks) for template in templates))
         namespace = spaces.get(space) or {"metadata": {"name": space}}
         busy = _taken(namespace)
         moving = "" if busy else interrupted_move(namespace, made)

@@ -13,6 +13,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent,
 from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import CertificateError, expiry, pem_expiry
 from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import describe
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
+from ansible_collections.cht.k3s.plugins.module_utils.cht.scheduling import may_run
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import CLAIMS, CSI_NODES, NODES, PODS, SECRETS, VOLUMES
 from ansible_collections.cht.k3s.plugins.module_utils.kube.status import has_ended
@@ -211,7 +212,7 @@ def read_agents(found: Reader, servers: bool = False) -> tuple[list[Agent], list
             wanted = pod_needs(pod)
             agent.used = agent.used + wanted
             if pod["metadata"]["namespace"] in spaces:
-                agent.loads.append(Load(spaces[pod["metadata"]["namespace"]], pod["metadata"]["name"], wanted))
+                agent.loads.append(Load(spaces[pod["metadata"]["namespace"]], pod["metadata"]["name"], wanted, _places(pod, found)))
         if none or servers or not is_server(node):
             agents.append(agent)
         info, real = status.get("nodeInfo") or {}, found.usage.get(name)
@@ -229,6 +230,15 @@ def read_agents(found: Reader, servers: bool = False) -> tuple[list[Agent], list
             "counties": agent.counties,
         })
     return agents, nodes
+
+
+def _places(pod: Object, found: Reader) -> frozenset[str]:
+    """Return the nodes on which a pod may be, room aside."""
+    space = pod["metadata"]["namespace"]
+    claims = {volume["persistentVolumeClaim"]["claimName"] for volume in pod["spec"].get("volumes") or [] if volume.get("persistentVolumeClaim")}
+    owners = [(volume, volume["spec"].get("claimRef") or {}) for volume in found.volumes] if claims else []
+    disks = [volume for volume, owner in owners if owner.get("namespace") == space and owner.get("name") in claims]
+    return frozenset(node["metadata"]["name"] for node in found.nodes if may_run(pod, node, disks))
 
 
 def _versions(nodes: list[Object], counties: list[Object]) -> Object:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Amount
 from ansible_collections.cht.k3s.plugins.module_utils.cht.move import MANAGER, home_of, preference, with_replicas
-from ansible_collections.cht.k3s.plugins.module_utils.cht.rebalance import Move, Plan, Planner, Tenant, selected, tolerates
+from ansible_collections.cht.k3s.plugins.module_utils.cht.rebalance import Move, Plan, Planner, Tenant
+from ansible_collections.cht.k3s.plugins.module_utils.cht.scheduling import selected, tolerates
 
 GI = 2.0**30
 EACH = Amount(1, 4 * GI, 8, 3)

@@ -15,7 +15,7 @@ import pytest
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent, Amount, Load, fit, lose, losses, servers_to_lose, typical
 from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import CertificateError, pem_expiry
-from ansible_collections.cht.k3s.plugins.module_utils.cht.report import headlines, natural, number, pod_needs
+from ansible_collections.cht.k3s.plugins.module_utils.cht.report import headlines, natural, number, pod_needs, read_agents
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report_page import page
 
 GI = 2.0**30
@@ -64,6 +64,40 @@ def test_losing_agents() -> None:
     alone = losses(agents[:1], 1)
     assert (alone["bad"], alone["reason"]) == ([["a1"]], "the cluster has only 1 agents")
     assert [servers_to_lose(count) for count in (1, 2, 3, 5)] == [0, 0, 1, 2]
+
+
+class Cluster:
+    """What was read of three agents: the second has a label, the third a taint."""
+
+    counties = [{"name": "c1", "namespace": "c1"}]
+    limits: dict[str, int] = {}
+    usage: dict[str, t.Any] = {}
+    volumes: list[dict[str, t.Any]] = []
+
+    def __init__(self, **spec: t.Any) -> None:
+        status = {"allocatable": {"cpu": "16", "memory": "64Gi", "pods": "110"}, "conditions": [{"type": "Ready", "status": "True"}]}
+        self.nodes = [
+            {"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **labels}}, "spec": {"taints": taints}, "status": status}
+            for name, labels, taints in (
+                ("a1", {"tier": "data"}, []), ("a2", {"tier": "data"}, []), ("a3", {}, [{"key": "dev-couchdb-only", "value": "true", "effect": "NoSchedule"}]))
+        ]
+        self.pods = [{"metadata": {"name": "p", "namespace": "c1"}, "spec": {"nodeName": "a1", "containers": [], **spec}}]
+
+
+PINNED = [{"metadata": {"name": "pv"}, "spec": {"claimRef": {"namespace": "c1", "name": "couchdb-claim0"}, "nodeAffinity": {"required": {
+    "nodeSelectorTerms": [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["a1"]}]}]}}}}]
+CLAIM = {"volumes": [{"persistentVolumeClaim": {"claimName": "couchdb-claim0"}}]}
+
+
+@pytest.mark.parametrize(("spec", "lost", "survives"), [
+    ({}, ["a1"], True), ({}, ["a1", "a2"], False), ({"tolerations": [{"operator": "Exists"}]}, ["a1", "a2"], True),
+    ({"nodeSelector": {"kubernetes.io/hostname": "a1"}}, ["a1"], False), ({"nodeSelector": {"tier": "data"}}, ["a1"], True),
+    ({"nodeSelector": {"tier": "data"}, "tolerations": [{"operator": "Exists"}]}, ["a1", "a2"], False), (CLAIM, ["a1"], False),
+])
+def test_room_where_a_county_may_not_run_is_no_room(spec: dict[str, t.Any], lost: list[str], survives: bool) -> None:
+    found: t.Any = Cluster(**spec)
+    found.volumes = PINNED
+    assert lose(read_agents(found)[0], lost)["survives"] is survives
 
 
 def test_the_next_county_is_like_the_largest() -> None:
