@@ -40,7 +40,13 @@ options:
     description: Release of k3s, like V(v1.34.4+k3s1). Required with O(state=present) and O(state=installed).
     type: str
   release_url:
-    description: URL below which the releases are, as on the project's release pages. Leave empty when the binary was copied to O(binary).
+    description: URL below which the releases are, as on the project's release pages. Leave empty when the binary was copied to O(staged).
+    type: str
+    default: ''
+  staged:
+    description:
+      - A binary that was copied to the node, in the directory of O(binary). It takes the place of O(binary) once it was found to be of O(version),
+        to run here, and to have O(checksum) where that is given. A file that is not there is none.
     type: str
     default: ''
   checksum:
@@ -200,6 +206,7 @@ def argument_spec() -> dict:
         state={"type": "str", "choices": ["present", "installed", "absent", "stopped", "started"], "default": "present"},
         version={"type": "str"},
         release_url={"type": "str", "default": ""},
+        staged={"type": "str", "default": ""},
         checksum={"type": "str", "default": ""},
         config={"type": "dict", "default": {}},
         secret_config={"type": "dict", "default": {}, "no_log": True},

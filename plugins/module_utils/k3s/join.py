@@ -42,6 +42,7 @@ class Wanted:
     version: str
     binary: str = "/usr/local/bin/k3s"
     release_url: str = ""
+    staged: str = ""
     checksum: str = ""
     config: dict = field(default_factory=dict)
     secret_config: dict = field(default_factory=dict)
@@ -373,6 +374,8 @@ class Joiner:
     def _plan_binary(self, version: str) -> bool:
         """The binary has to come from the release; a wrong checksum counts as a wrong version."""
         wanted = self.wanted
+        if wanted.staged and self.system.exists(wanted.staged):
+            return self._plan_staged(version)
         differs = version != wanted.version
         if not differs and wanted.checksum:
             differs = self.system.sha256(wanted.binary) != wanted.checksum
@@ -385,6 +388,25 @@ class Joiner:
                     f"{wanted.binary} is {'k3s ' + version if version else 'not there'}, and k3s {wanted.version} is wanted, but no release_url"
                     " is given to fetch it from. Is k3s_binary the file of that version?"
                 )
+        self._act(f"binary {wanted.binary} {wanted.version}")
+        self._show(wanted.binary, f"k3s {version}\n" if version else "", f"k3s {wanted.version}\n")
+        return True
+
+    def _plan_staged(self, version: str) -> bool:
+        """The file from the controller, which lies beside the binary: looked at before it takes its place."""
+        wanted = self.wanted
+        digest = self.system.sha256(wanted.staged)
+        if wanted.checksum and digest != wanted.checksum:
+            raise NodeError(
+                f"The file of k3s_binary has sha256 {digest}, but k3s_binary_checksum is {wanted.checksum}. {wanted.binary} was not touched;"
+                " give the right file or its checksum."
+            )
+        found = installed_version(self.system, wanted.staged)
+        if found != wanted.version:
+            said = f"it is k3s {found}" if found else "it does not run here (damaged, or built for another architecture)"
+            raise NodeError(f"The file of k3s_binary is not k3s {wanted.version}: {said}. {wanted.binary} was not touched; give the file of that release.")
+        if digest == self.system.sha256(wanted.binary):
+            return False
         self._act(f"binary {wanted.binary} {wanted.version}")
         self._show(wanted.binary, f"k3s {version}\n" if version else "", f"k3s {wanted.version}\n")
         return True
@@ -480,7 +502,10 @@ class Joiner:
 
     def _install(self, binary: bool, links: list) -> None:
         began, wanted = time.monotonic(), self.wanted
-        if binary:
+        if binary and wanted.staged and self.system.exists(wanted.staged):
+            self.system.rename(wanted.staged, wanted.binary)
+            self._step("binary", began)
+        elif binary:
             download(self.system, wanted.release_url, wanted.version, wanted.checksum, wanted.environment, wanted.binary)
             self._step("binary", began)
         for link in links:

@@ -42,7 +42,8 @@ class Remover:
         directory = os.path.dirname(self.binary)
         links = [f"{directory}/{name}" for name in LINKS if self._is_our_link(f"{directory}/{name}")]
         trees = [tree for tree in TREES if self.system.exists(tree)]
-        binaries = [self.binary] if self.system.exists(self.binary) else []
+        staged = os.path.join(directory, ".k3s-from-controller")
+        binaries = [path for path in (self.binary, staged) if self.system.exists(path)]
         for path in files + links + trees + binaries:
             self._act(f"remove {path}", path)
         if self.actions and not self.check_mode:

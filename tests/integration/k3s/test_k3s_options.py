@@ -85,9 +85,17 @@ def test_an_added_agent_gets_all_from_the_controller_and_restarts_nobody(life: L
     given = {**BASE, "control_plane_secrets_encryption": "secrets-encryption: true" in config, "k3s_binary": str(binary),
              "k3s_release_url": "http://198.18.0.2:9/nothing", "k3s_image_bundles": [str(images)]}
     argv = ("--tags", "node,control_plane,agent", "-e", json.dumps(given))
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(binary.read_bytes()[:1000])
+    wrong = ("--tags", "node,control_plane,agent", "-e", json.dumps({**given, "k3s_binary": str(damaged)}))
+    run = life.playbook(*wrong, "--limit", "agent-1,localhost", name="life-airgap-damaged").expect(1)
+    assert "The file of k3s_binary is not k3s" in " ".join(run.output.split()) and restarted(life, before) == []
     life.playbook(*argv, "--limit", "agent-2,localhost", name="life-airgap").expect()
     assert restarted(life, before) == ["agent-2"]
     assert "k3s-airgap-images.tar" in life("ssh", "agent-2", "sudo ls /var/lib/rancher/k3s/agent/images")
+    life.playbook(*argv, "--limit", "agent-1,localhost", name="life-airgap-cured").expect()
+    assert restarted(life, before) == ["agent-2"], "the right file is the one that agent-1 runs"
+    assert "controller" not in life("ssh", "agent-1", "ls -A /usr/local/bin") + life("ssh", "agent-2", "ls -A /usr/local/bin")
 
 
 def test_a_kubeconfig_for_people_is_written_once(life: Lab, tmp_path: Path) -> None:

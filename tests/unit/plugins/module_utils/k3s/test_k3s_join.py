@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from ansible_collections.cht.k3s.plugins.module_utils.k3s import join as join_module
 from ansible_collections.cht.k3s.plugins.module_utils.k3s import state
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.join import Joiner, Wanted
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError
@@ -228,6 +229,37 @@ def test_an_upgrade_swaps_the_binary_and_restarts(member, api):
     member.on_start = lambda: api.objects.update({"control-plane-1": make_node("control-plane-1", version="v1.34.5+k3s1")})
     result = join(member, wanted(config={"node-ip": "198.18.0.11"}, version="v1.34.5+k3s1", upgrade=True))
     assert result["actions"] == ["binary /usr/local/bin/k3s v1.34.5+k3s1", "restart k3s.service (binary)"]
+
+
+# -- a binary from the controller --------------------------------------------------------------------
+
+
+STAGED = "/usr/local/bin/.k3s-from-controller"
+
+
+@pytest.mark.parametrize(("staged_version", "checksum", "message"), [
+    ("v1.34.2+k3s1", "", "is not k3s v1.34.4.*it is k3s v1.34.2"), ("", "", "does not run here"), (VERSION, "ab" * 32, "but k3s_binary_checksum is abab"),
+])
+def test_a_wrong_file_from_the_controller_never_takes_the_binarys_place(member, monkeypatch, staged_version, checksum, message):
+    """Nor does a correct one afterwards meet anything else than the binary that runs."""
+    member.put(STAGED, "wrong", 0o755)
+    before = member.read("/usr/local/bin/k3s")
+    plain = join_module.installed_version
+    monkeypatch.setattr(join_module, "installed_version", lambda system, path: staged_version if path == STAGED else plain(system, path))
+    want = wanted(config={"node-ip": "198.18.0.11"}, release_url="", staged=STAGED, checksum=checksum)
+    for check_mode in (True, False):
+        with pytest.raises(NodeError, match=message):
+            join(member, want, check_mode)
+    assert member.read("/usr/local/bin/k3s") == before and not member.commands()
+
+
+def test_a_file_from_the_controller_takes_the_binarys_place_in_one_step(member):
+    member.put(STAGED, "built again", 0o755)
+    want = wanted(config={"node-ip": "198.18.0.11"}, release_url="", staged=STAGED)
+    assert join(member, want, True)["actions"] == ["binary /usr/local/bin/k3s v1.34.4+k3s1", "restart k3s.service (binary)"]
+    assert join(member, want)["restarted"] and member.read("/usr/local/bin/k3s") == "built again" and not member.exists(STAGED)
+    member.age()
+    assert not join(member, want)["changed"]
 
 
 # -- history of a member -----------------------------------------------------------------------------
