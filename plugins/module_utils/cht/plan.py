@@ -229,11 +229,18 @@ def _refuse_second_home(county: County, live: Live) -> None:
                 "has; if that one is not needed any more, remove it with its data first (remove_project)"
             )
     for space in sorted(live.hosts.get(county.host, ())):
+        if space == county.namespace:
+            continue
         # A county of the list that has this host gives it away in this run: two of the list never share one.
-        if space != county.namespace and live.county_of(space) and space not in live.listed.values():
+        if live.county_of(space) and space not in live.listed.values():
             raise PlanError(
                 f"host {county.host} is that of the county {live.county_of(space)}, which is in the cluster, but not in the list: if it was renamed, set "
                 f"namespace: {space}, and it keeps its data; else remove that one first (remove_project), or give it back its host"
+            )
+        if not live.county_of(space) and any(item["metadata"]["name"] == "cht-api" for item in live.deployments.get(space, [])):
+            raise PlanError(
+                f"host {county.host} is that of a CHT in the namespace {space}, which is none of ours: to take it over with its data, set "
+                f"namespace: {space} and cht_project_adopt: true"
             )
 
 

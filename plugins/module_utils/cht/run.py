@@ -30,7 +30,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.table import table
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import by_namespace
 from ansible_collections.cht.k3s.plugins.module_utils.kube import compare
 from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import TAKE_OVER, Item, Live, Outcome, apply_groups
-from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
+from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client, Unreachable
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import (
     CLAIMS,
     DEPLOYMENTS,
@@ -315,6 +315,8 @@ def _retire(client: Client, plans: list[Plan], state: LiveCounties, live: Live, 
             except ApiError as error:
                 text = f"{resource.kind} {namespace}/{item}, which is not wanted any more, can't be removed: {error.message}"
                 outcome.group_errors.setdefault(name, []).append(text)
+                if isinstance(error, Unreachable):
+                    return removed
                 break  # the next run finds the rest by what is still there
     return removed
 

@@ -191,6 +191,9 @@ def test_a_county_that_was_renamed_or_moved_does_not_come_up_a_second_time() -> 
     assert not plan(renamed).error, "one of the list has another host now"
     assert "namespace old is that of the county nairobi-old, which is in the list, too" in plan(renamed, namespace="old").error
     assert not plan(Live.collect([], [], [], [space("foreign")], [ingress("foreign", host)])).error
+    helm = deployment("cht-api", "x/cht-api:4.20.0")
+    helm["metadata"]["namespace"] = "foreign"
+    assert "set namespace: foreign and cht_project_adopt: true" in plan(Live.collect([], [helm], [], [space("foreign")], [ingress("foreign", host)])).error
     own = Live.collect([live_secret(**HELD)], [], [], [space("nairobi", "nairobi")], [ingress("nairobi", host)])
     assert not plan(own).error
 
