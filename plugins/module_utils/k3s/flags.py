@@ -10,7 +10,11 @@ k3s only warns about a key it does not know, so a typo would silently be no sett
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
+
+from .release import version_key
+from .yamltext import items, top_level
 
 # Agent flags; a server takes them too.
 AGENT = frozenset(
@@ -61,6 +65,15 @@ ARGUMENTS = frozenset(
 )
 
 
+# What a cluster is built on: k3s takes these when it begins. Key -> (its value where it is not given, where it is set).
+FIXED = {
+    "cluster-cidr": ("10.42.0.0/16", "k3s_cluster_cidr"), "service-cidr": ("10.43.0.0/16", "k3s_service_cidr"),
+    "cluster-dns": ("", "control_plane_config"), "cluster-domain": ("cluster.local", "control_plane_config"),
+}
+# The first release that encrypts the secrets of a cluster that has none encrypted yet (k3s-io/k3s#13403).
+ENCRYPTS_LATER = (1, 35, 0, 3)
+
+
 def minor(version: str) -> int:
     """34 for "v1.34.4+k3s1"; 0 when it is none."""
     match = re.match(r"v?1\.(\d+)\.", version or "")
@@ -89,6 +102,36 @@ def check_s3(config: dict) -> list:
     if str(config.get("etcd-s3-endpoint", "")).startswith(("http://", "https://")):
         problems.append("'etcd-s3-endpoint' is a host without https://; 'etcd-s3-insecure' is for plain HTTP")
     return problems
+
+
+def check_fixed(text: str | None, config: dict, version: str) -> list:
+    """What this server's config.yaml says and a running cluster cannot change, a sentence for each that is wanted otherwise."""
+    given = {key: config.get(key) for key in FIXED}
+    wanted = {key: [part for item in (value if isinstance(value, list) else [value]) for part in str(item).split(",")]
+              for key, value in given.items() if value not in (None, "", [])}
+    found = {key: items(text, key) for key in FIXED}
+    problems = []
+    for key, (default, variable) in FIXED.items():
+        here, there = _with_default(key, default, found), _with_default(key, default, wanted)
+        if here != there:
+            problems.append(f"{key} is {', '.join(here)} here, and {', '.join(there)} is wanted ({variable})")
+    encrypted, encrypt = top_level(text).get("secrets-encryption") == "true", str(config.get("secrets-encryption", "")).lower() == "true"
+    if encrypted and not encrypt:
+        problems.append("secrets are encrypted here, and without the setting k3s could not read them (control_plane_secrets_encryption)")
+    elif encrypt and not encrypted and version_key(version) < ENCRYPTS_LATER:
+        problems.append(f"secrets are not encrypted here, and k3s {version} can't begin with that later (control_plane_secrets_encryption)")
+    return problems
+
+
+def _with_default(key: str, default: str, values: dict) -> list:
+    listed = values.get(key) or ([default] if default else [])
+    if key == "cluster-dns" and not listed:
+        networks = _with_default("service-cidr", FIXED["service-cidr"][0], values)
+        try:
+            return [str(ipaddress.ip_network(network, strict=False)[10]) for network in networks]
+        except (ValueError, IndexError):
+            return []
+    return sorted(listed)
 
 
 def check(config: dict, role: str, version: str) -> list:

@@ -20,7 +20,7 @@ from .files import (
     CONFIG_DIR, CONFIG_PATH, MASK, OWNER, REGISTRIES_PATH, TOKEN_PATH, check_token, mask_config, mask_environment, mask_registries,
     render_config, render_registries, same_token, split_token,
 )
-from .flags import SECRET, check, check_s3
+from .flags import SECRET, check, check_fixed, check_s3
 from .journal import Cause, find_cause, tail
 from .release import download, installed_version, version_key
 from .restore import PENDING
@@ -217,6 +217,13 @@ class Joiner:
         problems += [f"'{key}' is a secret; give it in secret_config, which is never shown" for key in misplaced]
         if problems:
             raise NodeError("The configuration for k3s is not valid: " + "; ".join(problems) + ". Nothing was changed.")
+        if role == "server" and config is not None and self._is_member():
+            problems = check_fixed(config, self.wanted.config, self.wanted.version)
+            if problems:
+                raise NodeError(
+                    "The cluster was begun with other settings, which it cannot change: " + "; ".join(problems)
+                    + ". Set the variables to what runs. Nothing was changed."
+                )
 
     def _refuse_another_runtime(self, config: str | None) -> None:
         """One runtime does not know the containers of the other, so a node changes it only while it is empty."""

@@ -66,6 +66,22 @@ def _empty(value) -> str:
 _TOP_LEVEL = re.compile(r"""(?P<key>[A-Za-z0-9_.-]+|"[^"]*"|'[^']*')\s*:(?:\s+(?P<value>.*?))?\s*\Z""")
 
 
+def items(text: str | None, key: str) -> list:
+    """The strings under a top-level key: one for a scalar, several for a list in either form or with commas; [] when it is not there."""
+    found: list = []
+    inside = False
+    for line in (text or "").splitlines():
+        item = re.match(r"\s*-\s+(?P<item>.+)\Z", line)
+        if item and inside:
+            found.append(top_level(f"x: {item.group('item')}").get("x", ""))
+        elif _TOP_LEVEL.match(line):
+            pairs = top_level(line)
+            inside = key in pairs
+            if inside:
+                found = [top_level(f"x: {part.strip()}").get("x", "") for part in pairs[key].strip("[]").split(",")]
+    return [part for value in found for part in value.split(",") if part]
+
+
 def top_level(text: str | None) -> dict:
     """The top-level scalars of a YAML file as strings (lists and maps as ''): enough to see what a node was told to be."""
     found = {}

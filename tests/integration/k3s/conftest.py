@@ -4,6 +4,7 @@ K3S_LAB=keep uses the one that runs and leaves it running, to work on a test.
 """
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,9 @@ def life_lab() -> Iterator[Lab]:
 def life(life_lab: Lab) -> Lab:
     """A cluster on it, whatever an earlier test left."""
     if "active" not in life_lab("ssh", "agent-2", "systemctl is-active k3s-agent || true").split():
-        life_lab.playbook("--tags", "node,control_plane,agent", "-e", "k3s_cloud_provider=none", name="life-built").expect()
+        config = life_lab("ssh", "control-plane-1", "sudo cat /etc/rancher/k3s/config.yaml 2>/dev/null || true")
+        given = {"k3s_cloud_provider": "none", "control_plane_secrets_encryption": not config or "secrets-encryption: true" in config}
+        life_lab.playbook("--tags", "node,control_plane,agent", "-e", json.dumps(given), name="life-built").expect()
     return life_lab
 
 

@@ -76,6 +76,17 @@ def test_a_typo_changes_nothing(cluster: Cluster) -> None:
     assert run.changed == [] and services(lab) == before
 
 
+def test_what_the_cluster_is_built_on_is_not_changed(cluster: Cluster) -> None:
+    lab = cluster.lab
+    before = services(lab)
+    for variables, text in (({"k3s_service_cidr": "198.18.128.0/17"}, "service-cidr is 198."),
+                            ({"control_plane_secrets_encryption": False}, "without the setting k3s could not read them")):
+        run = site(lab, "built-on", "-e", json.dumps(variables)).expect(1)
+        assert text in message(run, "control-plane-1") and "Set the variables to what runs" in message(run, "control-plane-1")
+        assert [line for line in run.changed if "Join" in line] == [] and services(lab) == before
+    assert site(lab, "built-on-after").expect().changed == []
+
+
 def test_a_configuration_that_does_not_start_is_taken_back(cluster: Cluster) -> None:
     """Known to k3s, refused by the API server: only starting it tells."""
     lab, identity = cluster.lab, cluster.identity

@@ -169,6 +169,39 @@ def test_a_typo_is_refused_with_the_right_name(system):
     assert not system.exists("/etc")
 
 
+@pytest.mark.parametrize(("before", "after", "message"), [
+    ({}, {"cluster-cidr": "10.44.0.0/16"}, r"cluster-cidr is 10.42.0.0/16 here, and 10.44.0.0/16 is wanted \(k3s_cluster_cidr\)"),
+    ({"service-cidr": ["10.45.0.0/16"]}, {}, "service-cidr is 10.45.0.0/16 here.*cluster-dns is 10.45.0.10 here, and 10.43.0.10"),
+    ({}, {"cluster-dns": "10.43.0.11"}, "cluster-dns is 10.43.0.10 here"),
+    ({"cluster-domain": "moh"}, {"cluster-domain": "cht"}, "cluster-domain is moh here"),
+    ({"secrets-encryption": True}, {}, "without the setting k3s could not read them"),
+    ({}, {"secrets-encryption": True}, "secrets are not encrypted here"),
+])
+def test_what_a_cluster_is_built_on_is_not_rolled_out(system, before, after, message):
+    join(system, wanted(config=before))
+    system.put(WAL)
+    text = system.read(CONFIG)
+    for check_mode in (True, False):
+        with pytest.raises(NodeError, match=message + ".*Nothing was changed"):
+            join(system, wanted(config=after), check_mode)
+    assert system.read(CONFIG) == text
+
+
+def test_the_same_said_otherwise_is_no_change(system):
+    join(system, wanted(config={"cluster-cidr": ["10.42.0.0/16"], "service-cidr": "10.43.0.0/16,fd00:43::/112"}))
+    system.put(WAL)
+    join(system, wanted(config={"service-cidr": ["10.43.0.0/16", "fd00:43::/112"], "cluster-dns": ["10.43.0.10", "fd00:43::a"]}))
+    join(system, wanted(config={"service-cidr": ["10.43.0.0/16", "fd00:43::/112"], "cluster-domain": "cluster.local"}))
+
+
+def test_a_release_that_encrypts_later_may_begin_with_it(system, api):
+    version = "v1.35.1+k3s1"
+    system.on_start = lambda: api.objects.update({"control-plane-1": make_node("control-plane-1", version=version)})
+    join(system, wanted(version=version))
+    system.put(WAL)
+    assert join(system, wanted(config={"secrets-encryption": True}, version=version))["restarted"]
+
+
 def test_a_secret_in_the_visible_part_is_refused(system):
     with pytest.raises(NodeError, match="give it in secret_config"):
         join(system, wanted(config={"etcd-s3-secret-key": "x"}))
