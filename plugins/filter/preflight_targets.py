@@ -78,6 +78,7 @@ def preflight_targets(
     """All connections of one host."""
     # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
     from ansible_collections.cht.k3s.plugins.module_utils.preflight.targets import (
+        destinations,
         node_targets,
         url_target,
         without_duplicates,
@@ -89,7 +90,8 @@ def preflight_targets(
         group: [
             (host, str(hostvars[host].get("ansible_host") or host)) for host in groups.get(group, ()) if host in running
         ]
-        for group in ("control_plane", "agent")
+        # Another host's variables are worked out each time they are asked for: not those of all agents for every agent.
+        for group in (destinations(role) if between else ())
     }
     targets = url_target(download_url)
     if vcenter and vcenter.get("host") and role == "control_plane":

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Callable
 from typing import Any
@@ -166,10 +167,18 @@ def node_obstacle(facts: dict[str, Any] | None, wanted_id: str, wanted_ip: str) 
         )
     if not facts["internal_ips"]:
         return "has no InternalIP. VMware Tools report no address in the networks given"
-    if wanted_ip and wanted_ip not in facts["internal_ips"]:
+    if wanted_ip and _address(wanted_ip) not in [_address(found) for found in facts["internal_ips"]]:
         found = ", ".join(facts["internal_ips"])
         return f"has the InternalIP {found}, wanted {wanted_ip}. VMware Tools list another address first; set cpi_nodes.internal_network_subnet_cidr"
     return ""
+
+
+def _address(text: str) -> str:
+    """An address as it is usually written; IPv6 has many spellings."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return text
 
 
 def nodes(client: Client) -> dict[str, dict[str, Any]]:

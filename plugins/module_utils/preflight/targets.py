@@ -24,6 +24,11 @@ def url_target(url: str) -> list[Target]:
     return [{"host": parts.hostname, "port": parts.port or (80 if parts.scheme == "http" else 443), "purpose": "download"}]
 
 
+def destinations(role: str) -> list[str]:
+    """The groups of nodes to which a node of this role connects."""
+    return sorted({destination for source, destination, dummy in BETWEEN if source == role})
+
+
 def node_targets(role: str, name: str, nodes: Mapping[str, Sequence[tuple[str, str]]]) -> list[Target]:
     """The ports of the other nodes, each as (name, address); nothing needs to listen there yet."""
     return [

@@ -36,6 +36,24 @@ def test_nodes_outside_the_run_are_not_needed():
     assert targets("agent-1", between=False) == {}
 
 
+def test_only_hosts_to_which_a_connection_goes_are_looked_at():
+    """Reading another host's variables costs Ansible time; 500 agents must not read 500 each."""
+    read = []
+
+    class Hosts(dict):
+        def __getitem__(self, name):
+            read.append(name)
+            return {"ansible_host": name}
+
+    groups = {"control_plane": ["cp-1", "cp-2"], "agent": [f"agent-{number}" for number in range(500)]}
+    everybody = [name for names in groups.values() for name in names]
+    for name, most in (("agent-7", 2), ("cp-1", 502)):
+        read.clear()
+        assert preflight_targets(name, Hosts(), groups, everybody) and len(read) <= most
+    read.clear()
+    assert preflight_targets("cp-1", Hosts(), groups, everybody, between=False) == [] and read == []
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [

@@ -62,6 +62,8 @@ def node(provider: str = "vsphere://a", taint: str = "", ip: str = "192.0.2.1") 
     (node(provider=""), "", "", "has no providerID"), (node(), "vsphere://b", "", "wanted vsphere://b"),
     (node(taint=status.UNINITIALIZED), "", "", "still has the taint"), (node(taint="other"), "", "", ""),
     (node(ip=""), "", "", "has no InternalIP"), (node(), "", "192.0.2.9", "internal_network_subnet_cidr"),
+    ({**node(), "internal_ips": ["2001:db8::21"]}, "", "2001:0DB8:0::21", ""),
+    ({**node(), "internal_ips": ["2001:db8::21"]}, "", "2001:db8::22", "wanted 2001:db8::22"),
 ])
 def test_nodes(facts: dict[str, Any] | None, identity: str, ip: str, words: str) -> None:
     found = status.node_obstacle(facts, identity, ip)
