@@ -60,6 +60,16 @@ node_name:
   type: str
   returned: always
   sample: control-plane-1
+registered_name:
+  description: Name under which it is a member of etcd, from the time when it joined; its Node's name where it holds no data.
+  type: str
+  returned: always
+  sample: control-plane-1
+removed:
+  description: Whether etcd has taken it out already.
+  type: bool
+  returned: always
+  sample: false
 unit:
   description: State of its systemd unit.
   type: dict

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import re
+
 from .api import Api, ApiError, is_etcd, is_true
 from .files import CONFIG_PATH, DATA_DIR, KUBECONFIG_PATH, TOKEN_PATH
 from .release import installed_version
@@ -15,6 +17,9 @@ from .yamltext import top_level
 
 ETCD_WAL = DATA_DIR + "/server/db/etcd/member/wal"
 SQLITE = DATA_DIR + "/server/db/state.db"
+# NODENAME-8hex of the time when the server joined, and what etcd leaves on a server that was taken out.
+ETCD_NAME = DATA_DIR + "/server/db/etcd/name"
+TOMBSTONE = DATA_DIR + "/server/db/etcd/tombstone"
 SERVER_TOKEN = DATA_DIR + "/server/token"
 NODE_TOKEN = DATA_DIR + "/server/node-token"
 KUBELET_KUBECONFIG = DATA_DIR + "/agent/kubelet.kubeconfig"
@@ -33,6 +38,12 @@ def has_joined_as_agent(system: System) -> bool:
 def node_name(system: System, wanted: str = "") -> str:
     """The name k3s registers the node under."""
     return wanted or top_level(system.read(CONFIG_PATH)).get("node-name") or system.hostname().lower()
+
+
+def registered_name(system: System) -> str:
+    """The name under which this server is a member, which its host name need not be any more."""
+    match = re.match(r"(?P<name>.+)-[0-9a-f]{8}\s*\Z", system.read(ETCD_NAME) or "")
+    return match.group("name") if match else node_name(system)
 
 
 def server_api(system: System, timeout: float = 5.0) -> Api:
@@ -86,6 +97,8 @@ def inspect_server(system: System, binary: str, credentials: bool = False) -> di
         "unit": {"exists": system.exists(unit_path("server")), "active": unit.active, "enabled": unit.enabled, "restarts": unit.restarts},
         "version": "",
         "node_name": node_name(system),
+        "registered_name": registered_name(system),
+        "removed": system.exists(TOMBSTONE),
         "healthy": False,
         "reason": "",
         "members": [],

@@ -559,3 +559,27 @@ def test_a_restore_that_fails_after_an_unfinished_one_starts_nothing():
     names = [next(key for key in task if "." in key) for task in rescue]
     first = names.index("ansible.builtin.fail")
     assert "marked_before" in rescue[first]["when"] and first < names.index("cht.k3s.k3s_restore") < names.index("cht.k3s.k3s_join")
+
+
+def test_a_server_knows_the_name_it_joined_under(system):
+    """Its host name, its address and the inventory may all say something else by now."""
+    assert state.registered_name(system) == "control-plane-1"
+    system.put(state.ETCD_NAME, "srv-a-0a1b2c3d\n")
+    info = state.inspect_server(system, "/usr/local/bin/k3s")
+    assert (info["registered_name"], info["node_name"], info["removed"]) == ("srv-a", "control-plane-1", False)
+    system.put(state.TOMBSTONE)
+    assert state.inspect_server(system, "/usr/local/bin/k3s")["removed"]
+
+
+def _tasks(path):
+    return yaml.safe_load((Path(__file__).parents[5] / path).read_text(encoding="utf-8"))
+
+
+def test_nothing_is_removed_or_upgraded_whose_node_is_not_found():
+    names = [task["name"] for task in _tasks("roles/k3s/tasks/remove.yml")]
+    assert names.index("Refuse to wipe a server whose Node is not found") < names.index("Empty the node and wait until its volumes are elsewhere")
+    for role in ("control_plane", "agent"):
+        tasks = {task["name"]: task for task in _tasks(f"roles/{role}/tasks/upgrade.yml")}
+        refused, drained = tasks["Refuse a machine whose Node is not found"], tasks["Empty the node"]
+        assert "not __k3s_node.found" in refused["when"] and set(refused["when"][1:]) <= set(drained["when"])
+        assert list(tasks).index(refused["name"]) < list(tasks).index(drained["name"])
