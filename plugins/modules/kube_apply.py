@@ -14,7 +14,7 @@ description:
   - A field of ours that was edited by hand is found and put back. A field that another manager (a controller, an operator, helm) set
     to another value is a conflict, which is reported with that manager's name.
   - Objects can be given in groups. An error stays within its group; the others are done.
-  - Nothing is ever deleted. Values of Secrets appear in no output.
+  - No object is ever deleted. Values of Secrets appear in no output.
 author:
   - CHT k3s maintainers (@cht-k3s)
 extends_documentation_fragment:
@@ -54,6 +54,14 @@ options:
       - The default lists C(kubectl) in all its forms, and the common dashboards and consoles.
     type: list
     elements: str
+  adopt:
+    description:
+      - Make whole objects ours that people made with C(kubectl). Without it, fields that only C(kubectl) owns stay as they are, whatever
+        is applied; with it, those that are not given here go, and so does C(kubectl)'s copy of the object in an annotation.
+      - Of an object that we have applied before, only what C(kubectl apply) put over it is taken. Labels and annotations
+        from C(kubectl label) and C(kubectl annotate) stay.
+    type: bool
+    default: false
   parallel:
     description: How many connections are used at once.
     type: int
@@ -175,6 +183,7 @@ def argument_spec() -> dict[str, Any]:
         field_manager={"type": "str", "default": FIELD_MANAGER},
         force_conflicts={"type": "bool", "default": False},
         take_over={"type": "list", "elements": "str"},
+        adopt={"type": "bool", "default": False},
         parallel={"type": "int", "default": 8},
         crd_timeout={"type": "int", "default": 60},
     )
@@ -217,6 +226,7 @@ def main() -> None:
             field_manager=module.params["field_manager"],
             force_conflicts=module.params["force_conflicts"],
             take_over=TAKE_OVER if module.params["take_over"] is None else module.params["take_over"],
+            adopt=module.params["adopt"],
             parallel=module.params["parallel"],
             crd_timeout=float(module.params["crd_timeout"]),
         )

@@ -13,6 +13,8 @@ import yaml
 from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import Live, Outcome, apply_groups, connect
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client, Unreachable
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import WELL_KNOWN
+from ansible_collections.cht.k3s.plugins.module_utils import versions
+from ansible_collections.cht.k3s.plugins.module_utils.manifest import csi
 
 from apiserver import ApiServer
 
@@ -243,6 +245,59 @@ def test_upstream_manifests_settle(client: Client, files: tuple[str, str]) -> No
         objects += [document for document in yaml.safe_load_all((MANIFESTS / f"{name}.manifest").read_text()) if document]
     run(client, objects)
     assert not run(client, objects).changed
+
+
+def spec_of(client: Client, kind: str, name: str) -> dict[str, Any]:
+    live = client.find(WELL_KNOWN[("apps/v1", kind)].path(name, "vmware-system-csi"))
+    assert live is not None
+    return live["spec"]["template"]["spec"]  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def by_hand(api: ApiServer, client: Client) -> Iterator[list[dict[str, Any]]]:
+    """A driver that somebody installed with kubectl from an older manifest, and today's objects."""
+    old = MANIFESTS / "csi-v2.7.2.manifest"
+    objects = [document for document in yaml.safe_load_all(old.read_text()) if document]
+    names = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "vmware-system-csi", "labels": {"team": "storage"}}}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "vsphere-config-secret", "namespace": "vmware-system-csi"},
+              "stringData": {"csi-vsphere.conf": "password = old-old-old", "old.conf": "x"}}
+    deployment = next(item for item in objects if item["kind"] == "Deployment")
+    deployment["spec"]["template"]["spec"]["containers"].append({"name": "proxy", "image": "example.org/proxy:1"})
+    given = [names, secret, *(item for item in objects if item["kind"] != "Namespace")]
+    for item in given[1:]:
+        # No controller empties a namespace here, so objects of another test may still be there.
+        api.kubectl("delete", item["kind"], item["metadata"]["name"], "-n", item["metadata"].get("namespace", "default"), "--ignore-not-found")
+    api.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(given))
+    api.kubectl("label", "deployment/vsphere-csi-controller", "-n", "vmware-system-csi", "watched-by=us")
+    vcenter = {"hostname": "vc.example.org", "username": "k3s@vsphere.local", "password": "new-new-new"}
+    wanted = csi.objects([document for document in yaml.safe_load_all(old.read_text()) if document], {
+        "vcenters": [vcenter], "cluster_id": "x", "version": "2.7.2", "images": versions.csi_images("2.7.2")})
+    yield wanted
+
+
+def test_a_driver_installed_by_hand_becomes_ours_as_a_whole(api: ApiServer, client: Client, by_hand: list[dict[str, Any]]) -> None:
+    """A nodeSelector that only kubectl owns would keep the pods from every node of k3s, whatever is applied."""
+    assert spec_of(client, "Deployment", "vsphere-csi-controller")["nodeSelector"] == {"node-role.kubernetes.io/control-plane": ""}
+    predicted = run(client, by_hand, check_mode=True, adopt=True)
+    assert spec_of(client, "Deployment", "vsphere-csi-controller")["nodeSelector"], "check mode must not write"
+    first = run(client, by_hand, adopt=True)
+    assert results(first) == results(predicted) and "Deployment/vsphere-csi-controller" in results(first)
+    pod = spec_of(client, "Deployment", "vsphere-csi-controller")
+    assert "nodeSelector" not in pod and "proxy" not in [container["name"] for container in pod["containers"]]
+    secret = json.loads(api.kubectl("get", "secret", "vsphere-config-secret", "-n", "vmware-system-csi", "-o", "json"))
+    assert set(secret["data"]) == {"csi-vsphere.conf"} and "annotations" not in secret["metadata"]
+    labels = json.loads(api.kubectl("get", "deployment", "vsphere-csi-controller", "-n", "vmware-system-csi", "-o", "json"))["metadata"]["labels"]
+    assert labels["watched-by"] == "us", "a label beside the manifest stays"
+    assert not run(client, by_hand, adopt=True).changed
+
+
+def test_a_cluster_that_was_applied_over_before_heals_too(api: ApiServer, client: Client, by_hand: list[dict[str, Any]]) -> None:
+    run(client, by_hand)
+    assert "nodeSelector" in spec_of(client, "Deployment", "vsphere-csi-controller") and not run(client, by_hand).changed
+    run(client, by_hand, adopt=True)
+    assert "nodeSelector" not in spec_of(client, "Deployment", "vsphere-csi-controller")
+    api.kubectl("patch", "deployment", "vsphere-csi-controller", "-n", "vmware-system-csi", "-p", '{"spec":{"revisionHistoryLimit":3}}')
+    assert not run(client, by_hand, adopt=True).changed, "an edit beside our fields is the administrator's"
 
 
 def test_a_shared_list_is_asked_once(client: Client, namespace: str) -> None:
