@@ -44,6 +44,7 @@ _value:
   sample:
     - name: agent-1
       vm: agent-1
+      moid: vm-121
       role: agent
       address: 192.0.2.21
       checked: true
@@ -78,6 +79,7 @@ def preflight_nodes(
                 {
                     "name": name,
                     "vm": str(variables.get("vsphere_name") or name),
+                    "moid": str(variables.get("vsphere_moid") or ""),
                     "role": role,
                     "address": str(variables.get("ansible_host") or ""),
                     "checked": name in checked,

@@ -10,8 +10,9 @@ short_description: Names of the VMs behind hosts
 version_added: 1.0.0
 author: CHT k3s maintainers (@cht-k3s)
 description:
-  - Lists the VM name of every host, C(vsphere_name) where the inventory gives it, else the host's own name.
-positional: hostvars
+  - Lists the VM name of every host, C(vsphere_name) where the inventory gives it, else the host's own name; or the managed
+    object IDs, of which another VM can't have the same.
+positional: hostvars, search_by
 options:
   _input:
     description: Names of hosts.
@@ -22,6 +23,11 @@ options:
     description: The variable C(hostvars).
     type: dict
     required: true
+  search_by:
+    description: V(name), or V(moid) for C(vsphere_moid), which every host has to have. P(cht.k3s.vm_search_by#filter) says which.
+    type: str
+    choices: [name, moid]
+    default: name
 """
 
 EXAMPLES = r"""
@@ -42,8 +48,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 
-def vm_names(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The VM name of every host."""
+def vm_names(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], search_by: str = "name") -> list[str]:
+    """What the VM of every host is looked up by."""
+    if search_by == "moid":
+        return [str(hostvars[host]["vsphere_moid"]) for host in hosts]
     return [str(hostvars[host].get("vsphere_name") or host) for host in hosts]
 
 

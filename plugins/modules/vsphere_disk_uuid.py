@@ -14,7 +14,9 @@ description:
   - Sets C(disk.EnableUUID) of VMs to true. Without it the guest cannot tell which disk is which, and the CSI driver
     cannot mount volumes (C(disk not attached to node)).
   - Any spelling of the key and of true counts as set, and an existing key keeps its spelling.
-  - The setting takes effect when the VM is powered off and on; a reboot of the guest is not enough.
+  - The setting takes effect when the VM is powered off and on; a reboot of the guest is not enough. A VM that runs is marked
+    (C(cht.k3s.diskUuidSetInBoot) beside the setting), so that a later call still knows that it has to be. Any power cycle
+    since, by this collection or by hand, ends that.
   - All VMs are read and set in one session.
 extends_documentation_fragment:
   - cht.k3s.vsphere
@@ -49,6 +51,11 @@ vms:
   type: list
   elements: dict
   contains:
+    query:
+      description: The entry of O(vms).
+      type: str
+      returned: success
+      sample: agent-1
     name:
       description: Name of the VM.
       type: str
@@ -70,7 +77,7 @@ vms:
       returned: success
       sample: false
     restart_required:
-      description: Whether the VM must still be powered off and on for the setting to take effect.
+      description: Whether the VM must still be powered off and on for the setting to take effect, set now or by an earlier call.
       type: bool
       returned: success
       sample: true

@@ -30,6 +30,12 @@ options:
       vm:
         description: Name of the VM, if it differs from O(nodes[].name).
         type: str
+      moid:
+        description:
+          - Managed object ID of the VM, as the inventory plugin gives it (C(vsphere_moid)). Where several VMs have the
+            name, this one is meant.
+        type: str
+        default: ''
       role:
         description: What the node is to be.
         type: str
@@ -202,6 +208,7 @@ def main() -> None:
                 "options": {
                     "name": {"type": "str", "required": True},
                     "vm": {"type": "str"},
+                    "moid": {"type": "str", "default": ""},
                     "role": {"type": "str", "choices": ["control_plane", "agent"], "default": "agent"},
                     "address": {"type": "str", "default": ""},
                     "checked": {"type": "bool", "default": True},

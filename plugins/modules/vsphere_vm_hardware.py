@@ -77,6 +77,11 @@ vms:
   type: list
   elements: dict
   contains:
+    query:
+      description: The entry of O(vms).
+      type: str
+      returned: success
+      sample: agent-1
     name:
       description: Name of the VM.
       type: str

@@ -34,7 +34,9 @@ CHECKS: dict[str, Check] = {
         "Create the VM, correct its name in the inventory, list its datacenter (vsphere_datacenters), or give the account "
         "read right on it.",
     ),
-    "vm-ambiguous": Check(ERROR, "Limit vsphere_datacenters, or rename one of the VMs."),
+    "vm-ambiguous": Check(
+        ERROR, "Read the inventory anew from vCenter (its vsphere_moid tells them apart), limit vsphere_datacenters, or rename one of the VMs."
+    ),
     "vm-template": Check(ERROR, "Name the VM made from the template, or convert the template to a VM."),
     "vm-power": Check(ERROR, "Power the VM on.", PREPARE),
     "vm-hardware-version": Check(ERROR, "Upgrade the VM's compatibility while it is powered off.", PREPARE),

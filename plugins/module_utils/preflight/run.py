@@ -22,6 +22,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.preflight.hosts import Hos
 from ansible_collections.cht.k3s.plugins.module_utils.preflight.vms import (
     Node,
     Requirements,
+    candidates,
     check_names,
     check_uuids,
     check_vm,
@@ -53,7 +54,8 @@ def read_vcenter(options: ConnectionOptions, nodes: Sequence[Node], datacenters:
     try:
         with VsphereSession(options) as session:
             result = search_vms(session, [node.vm for node in nodes], "name", datacenters)
-            records = {record["vsphere_moid"]: record for found in result.found.values() for record in found}
+            # Not those of another cluster that have the same name: the account needs no right on them.
+            records = {record["vsphere_moid"]: record for node in nodes for record in candidates(node, result.found)}
             account = session.run(lambda: read_account(session, result.tree, list(records.values())))
             return VcenterView(session.content.about.apiVersion, result.found, result.seen, result.elsewhere, account)
     except VsphereError as exc:
@@ -68,9 +70,8 @@ def judge(
     host_requirements: HostRequirements,
 ) -> list[Finding]:
     """All findings of the nodes that are to be checked. The others only serve to see duplicates."""
-    records = {
-        node.name: view.found[node.vm][0] for node in nodes if len(view.found.get(node.vm, ())) == 1
-    }
+    mine = {node.name: candidates(node, view.found) for node in nodes}
+    records = {name: found[0] for name, found in mine.items() if len(found) == 1}
     findings: list[Finding] = []
     if view.error is not None:
         findings.append(Finding("vcenter-connection", where, view.error.what, remedy=view.error.remedy))

@@ -33,6 +33,7 @@ class Node:
     checked: bool = True
     host: Mapping[str, Any] = field(default_factory=dict)
     host_error: str = ""
+    moid: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,19 @@ class Requirements:
     minimum: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
+def candidates(node: Node, found: Mapping[str, Sequence[Record]]) -> Sequence[Record]:
+    """The VMs that a host may stand for. Where several have its name, as with two clusters, the one that the inventory read is meant."""
+    records = found.get(node.vm, ())
+    own = [record for record in records if record["vsphere_moid"] == node.moid]
+    return own if len(records) > 1 and own else records
+
+
 def check_names(nodes: Sequence[Node], found: Mapping[str, Sequence[Record]], similar: Mapping[str, str]) -> list[Finding]:
     """Every host has exactly one VM, and no VM is two hosts."""
     findings = []
     by_vm: dict[str, list[str]] = defaultdict(list)
     for node in nodes:
-        records = found.get(node.vm, ())
+        records = candidates(node, found)
         if not records:
             findings.append(Finding("vm-missing", node.name, f"vCenter has no VM '{node.vm}'{similar.get(node.vm, '')}"))
         elif len(records) > 1:
@@ -56,6 +64,7 @@ def check_names(nodes: Sequence[Node], found: Mapping[str, Sequence[Record]], si
             findings.append(Finding("vm-ambiguous", node.name, f"'{node.vm}' stands for {paths}"))
         else:
             by_vm[records[0]["vsphere_moid"]].append(node.name)
+            findings += _copies(node, records[0], found.get(node.vm, ()))
         if not _NODE_NAME.match(node.name) or len(node.name) > 63:
             findings.append(Finding("vm-node-name", node.name, "Kubernetes does not accept this as a node's name"))
     for names in by_vm.values():
@@ -64,6 +73,15 @@ def check_names(nodes: Sequence[Node], found: Mapping[str, Sequence[Record]], si
                 Finding("vm-duplicate", name, f"the hosts {', '.join(names)} are one and the same VM") for name in names
             )
     return findings
+
+
+def _copies(node: Node, own: Record, named_alike: Sequence[Record]) -> list[Finding]:
+    """A copy with the same BIOS UUID, as a backup restores it, is no other cluster's VM: the CPI could take it for the node."""
+    uuid = own["vsphere_bios_uuid"]
+    paths = sorted(record["vsphere_path"] for record in named_alike if uuid and record["vsphere_bios_uuid"] == uuid)
+    if len(paths) < 2:
+        return []
+    return [Finding("vm-bios-uuid-duplicate", node.name, f"the BIOS UUID {uuid} belongs to {' and '.join(paths)}")]
 
 
 def check_uuids(nodes: Sequence[Node], records: Mapping[str, Record]) -> list[Finding]:
@@ -107,6 +125,12 @@ def check_vm(node: Node, record: Record, requirements: Requirements) -> list[Fin
         )
     if not record["vsphere_disk_enable_uuid"]:
         add("vm-disk-uuid", "disk.EnableUUID is not set: the CSI driver will not find its volumes")
+    elif record["vsphere_restart_required"]:
+        add(
+            "vm-disk-uuid",
+            "disk.EnableUUID was set while the VM ran, and it was not powered off and on since: the CSI driver will not find its volumes",
+            remedy="Power the VM off and on (vm_prepare_power_cycle: graceful); a reboot of the guest is not enough.",
+        )
     if not record["vsphere_pvscsi"]:
         add("vm-pvscsi", "there is no paravirtual SCSI controller")
     if record["vsphere_snapshot_count"]:

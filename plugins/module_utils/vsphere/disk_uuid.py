@@ -1,13 +1,19 @@
 # Copyright: Contributors to the cht.k3s project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The work of vsphere_disk_uuid."""
+"""The work of vsphere_disk_uuid.
+
+The setting counts from the next time that a VM is powered on. One that runs is marked when it is set, so that also a later run
+knows that it has to be powered off and on; the mark names the boot in which it was set, so any power cycle since ends it.
+"""
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import is_true
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import RESTART_MARK, boot_text, is_true
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.lookup import find_vms
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.power import PowerCycler, require_tools, run_tasks
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.properties import read_objects
@@ -18,6 +24,16 @@ except ImportError:
     vim = None
 
 KEY = "disk.EnableUUID"
+VARIABLES = ("vsphere_path", "vsphere_power_state", "vsphere_tools_status", "vsphere_restart_required")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a VM has now."""
+
+    key: str = KEY
+    value: str | None = None
+    boot: str = ""
 
 
 def setting(extra_config: Any) -> tuple[str, str | None]:
@@ -30,23 +46,19 @@ def setting(extra_config: Any) -> tuple[str, str | None]:
 
 def ensure_disk_uuid(session: VsphereSession, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """Set what is missing, cycle what may be cycled, report the rest."""
-    found = find_vms(
-        session,
-        params["vms"],
-        params["search_by"],
-        params["datacenters"],
-        ("vsphere_path", "vsphere_power_state", "vsphere_tools_status"),
-    )
+    found = find_vms(session, params["vms"], params["search_by"], params["datacenters"], VARIABLES)
     vms = {record["vsphere_moid"]: record for record in found.values()}
     config = {
-        item.moid: setting(item.values.get("config.extraConfig"))
-        for item in session.run(lambda: read_objects(session, "VirtualMachine", vms, ("config.extraConfig",)))
+        item.moid: Config(*setting(item.values.get("config.extraConfig")), boot_text(item.values.get("runtime.bootTime")))
+        for item in session.run(lambda: read_objects(session, "VirtualMachine", vms, ("config.extraConfig", "runtime.bootTime")))
     }
-    to_change = [moid for moid in vms if not is_true(config[moid][1])]
+    to_change = [moid for moid in vms if not is_true(config[moid].value)]
     to_cycle = [
         moid
-        for moid in to_change
-        if params["power_cycle"] != "never" and vms[moid]["vsphere_power_state"] == "on"
+        for moid, record in vms.items()
+        if (moid in to_change or record["vsphere_restart_required"])
+        and params["power_cycle"] != "never"
+        and record["vsphere_power_state"] == "on"
     ]
     if params["power_cycle"] == "graceful":
         require_tools([vms[moid] for moid in to_cycle])
@@ -58,12 +70,13 @@ def ensure_disk_uuid(session: VsphereSession, params: Mapping[str, Any], check_m
     return _result(params["vms"], found, config, set(to_change), set(to_cycle))
 
 
-def _change(
-    session: VsphereSession, vms: Mapping[str, Any], config: Mapping[str, tuple[str, str | None]], timeout: float
-) -> None:
+def _change(session: VsphereSession, vms: Mapping[str, Any], config: Mapping[str, Config], timeout: float) -> None:
     def start(moid: str) -> Any:
-        spec = vim.vm.ConfigSpec(extraConfig=[vim.option.OptionValue(key=config[moid][0], value="TRUE")])
-        return session.reference("VirtualMachine", moid).ReconfigVM_Task(spec)
+        options = [vim.option.OptionValue(key=config[moid].key, value="TRUE")]
+        if vms[moid]["vsphere_power_state"] != "off":
+            # In the same task: a run that ends behind it must not leave the one without the other.
+            options.append(vim.option.OptionValue(key=RESTART_MARK, value=config[moid].boot))
+        return session.reference("VirtualMachine", moid).ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=options))
 
     run_tasks(
         session,
@@ -76,7 +89,7 @@ def _change(
 def _result(
     queries: list[str],
     found: Mapping[str, dict[str, Any]],
-    config: Mapping[str, tuple[str, str | None]],
+    config: Mapping[str, Config],
     changed: set[str],
     cycled: set[str],
 ) -> dict[str, Any]:
@@ -86,25 +99,29 @@ def _result(
         moid = record["vsphere_moid"]
         path = record["vsphere_path"]
         on = record["vsphere_power_state"] != "off"
+        waits = moid in changed or record["vsphere_restart_required"]
         vms.append(
             {
+                "query": query,
                 "name": record["vsphere_name"],
                 "path": path,
                 "changed": moid in changed,
                 "power_cycled": moid in cycled,
-                "restart_required": moid in changed and on and moid not in cycled,
+                "restart_required": on and waits and moid not in cycled,
             }
         )
-        before[path] = config[moid][1]
-        after[path] = "TRUE" if moid in changed else config[moid][1]
-    lines = [{path: f"{KEY} = {value}" for path, value in state.items()} for state in (before, after)]
+        before[path] = [f"{KEY} = {config[moid].value}"]
+        after[path] = [f"{KEY} = {'TRUE' if moid in changed else config[moid].value}"]
+        if moid in cycled and moid not in changed:
+            before[path].append("power = on, from before the setting")
+            after[path].append("power = off and on")
     return {
-        "changed": bool(changed),
+        "changed": bool(changed or cycled),
         "vms": vms,
         "restart_required": any(vm["restart_required"] for vm in vms),
-        "diff": {"before": _text(lines[0]), "after": _text(lines[1])},
+        "diff": {"before": _text(before), "after": _text(after)},
     }
 
 
-def _text(lines: Mapping[str, str]) -> str:
-    return "".join(f"{path}: {text}\n" for path, text in sorted(lines.items()))
+def _text(state: Mapping[str, list[str]]) -> str:
+    return "".join(f"{path}: {line}\n" for path, lines in sorted(state.items()) for line in lines)

@@ -129,7 +129,7 @@ def ensure_hardware(session: VsphereSession, params: Mapping[str, Any], check_mo
         for moid, item in plans.items():
             if item.changes:
                 worker.apply(moid, item)
-    return _result([plans[found[query]["vsphere_moid"]] for query in params["vms"]])
+    return _result([(query, plans[found[query]["vsphere_moid"]]) for query in params["vms"]])
 
 
 class _Worker:
@@ -212,11 +212,12 @@ def _larger_disk(devices: Sequence[Any], size_gb: int) -> Any:
     return vim.vm.device.VirtualDeviceSpec(operation=vim.vm.device.VirtualDeviceSpec.Operation.edit, device=disk)
 
 
-def _result(plans: Sequence[Plan]) -> dict[str, Any]:
+def _result(plans: Sequence[tuple[str, Plan]]) -> dict[str, Any]:
     vms, before, after = [], [], []
-    for item in plans:
+    for query, item in plans:
         vms.append(
             {
+                "query": query,
                 "name": item.record["vsphere_name"],
                 "path": item.path,
                 "changed": bool(item.changes),

@@ -4,6 +4,7 @@
 """From the properties of a VM to the host variables of the inventory. No network in here."""
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Mapping
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.tree import Tree, plain_name
@@ -29,6 +30,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "vsphere_memory_mb": ("config.hardware.memoryMB",),
     "vsphere_disks": ("config.hardware.device",),
     "vsphere_disk_enable_uuid": ("config.extraConfig", "config.flags.diskUuidEnabled"),
+    "vsphere_restart_required": ("config.extraConfig", "runtime.bootTime", "runtime.powerState"),
     "vsphere_pvscsi": ("config.hardware.device",),
     "vsphere_snapshot_count": ("snapshot",),
     "vsphere_datastores": ("config.hardware.device",),
@@ -44,6 +46,10 @@ _TOOLS = {
     "guestToolsNotRunning": "not_running",
     "guestToolsExecutingScripts": "starting",
 }
+# Set together with disk.EnableUUID on a VM that runs. Its value is the boot that does not know the setting yet.
+RESTART_MARK = "cht.k3s.diskUuidSetInBoot"
+# A VM's time of boot may be told anew when it moves to a host with another clock; no VM goes off and on that fast.
+_SAME_BOOT = 60.0
 _TRUE = ("true", "t", "yes", "y", "on", "1")
 
 
@@ -67,6 +73,30 @@ def disk_enable_uuid(extra_config: Any, flag: Any) -> bool:
         if option.key.lower() == "disk.enableuuid":
             return is_true(option.value)
     return bool(flag)
+
+
+def restart_mark(extra_config: Any) -> str:
+    """The boot during which disk.EnableUUID was set; '' if the VM was off, or was switched off by this collection since."""
+    for option in extra_config or ():
+        if option.key.lower() == RESTART_MARK.lower():
+            return str(option.value or "").strip()
+    return ""
+
+
+def boot_text(boot_time: Any) -> str:
+    """The value of the mark for a VM that runs."""
+    return boot_time.isoformat() if isinstance(boot_time, datetime) else "unknown"
+
+
+def restart_required(extra_config: Any, boot_time: Any, power_state: Any) -> bool:
+    """Whether the VM still runs as it did when disk.EnableUUID was set. In doubt it does."""
+    mark = restart_mark(extra_config)
+    if not mark or str(power_state) == "poweredOff":
+        return False
+    try:
+        return not isinstance(boot_time, datetime) or abs((boot_time - datetime.fromisoformat(mark)).total_seconds()) < _SAME_BOOT
+    except (TypeError, ValueError):
+        return True
 
 
 def hardware_version(version: Any) -> int:
@@ -202,6 +232,7 @@ def host_vars(moid: str, values: Mapping[str, Any], tree: Tree) -> dict[str, Any
         "vsphere_memory_mb": int(get("config.hardware.memoryMB") or 0),
         "vsphere_disks": disks,
         "vsphere_disk_enable_uuid": disk_enable_uuid(get("config.extraConfig"), get("config.flags.diskUuidEnabled")),
+        "vsphere_restart_required": restart_required(get("config.extraConfig"), get("runtime.bootTime"), get("runtime.powerState")),
         "vsphere_pvscsi": view.pvscsi,
         "vsphere_snapshot_count": _snapshots(snapshot.rootSnapshotList) if snapshot else 0,
         "vsphere_datastores": sorted({disk["datastore"] for disk in disks if disk["datastore"]}),

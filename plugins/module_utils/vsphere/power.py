@@ -9,8 +9,14 @@ from typing import Any, Callable, Sequence
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import RESTART_MARK, restart_mark
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.lookup import find_vms
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.properties import read_objects
+
+try:
+    from pyVmomi import vim
+except ImportError:
+    vim = None
 
 _POLL = 1.0
 
@@ -115,9 +121,18 @@ class PowerCycler:
     def on(self, moid: str, name: str, wait_for_tools: bool) -> None:
         """Power on and wait for the guest, so that the next VM only follows when this one is back."""
         vm = self._session.reference("VirtualMachine", moid)
+        self._forget_restart(moid, name)
         run_tasks(self._session, "Powering on", [(name, lambda: vm.PowerOnVM_Task(None))], self._timeout)
         if wait_for_tools:
             self._wait(moid, name, "guest.toolsRunningStatus", "guestToolsRunning", "is on, but Tools did not start")
+
+    def _forget_restart(self, moid: str, name: str) -> None:
+        """What waited for the VM to be off counts from now on; another boot so soon could not be told from the one before."""
+        found = self._session.run(lambda: read_objects(self._session, "VirtualMachine", [moid], ("config.extraConfig",)))
+        if restart_mark(found[0].values.get("config.extraConfig")):
+            spec = vim.vm.ConfigSpec(extraConfig=[vim.option.OptionValue(key=RESTART_MARK, value="")])
+            vm = self._session.reference("VirtualMachine", moid)
+            run_tasks(self._session, f"Removing {RESTART_MARK}", [(name, lambda: vm.ReconfigVM_Task(spec))], self._timeout)
 
     def cycle(self, moid: str, name: str, tools: str) -> None:
         """Off and on."""

@@ -81,7 +81,15 @@ def test_disk_uuid_predicts_sets_and_then_leaves_alone(module, own):
     assert disk_uuid(own, "agent-1") == {"disk.EnableUUID": "TRUE"}
     assert disk_uuid(own, "agent-2") == {"disk.EnableUUID": "1"}
     again = module("vsphere_disk_uuid", vms=vms, **own.options)
-    assert again["changed"] is False and again["restart_required"] is False
+    assert again["changed"] is False
+    assert [vm["restart_required"] for vm in again["vms"]] == [True, False, False], "it still runs as it did before"
+    found = module("vsphere_preflight", nodes=[{"name": name} for name in vms], accept=["host-unreachable"], **own.options)["findings"]
+    assert [(item["object"], "was set while the VM ran" in item["message"]) for item in found if item["id"] == "vm-disk-uuid"] == [("agent-1", True)]
+    off_and_on = module("vsphere_disk_uuid", vms=vms, power_cycle="hard", power_timeout=20, **own.options)
+    assert off_and_on["changed"] and [vm["power_cycled"] for vm in off_and_on["vms"]] == [True, False, False]
+    assert [vm["changed"] for vm in off_and_on["vms"]] == [False] * 3
+    last = module("vsphere_disk_uuid", vms=vms, power_cycle="hard", power_timeout=20, **own.options)
+    assert last["changed"] is False and last["restart_required"] is False
     assert own.counts[1:] == (0, 0)
 
 
@@ -95,16 +103,11 @@ def test_disk_uuid_turns_vms_off_and_on_one_after_the_other(module, own):
     assert result["restart_required"] is False
     service = own.connect()
     assert all(own.vms(service)[name].runtime.powerState == "poweredOn" for name in vms)
-    # Events tell the order: the second only goes off when the first is on again.
-    events = service.content.eventManager.QueryEvents(vim.event.EventFilterSpec())
-    power = [
-        (event.vm.name, type(event).__name__.rpartition(".")[2])
-        for event in sorted(events, key=lambda item: item.key)
-        if isinstance(event, (vim.event.VmPoweredOffEvent, vim.event.VmPoweredOnEvent)) and event.vm.name in vms[:2]
-    ][-4:]
-    assert [name for name, _kind in power] in (
-        ["control-plane-1"] * 2 + ["control-plane-2"] * 2,
-        ["control-plane-2"] * 2 + ["control-plane-1"] * 2,
+    # The second only goes off when the first is on again.
+    power = [event for event in own.power_events() if event[0] in vms[:2]][-4:]
+    assert power in (
+        [(name, state) for name in vms[:2] for state in ("off", "on")],
+        [(name, state) for name in vms[1::-1] for state in ("off", "on")],
     )
 
 

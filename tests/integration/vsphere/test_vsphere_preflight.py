@@ -136,6 +136,9 @@ def test_a_vm_in_an_unlisted_datacenter_and_two_of_one_name(module, own):
     twice = one(run(module, own, nodes=nodes), "agent-2")
     assert twice["id"] == "vm-ambiguous" and "/dc-moh/vm/k3s/agent-2 and /dc-moh/vm/other/agent-2" in twice["message"]
     assert "vsphere_datacenters" in twice["remedy"]
+    meant = [{**node, "moid": vms[node["name"]]._moId} for node in nodes]
+    copy = [item for item in run(module, own, nodes=meant)["findings"] if item["object"] == "agent-2"]
+    assert "vm-ambiguous" not in [item["id"] for item in copy]
     missing = one(run(module, own, nodes=nodes[:1], datacenters=[other.name]), "agent-1")
     assert missing["id"] == "vm-missing" and "vsphere_datacenters" in missing["remedy"]
     assert "it is /dc-moh/vm/k3s/agent-1, in a datacenter that is not listed" in missing["message"]

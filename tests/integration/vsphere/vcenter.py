@@ -145,6 +145,18 @@ class Vcenter:
         finally:
             Disconnect(service)
 
+    def power_events(self) -> list[tuple[str, str]]:
+        """VMs that went off or on since the beginning, in order; a plain query only has the last ten events of any kind."""
+        service = self.connect()
+        try:
+            kinds = ["VmPoweredOffEvent", "VmPoweredOnEvent"]
+            collector = service.content.eventManager.CreateCollectorForEvents(vim.event.EventFilterSpec(eventTypeId=kinds))
+            collector.SetCollectorPageSize(1000)
+            found = sorted(collector.latestPage, key=lambda event: event.key)
+            return [(event.vm.name, "off" if isinstance(event, vim.event.VmPoweredOffEvent) else "on") for event in found]
+        finally:
+            Disconnect(service)
+
     def tag(self, category: str, tags: dict[str, list[str]]) -> None:
         """Make tags and put them on VMs."""
         base = f"https://127.0.0.1:{self.upstream_port}/rest/com/vmware/cis"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from ansible_collections.cht.k3s.plugins.filter.preflight_nodes import preflight_nodes
 from ansible_collections.cht.k3s.plugins.filter.vm_names import vm_names
+from ansible_collections.cht.k3s.plugins.filter.vm_search_by import vm_search_by
 from ansible_collections.cht.k3s.plugins.filter.vms_without_uuid import vms_without_uuid
 
 GROUPS = {"control_plane": ["cp-1"], "agent": ["agent-1", "agent-2"]}
@@ -35,3 +36,15 @@ def test_only_hosts_without_uuid_are_looked_up():
 
 def test_a_host_may_have_a_vm_of_another_name():
     assert vm_names(["cp-1", "agent-1"], HOSTVARS) == ["cp-1", "VM of agent 1"]
+
+
+def test_vms_are_looked_up_by_what_is_unique_if_all_have_it():
+    known = {"a": {"vsphere_moid": "vm-1", "vsphere_name": "same"}, "b": {"vsphere_moid": "vm-2", "vsphere_name": "same"}, "c": {}}
+    assert vm_search_by(["a", "b"], known) == "moid" and vm_names(["a", "b"], known, "moid") == ["vm-1", "vm-2"]
+    # One list has one way to look things up.
+    assert vm_search_by(["a", "b", "c"], known) == "name"
+
+
+def test_the_id_that_the_inventory_read_goes_along():
+    nodes = preflight_nodes({"agent": ["a", "c"]}, {"a": {"vsphere_moid": "vm-1"}, "c": {}}, [])
+    assert [node["moid"] for node in nodes] == ["vm-1", ""]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace as Thing
+
 import pytest
 
 from ansible_collections.cht.k3s.plugins.module_utils.preflight import run, vms
@@ -20,6 +22,7 @@ def record(name="agent-1", **more):
         "vsphere_power_state": "on",
         "vsphere_hardware_version": 19,
         "vsphere_disk_enable_uuid": True,
+        "vsphere_restart_required": False,
         "vsphere_pvscsi": True,
         "vsphere_snapshot_count": 0,
         "vsphere_tools_status": "running",
@@ -50,6 +53,8 @@ def test_a_good_vm_has_no_findings():
     [
         ({"vsphere_hardware_version": 13}, ["vm-hardware-version"]),
         ({"vsphere_disk_enable_uuid": False}, ["vm-disk-uuid"]),
+        ({"vsphere_disk_enable_uuid": False, "vsphere_restart_required": True}, ["vm-disk-uuid"]),
+        ({"vsphere_restart_required": True}, ["vm-disk-uuid"]),
         ({"vsphere_pvscsi": False}, ["vm-pvscsi"]),
         ({"vsphere_snapshot_count": 2}, ["vm-snapshots"]),
         ({"vsphere_tools_status": "not_running", "vsphere_guest_hostname": "", "vsphere_ips": []}, ["vm-tools"]),
@@ -120,6 +125,47 @@ def test_missing_ambiguous_and_shared_vms():
     ]
     assert "similar: aa" in found[0].message
     assert "/dc/vm/b and /dc2/vm/b" in found[1].message
+
+
+def two_clusters(**more):
+    """Ours, and one of another cluster with the same name and a fault."""
+    ours = record("agent-1", vsphere_moid="vm-1")
+    return [record("agent-1", vsphere_moid="vm-2", vsphere_path="/dc/other/agent-1", vsphere_bios_uuid="other", vsphere_pvscsi=False, **more), ours]
+
+
+def test_of_vms_with_one_name_the_one_that_the_inventory_read_is_meant():
+    node = Node("agent-1", "agent-1", moid="vm-1", host_error="x")
+    assert vms.check_names([node], {"agent-1": two_clusters()}, {}) == []
+    assert ids(judge([node], run.VcenterView("7.0.3.0", {"agent-1": two_clusters()}))) == ["host-unreachable"]
+    other = Node("agent-1", "agent-1", moid="vm-2", host_error="x")
+    assert "vm-pvscsi" in ids(judge([other], run.VcenterView("7.0.3.0", {"agent-1": two_clusters()})))
+    for moid in ("", "vm-9"):
+        assert ids(vms.check_names([Node("agent-1", "agent-1", moid=moid)], {"agent-1": two_clusters()}, {})) == ["vm-ambiguous"]
+    # One only: the inventory may be older than a VM that was registered anew.
+    assert vms.check_names([Node("agent-1", "agent-1", moid="vm-9")], {"agent-1": [record()]}, {}) == []
+
+
+def test_a_restored_copy_with_the_same_bios_uuid_is_an_error():
+    copy = {**two_clusters()[0], "vsphere_bios_uuid": "uuid-agent-1"}
+    (finding,) = vms.check_names([Node("agent-1", "agent-1", moid="vm-1")], {"agent-1": [copy, two_clusters()[1]]}, {})
+    assert finding.id == "vm-bios-uuid-duplicate" and "/dc/other/agent-1 and /dc/vm/agent-1" in finding.message
+
+
+def test_nothing_is_asked_about_vms_of_another_cluster(monkeypatch):
+    """The account may have no right on them."""
+    asked = []
+
+    class Session:
+        content = Thing(about=Thing(apiVersion="7.0.3.0"))
+        __init__ = __exit__ = lambda self, *args: None
+        __enter__ = lambda self: self  # noqa: E731
+        run = staticmethod(lambda call: call())
+
+    monkeypatch.setattr(run, "VsphereSession", Session)
+    monkeypatch.setattr(run, "search_vms", lambda *args: Thing(found={"agent-1": two_clusters()}, tree=None, seen=set(), elsewhere={}))
+    monkeypatch.setattr(run, "read_account", lambda _session, _tree, records: asked.extend(item["vsphere_moid"] for item in records))
+    run.read_vcenter(None, [Node("agent-1", "agent-1", moid="vm-1")], ())
+    assert asked == ["vm-1"]
 
 
 @pytest.mark.parametrize("name", ["Agent-1", "agent_1", "-a", "a" * 64, "a b"])
