@@ -18,6 +18,7 @@ description:
     C(vsphere_cluster), C(vsphere_host), C(vsphere_bios_uuid), C(vsphere_instance_uuid), C(vsphere_hardware_version),
     C(vsphere_guest_hostname), C(vsphere_tools_status), C(vsphere_power_state), C(vsphere_template), C(vsphere_nics),
     C(vsphere_ips), C(vsphere_cpu_count), C(vsphere_memory_mb), C(vsphere_disks), C(vsphere_disk_enable_uuid),
+    C(vsphere_restart_required) (the VM still runs as it did when M(cht.k3s.vsphere_disk_uuid) set that),
     C(vsphere_pvscsi), C(vsphere_snapshot_count), C(vsphere_datastores) and, where asked for, C(vsphere_tags) and
     C(vsphere_custom_attributes).
   - Two VMs with one host name or one BIOS UUID are refused, and named.
@@ -249,8 +250,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return records
 
     def _cache_key(self, path: str) -> str:
-        """A changed selection must not be answered from what an earlier one left in the cache."""
-        relevant = {name: self.get_option(name) for name in (*self._selection_options(), "hostname", "filters", "variables")}
+        """Whatever decides what is read, and by whom, must not be answered from what another way of reading left in the cache."""
+        names = (*self._selection_options(), "hostname", "port", "username", "filters", "variables", "with_templates")
+        relevant = {name: self.get_option(name) for name in names}
+        # A rule for a group may need them too.
+        relevant["with_tags"] = self._needs("tags", "with_tags")
+        relevant["with_custom_attributes"] = self._needs("attributes", "with_custom_attributes")
         digest = hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:16]
         return f"{self.get_cache_key(path)}_{digest}"
 

@@ -135,6 +135,17 @@ def test_duplicate_uuids_and_names_are_refused_by_name(inventory, faulty, vcente
     assert "the host name cluster-cht stands for" in error and "agent-1" in error
 
 
+def test_a_cache_without_tags_does_not_answer_for_rules_by_tags(inventory, vcenter, tmp_path):
+    """The groups would be empty until the cache is too old."""
+    cache = {"cache": True, "cache_plugin": "ansible.builtin.jsonfile", "cache_connection": str(tmp_path / "cache"), "cache_timeout": 600}
+    by_name = inventory(vcenter, **FOLDER, control_plane={"names": ["control-plane-*"]}, **cache)
+    assert len(by_name.group("control_plane")) == 3 and "vsphere_tags" not in by_name.host("agent-1")
+    by_tag = inventory(vcenter, **FOLDER, control_plane={"tags": ["cht-role:server"]}, agent={"tags": ["cht-role:worker"]}, **cache)
+    assert (len(by_tag.group("control_plane")), len(by_tag.group("agent"))) == (3, 9)
+    assert inventory(vcenter, **FOLDER, with_templates=True, with_tags=True, **cache).host("agent-1")["vsphere_tags"]
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
 def test_a_cached_inventory_asks_vcenter_once_and_a_changed_selection_asks_again(inventory, vcenter, tmp_path):
     cache = {"cache": True, "cache_plugin": "ansible.builtin.jsonfile", "cache_connection": str(tmp_path / "cache"), "cache_timeout": 600}
     first = inventory(vcenter, **FOLDER, **cache)
