@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from . import state
@@ -82,6 +83,11 @@ class Restorer:
         problem = check_token(token)
         if problem:
             raise NodeError(f"The token for the snapshot cannot be right: {problem}. It is the one of the time of the snapshot.")
+        if any(mount.path == ETCD for mount in self.system.mounts()):
+            raise NodeError(
+                f"{ETCD} is a mount point, and k3s moves that folder aside when it puts a snapshot back, which fails. Mount the disk at {DB},"
+                " with its content in the folder etcd, and run again."
+            )
         if self.check_mode:
             return {"changed": True}
         text = self.system.read(CONFIG_PATH)
@@ -132,7 +138,24 @@ class Restorer:
                 self.system.remove(PENDING)
             return {"changed": changed}
         aside = f"{DB}-old-{int(self.system.now())}"
+        disks = [mount.path for mount in self.system.mounts() if mount.path == DB or mount.path.startswith(DB + "/")]
+        if disks:
+            # A mount point can't be moved: what is on each of its file systems moves aside on it.
+            aside = f"{DB}/db-old-{int(self.system.now())}"
         if not self.check_mode:
-            self.system.rename(DB, aside)
+            if disks:
+                self._move_within(DB, disks, os.path.basename(aside))
+            else:
+                self.system.rename(DB, aside)
             self.system.remove(PENDING)
         return {"changed": True, "moved_to": aside}
+
+    def _move_within(self, folder: str, disks: list, aside: str) -> None:
+        """Everything in a folder into a new one inside it, but for earlier ones, mount points and the way to them."""
+        for name in self.system.listdir(folder):
+            path = f"{folder}/{name}"
+            if any(disk == path or disk.startswith(path + "/") for disk in disks):
+                self._move_within(path, disks, aside)
+            elif not name.startswith("db-old-") and name != "lost+found":
+                self.system.make_folder(f"{folder}/{aside}", 0o700)
+                self.system.rename(path, f"{folder}/{aside}/{name}")

@@ -13,6 +13,7 @@ import calendar
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -36,6 +37,19 @@ class Result:
     rc: int
     out: str
     err: str
+
+
+@dataclass
+class Mount:
+    """A file system and where it is."""
+
+    source: str
+    path: str
+    kind: str
+
+
+# File systems that programs make for themselves while they run.
+PASSING = frozenset("tmpfs ramfs overlay fuse.fuse-overlayfs proc sysfs nsfs cgroup cgroup2 mqueue devpts devtmpfs bpf debugfs tracefs hugetlbfs".split())
 
 
 @dataclass
@@ -140,16 +154,49 @@ class System:
     def chmod(self, path: str, mode: int) -> None:
         os.chmod(self.path(path), mode)
 
+    def make_folder(self, path: str, mode: int) -> None:
+        """A folder, unless it is there."""
+        if not os.path.isdir(self.path(path)):
+            os.makedirs(self.path(path), mode)
+
     def rename(self, path: str, target: str) -> None:
         os.rename(self.path(path), self.path(target))
 
     def remove(self, path: str) -> None:
-        """Remove a file, link or tree, if it is there."""
+        """Remove a file, link or tree, if it is there. A file system that is mounted in it is emptied and stays, with the way to it."""
         target = self.path(path)
         if os.path.islink(target) or os.path.isfile(target):
             os.unlink(target)
         elif os.path.isdir(target):
-            shutil.rmtree(target)
+            stay = [mount.path for mount in self.mounts() if mount.path == path or mount.path.startswith(path + "/")]
+            if not stay:
+                shutil.rmtree(target)
+                return
+            for name in self.listdir(path):
+                self.remove(os.path.join(path, name))
+            if not any(mount == path or mount.startswith(path + "/") for mount in stay):
+                os.rmdir(target)
+
+    def bare(self, path: str) -> bool:
+        """Nothing but file systems that are mounted there, and the way to them: what `remove` leaves of a tree."""
+        mounts = [mount.path for mount in self.mounts()]
+        if path in mounts or any(mount.startswith(path + "/") for mount in mounts):
+            return all(os.path.isdir(self.path(entry)) and self.bare(entry) for entry in (os.path.join(path, name) for name in self.listdir(path)))
+        return False
+
+    def mounts(self) -> list:
+        """What is mounted, in the kernel's order."""
+        lines = [line.split() for line in (self.read("/proc/self/mounts") or "").splitlines()]
+        return [Mount(_unescaped(words[0]), _unescaped(words[1]), words[2]) for words in lines if len(words) > 2]
+
+    def lasting_mounts(self, below: str) -> list:
+        """Paths at or below a folder whose file systems came with the machine: on a disk, or listed to be mounted at every start."""
+        listed = {_unescaped(line.split()[1]) for line in (self.read("/etc/fstab") or "").splitlines()
+                  if len(line.split()) > 1 and not line.lstrip().startswith("#")}
+        return [
+            mount.path for mount in self.mounts()
+            if (mount.path == below or mount.path.startswith(below + "/")) and (mount.path in listed or mount.kind not in PASSING)
+        ]
 
     def sha256(self, path: str) -> str:
         digest = hashlib.sha256()
@@ -218,6 +265,11 @@ class System:
             timeout=30,
         )
         return [line for line in read.out.splitlines() if line.strip() and not line.startswith("-- ")]
+
+
+def _unescaped(text: str) -> str:
+    """A path as the kernel and fstab write it: white space in octal."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)
 
 
 def parse_unit(text: str) -> UnitState:

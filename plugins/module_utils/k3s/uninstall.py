@@ -16,6 +16,8 @@ from .system import NodeError, System
 from .unit import SERVICES, environment_path, unit_path
 
 MOUNTS = ("/run/k3s", DATA_DIR, "/var/lib/kubelet/pods", "/var/lib/kubelet/plugins", "/run/netns/cni-")
+# What is mounted here is somebody's data, or made by containerd, whatever it is mounted from.
+VOLUMES = ("/var/lib/kubelet/pods/", "/var/lib/kubelet/plugins/", DATA_DIR + "/storage", DATA_DIR + "/agent/containerd/")
 INTERFACES = ("cni0", "flannel.1", "flannel-v6.1", "flannel-wg", "flannel-wg-v6", "kube-ipvs0")
 CHAINS = ("KUBE-", "CNI-", "flannel")
 # /etc/rancher/node stays: its password lets a machine of the same name come back.
@@ -41,7 +43,7 @@ class Remover:
         files = [environment_path(role) for role in SERVICES if self.system.exists(environment_path(role))]
         directory = os.path.dirname(self.binary)
         links = [f"{directory}/{name}" for name in LINKS if self._is_our_link(f"{directory}/{name}")]
-        trees = [tree for tree in TREES if self.system.exists(tree)]
+        trees = [tree for tree in TREES if self.system.exists(tree) and not self.system.bare(tree)]
         staged = os.path.join(directory, ".k3s-from-controller")
         binaries = [path for path in (self.binary, staged) if self.system.exists(path)]
         for path in files + links + trees + binaries:
@@ -111,18 +113,23 @@ class Remover:
                 found[int(name)] = (int(status.rsplit(")", 1)[1].split()[1]), command.replace("\0", " "))
         return found
 
+    def _own_disks(self) -> set:
+        """File systems of the machine that hold k3s' data: they are emptied, and never unmounted. Volumes of pods are none of them."""
+        return {mount for tree in (CONFIG_DIR, DATA_DIR, "/var/lib/kubelet") for mount in self.system.lasting_mounts(tree)
+                if not mount.startswith(VOLUMES)}
+
     def _unmount(self) -> None:
         """Innermost first, and as often as something is mounted there."""
-        mounts = [line.split()[1] for line in (self.system.read("/proc/self/mounts") or "").splitlines() if len(line.split()) > 1]
-        for mount in sorted(mounts, reverse=True):
-            if any(mount.startswith(prefix + "/") or mount.startswith(prefix) and prefix.endswith("cni-") for prefix in MOUNTS):
+        own = self._own_disks()
+        for mount in sorted((mount.path for mount in self.system.mounts()), reverse=True):
+            if mount not in own and any(mount.startswith(prefix + "/") or mount.startswith(prefix) and prefix.endswith("cni-") for prefix in MOUNTS):
                 if self.system.run(["umount", mount]).rc != 0:
                     self.system.run(["umount", "--lazy", mount])
 
     def _refuse_what_is_mounted(self) -> None:
         """Removing a tree would empty a volume that is still mounted in it."""
-        lines = (self.system.read("/proc/self/mounts") or "").splitlines()
-        left = sorted({line.split()[1] for line in lines if any(line.split()[1].startswith(tree + "/") for tree in TREES)})
+        mounts = {mount.path for mount in self.system.mounts()} - self._own_disks()
+        left = sorted(mount for mount in mounts if any(mount.startswith(tree + "/") for tree in TREES))
         if left:
             raise NodeError(f"Still mounted after k3s was stopped: {', '.join(left[:5])}. Its files are not removed. Unmount that, and run again.")
 

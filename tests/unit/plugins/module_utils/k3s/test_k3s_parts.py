@@ -583,3 +583,51 @@ def test_nothing_is_removed_or_upgraded_whose_node_is_not_found():
         refused, drained = tasks["Refuse a machine whose Node is not found"], tasks["Empty the node"]
         assert "not __k3s_node.found" in refused["when"] and set(refused["when"][1:]) <= set(drained["when"])
         assert list(tasks).index(refused["name"]) < list(tasks).index(drained["name"])
+
+
+# -- data of k3s on a disk of its own ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mount", "fstab"), [
+    ("/dev/sdb /var/lib/rancher/k3s xfs", ""), ("/dev/sdb /var/lib/rancher/k3s/server/db ext4", ""), ("pool/db /var/lib/rancher/k3s/server/db/etcd zfs", ""),
+    ("tmpfs /var/lib/rancher/k3s/server/db tmpfs", "tmpfs /var/lib/rancher/k3s/server/db tmpfs size=1g 0 0"),
+    ("/dev/sdb /var/lib/kubelet xfs", ""),
+])
+def test_a_disk_for_k3s_is_emptied_and_stays_mounted(system, mount, fstab):
+    path = mount.split()[1]
+    system.put("/etc/fstab", f"# comment\n{fstab}\n")
+    system.put("/proc/self/mounts", f"/dev/sda1 / ext4 rw 0 0\n{mount} rw 0 0\noverlay /run/k3s/x/rootfs overlay rw 0 0\n")
+    for name in ("/etc/systemd/system/k3s.service", path + "/deep/data", "/var/lib/rancher/k3s/server/token", "/var/lib/rancher/k3s/server/db/etcd/name"):
+        system.put(name)
+    unmounted = []
+    plain = system.run
+
+    def run(argv, timeout=60, env=None):
+        if argv[0] == "umount":
+            unmounted.append(argv[-1])
+            system.put("/proc/self/mounts", "".join(line + "\n" for line in system.read("/proc/self/mounts").splitlines() if argv[-1] not in line))
+            return Result(0, "", "")
+        return plain(argv, timeout, env)
+
+    system.run = run
+    assert Remover(system, "/usr/local/bin/k3s").absent()["changed"]
+    assert unmounted == ["/run/k3s/x/rootfs"] and system.exists(path) and system.listdir(path) == []
+    assert [name for tree in ("/var/lib/rancher/k3s", "/var/lib/kubelet") for dummy, more, names in os.walk(system.path(tree)) for name in names] == []
+    assert not Remover(system, "/usr/local/bin/k3s").absent()["changed"]
+
+
+@pytest.mark.parametrize("disk", [DB, DB + "/etcd"])
+def test_data_on_a_disk_of_its_own_is_moved_aside_on_it(stopped_server, disk):
+    stopped_server.put("/proc/self/mounts", f"/dev/sdb {disk} ext4 rw 0 0\n")
+    stopped_server.put(DB + "/etcd/member/wal/0.wal", "former")
+    stopped_server.put(DB + "/etcd/name", "cp-1")
+    stopped_server.put(disk + "/lost+found/x")
+    moved = Restorer(stopped_server, "/usr/local/bin/k3s").clear()["moved_to"]
+    assert moved.startswith(DB + "/db-old-") and not state.has_datastore(stopped_server) and not stopped_server.exists(state.ETCD_NAME)
+    aside = os.path.basename(moved)
+    kept = f"{DB}/{aside}/etcd/member" if disk == DB else f"{DB}/etcd/{aside}/member"
+    assert stopped_server.read(kept + "/wal/0.wal") == "former" and stopped_server.exists(disk + "/lost+found/x")
+    if disk != DB:
+        with pytest.raises(NodeError, match="is a mount point.*Mount the disk at"):
+            Restorer(stopped_server, "/usr/local/bin/k3s").reset(SNAPSHOT, "word", {}, 10)
+        assert not stopped_server.given
