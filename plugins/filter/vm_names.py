@@ -10,8 +10,8 @@ short_description: Names of the VMs behind hosts
 version_added: 1.0.0
 author: CHT k3s maintainers (@cht-k3s)
 description:
-  - Lists the VM name of every host, C(vsphere_name) where the inventory gives it, else the host's own name; or the managed
-    object IDs, of which another VM can't have the same.
+  - Lists the VM name of every host, C(vsphere_name) where the inventory gives it, else the host's own name; or the
+    inventory paths, of which another VM can't have the same.
 positional: hostvars, search_by
 options:
   _input:
@@ -24,9 +24,9 @@ options:
     type: dict
     required: true
   search_by:
-    description: V(name), or V(moid) for C(vsphere_moid), which every host has to have. P(cht.k3s.vm_search_by#filter) says which.
+    description: V(name), or V(path) for C(vsphere_path), which every host has to have. P(cht.k3s.vm_search_by#filter) says which.
     type: str
-    choices: [name, moid]
+    choices: [name, path]
     default: name
 """
 
@@ -50,8 +50,8 @@ from typing import Any
 
 def vm_names(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], search_by: str = "name") -> list[str]:
     """What the VM of every host is looked up by."""
-    if search_by == "moid":
-        return [str(hostvars[host]["vsphere_moid"]) for host in hosts]
+    if search_by == "path":
+        return [str(hostvars[host]["vsphere_path"]) for host in hosts]
     return [str(hostvars[host].get("vsphere_name") or host) for host in hosts]
 
 

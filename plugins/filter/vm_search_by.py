@@ -10,8 +10,8 @@ short_description: By what the VMs behind hosts are looked up
 version_added: 1.0.0
 author: CHT k3s maintainers (@cht-k3s)
 description:
-  - Says V(moid) if the inventory gives C(vsphere_moid) for all hosts, else V(name), for the option C(search_by) of modules.
-  - Names are not unique in vCenter. Give it all hosts of the cluster, so that plays with a part of them get the same answer.
+  - Says V(path) if the inventory gives C(vsphere_path) for all hosts, else V(name), for the option C(search_by) of modules.
+  - Names are not unique in vCenter. Managed object IDs are, but another vCenter has the same ones for other VMs. Give it all hosts of the cluster, so that plays with a part of them get the same answer.
 positional: hostvars
 options:
   _input:
@@ -33,9 +33,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: V(moid) or V(name).
+  description: V(path) or V(name).
   type: str
-  sample: moid
+  sample: path
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -43,8 +43,8 @@ from typing import Any
 
 
 def vm_search_by(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> str:
-    """'moid' if all hosts have one."""
-    return "moid" if all(hostvars[host].get("vsphere_moid") for host in hosts) else "name"
+    """'path' if all hosts have one."""
+    return "path" if all(hostvars[host].get("vsphere_path") for host in hosts) else "name"
 
 
 class FilterModule:

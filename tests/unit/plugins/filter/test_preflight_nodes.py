@@ -39,8 +39,10 @@ def test_a_host_may_have_a_vm_of_another_name():
 
 
 def test_vms_are_looked_up_by_what_is_unique_if_all_have_it():
-    known = {"a": {"vsphere_moid": "vm-1", "vsphere_name": "same"}, "b": {"vsphere_moid": "vm-2", "vsphere_name": "same"}, "c": {}}
-    assert vm_search_by(["a", "b"], known) == "moid" and vm_names(["a", "b"], known, "moid") == ["vm-1", "vm-2"]
+    known = {"a": {"vsphere_path": "/dc/vm/a/same", "vsphere_name": "same"}, "b": {"vsphere_path": "/dc/vm/b/same", "vsphere_name": "same"}, "c": {}}
+    assert vm_search_by(["a", "b"], known) == "path" and vm_names(["a", "b"], known, "path") == ["/dc/vm/a/same", "/dc/vm/b/same"]
+    # Not by the ID, which in another vCenter is that of another VM: it would be switched off.
+    assert vm_search_by(["a"], {"a": {"vsphere_moid": "vm-1"}}) == "name"
     # One list has one way to look things up.
     assert vm_search_by(["a", "b", "c"], known) == "name"
 
