@@ -75,6 +75,8 @@ def adoption_report(results: Mapping[str, Mapping[str, Any]], wanted: Mapping[st
         for row in result["differences"]:
             if row["key"] != "docker":
                 fixed = "; it must stay, so set its variable first" if row["key"] in FIXED else ""
+                if row.get("refused"):
+                    fixed = f"; {row['refused']}, so this node is not adopted with it"
                 rows.setdefault(f"{row['key']}: has {_shown(row['found'])}; site.yml would set {_shown(row['wanted'])}{fixed}", []).append(host)
     return lines + [f"{text} ({', '.join(hosts)})" for text, hosts in rows.items()]
 

@@ -71,7 +71,7 @@ settings:
   returned: with O(state=reported)
   sample: {"cluster-init": true, "docker": true}
 differences:
-  description: What site.yml would change after the adoption.
+  description: What site.yml would change after the adoption; with C(refused) why a node is not adopted with that setting.
   type: list
   elements: dict
   returned: with O(state=reported)

@@ -17,7 +17,7 @@ import shlex
 from . import state
 from .api import ApiError
 from .files import CONFIG_PATH, HEADER, MASK, OWNER, TOKEN_PATH
-from .flags import SECRET
+from .flags import SECRET, unsupported
 from .join import GOOD_CONFIG_PATH, Joiner, Wanted
 from .release import installed_version
 from .system import NodeError, System
@@ -195,10 +195,16 @@ class Adopter(Joiner):
         if not places:
             return {"changed": False}
         found = self.settings()
-        if found.get("config") or found.get("data-dir") not in (None, "/var/lib/rancher/k3s"):
+        other = unsupported({key: value for key, value in found.items() if not key.startswith("agent-token")})
+        if found.get("config") or "data-dir" in other:
             raise NodeError(
                 "This node has its configuration or its data in another place (--config, --data-dir). This collection knows the usual ones only."
                 " Nothing was changed."
+            )
+        if other:
+            raise NodeError(
+                "This node runs with settings that this collection cannot manage: " + "; ".join(f"{key}: {why}" for key, why in sorted(other.items()))
+                + ". Take them out first, or leave this cluster as it is. Nothing was changed."
             )
         environment = environment_values(self.system.read(environment_path(self.role)))
         unknown = sorted(name for name in environment if name.startswith("K3S_") and name not in VARIABLES)
@@ -259,7 +265,8 @@ def differences(found: dict, wanted: dict) -> list:
             continue
         if key in SECRET:
             one, other = MASK if one else None, MASK if other else None
-        rows.append({"key": key, "found": one, "wanted": other})
+        why = "" if key.startswith("agent-token") else unsupported({key: found.get(key)}).get(key, "")
+        rows.append({"key": key, "found": one, "wanted": other, **({"refused": why} if why else {})})
     return rows
 
 

@@ -70,6 +70,19 @@ FIXED = {
     "cluster-cidr": ("10.42.0.0/16", "k3s_cluster_cidr"), "service-cidr": ("10.43.0.0/16", "k3s_service_cidr"),
     "cluster-dns": ("", "control_plane_config"), "cluster-domain": ("cluster.local", "control_plane_config"),
 }
+# Settings of k3s that this collection cannot go along with. Key -> (the value that is as good as none, why).
+UNSUPPORTED = {
+    "data-dir": ("/var/lib/rancher/k3s", "the data is expected in /var/lib/rancher/k3s: mount a disk there instead"),
+    "datastore-endpoint": ("", "only embedded etcd is known: backups, quorum and removal would not see the data"),
+    "datastore-cafile": ("", "only embedded etcd is known"),
+    "datastore-certfile": ("", "only embedded etcd is known"),
+    "datastore-keyfile": ("", "only embedded etcd is known"),
+    "write-kubeconfig": ("/etc/rancher/k3s/k3s.yaml", "the API is asked with that file; k3s_kubeconfig_dir gives people one of their own"),
+    "https-listen-port": ("6443", "servers, agents and firewalls use 6443; put a load balancer with another port in front (k3s_server_url)"),
+    "with-node-id": ("false", "the name of a Node would be known to nobody before it is there"),
+    "agent-token": ("", "agents are given the servers' token"),
+    "agent-token-file": ("", "agents are given the servers' token"),
+}
 # The first release that encrypts the secrets of a cluster that has none encrypted yet (k3s-io/k3s#13403).
 ENCRYPTS_LATER = (1, 35, 0, 3)
 
@@ -134,9 +147,20 @@ def _with_default(key: str, default: str, values: dict) -> list:
     return sorted(listed)
 
 
+def unsupported(config: dict) -> dict:
+    """The settings that cannot be managed here, with the reason."""
+    found = {}
+    for key, value in config.items():
+        harmless, why = UNSUPPORTED.get(key.rstrip("+"), (None, ""))
+        text = str(value).lower() if isinstance(value, bool) else str(value or "")
+        if why and text not in ("", harmless):
+            found[key] = why
+    return found
+
+
 def check(config: dict, role: str, version: str) -> list:
     """What is wrong with a configuration, a sentence each."""
-    problems = []
+    problems = [f"'{key}' cannot be set here: {why}" for key, why in unsupported(config).items()]
     known = known_keys(role, version)
     later = dict(LATER_AGENT, **(LATER_SERVER if role == "server" else {}))
     for key, value in config.items():

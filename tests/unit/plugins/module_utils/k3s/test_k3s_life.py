@@ -147,6 +147,26 @@ def test_data_in_another_place_is_refused(system, api):
         Adopter(system, "server", "/usr/local/bin/k3s", 10).move()
 
 
+@pytest.mark.parametrize("flag", ["--datastore-endpoint=mysql://u:word@db/k3s", "--write-kubeconfig=/root/k", "--https-listen-port 7443", "--with-node-id"])
+def test_what_cannot_be_managed_is_not_adopted(system, api, flag):
+    """site.yml would refuse the setting, and without it the node would lose its data or its name."""
+    unit = f"ExecStart=/usr/local/bin/k3s server {flag}"
+    system.put(UNIT, unit)
+    with pytest.raises(NodeError, match="settings that this collection cannot manage: .*Nothing was changed") as failure:
+        Adopter(system, "server", "/usr/local/bin/k3s", 10).move()
+    assert system.read(UNIT) == unit and "word" not in str(failure.value)
+    report = dict(Adopter(system, "server", "/usr/local/bin/k3s", 10).report({}), cluster_ids=[])
+    text = "\n".join(adoption_report({"a": report}))
+    assert "so this node is not adopted with it" in text and "word" not in text
+
+
+def test_values_as_they_are_anyway_are_adopted(system, api):
+    system.put(UNIT, "ExecStart=/usr/local/bin/k3s server --data-dir=/var/lib/rancher/k3s --https-listen-port=6443 --agent-token=for-agents")
+    system.units["k3s"] = UnitState(loaded=True, active="active", pid=7, started_at=1.0)
+    api.objects["control-plane-1"] = make_node("control-plane-1")
+    assert Adopter(system, "server", "/usr/local/bin/k3s", 10).move()["changed"]
+
+
 def test_the_report_says_what_must_stay():
     result = {"adopted": False, "places": [UNIT], "runtime": "docker", "provider_id": "vsphere://1", "cluster_ids": ["moh"],
               "differences": [{"key": "tls-san", "found": None, "wanted": ["x"]}]}

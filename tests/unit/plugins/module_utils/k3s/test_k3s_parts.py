@@ -631,3 +631,16 @@ def test_data_on_a_disk_of_its_own_is_moved_aside_on_it(stopped_server, disk):
         with pytest.raises(NodeError, match="is a mount point.*Mount the disk at"):
             Restorer(stopped_server, "/usr/local/bin/k3s").reset(SNAPSHOT, "word", {}, 10)
         assert not stopped_server.given
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("data-dir", "/srv/k3s"), ("datastore-endpoint", "mysql://db"), ("write-kubeconfig", "/root/k"), ("https-listen-port", 7443), ("with-node-id", True),
+    ("agent-token", "x"), ("agent-token-file", "/x"),
+])
+def test_settings_that_make_the_guards_blind_are_refused(key, value):
+    assert f"'{key}' cannot be set here" in flags.check({key: value}, "server", "v1.34.4+k3s1")[0]
+
+
+def test_their_usual_values_are_not():
+    usual = {"data-dir": "/var/lib/rancher/k3s", "write-kubeconfig": "/etc/rancher/k3s/k3s.yaml", "https-listen-port": 6443, "with-node-id": False}
+    assert flags.check(usual, "server", "v1.34.4+k3s1") == []
