@@ -18,6 +18,8 @@ _HOST = re.compile(r"^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z
 # Nothing that would end a directive or begin a variable.
 _PATH = re.compile(r"^/[\w@%+=:,./ -]*$")
 _DURATION = re.compile(r"^[1-9]\d*(s|m|h)$")
+# As the template has it: a host's name, then its certificate.
+_SERVED = re.compile(r"server_name (\S+);\s+ssl_certificate ")
 _BODY_SIZE = "cht-body-size"
 
 
@@ -64,6 +66,15 @@ def proxy_servers(counties: list[Object], certificate: str, private_key: str, ow
             )
         servers.append({"name": name, "host": host, **{key: _path(path, f"county '{name}': {key}") for key, path in paths.items()}})
     return servers
+
+
+def without_certificate(servers: list[dict[str, str]], present: t.Collection[str], config: str) -> list[str]:
+    """Return the counties whose certificate is not there yet; C(config) is the present configuration of nginx.
+
+    A county that has HTTPS now is not among them: to leave it out for a file that is missing would cut its users off. nginx refuses the file.
+    """
+    served = set(_SERVED.findall(config))
+    return [server["name"] for server in servers if server["certificate"] not in present and server["host"] not in served]
 
 
 def hosts_lines(counties: list[Object], address: str) -> list[str]:

@@ -103,6 +103,14 @@ class Proxy:
         files = ["-keyout", str(self.folder / f"{name}.key"), "-out", str(self.folder / f"{name}.crt")]
         subprocess.run([*command, "-addext", f"subjectAltName=DNS:{host}", *files], check=True, capture_output=True)
 
+    @staticmethod
+    def until(condition: t.Callable[[], bool], seconds: float = 15) -> None:
+        """Wait for workers that begin after a reload."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
     def signal(self, name: str) -> None:
         subprocess.run([self.program, "-c", self.config, "-s", name], check=True)
 
@@ -225,6 +233,31 @@ def test_a_wrong_certificate_changes_nothing(proxy: Proxy, upstreams: list[Upstr
     assert "nowhere.crt" in text and "No such file" in text
     assert proxy.config.read_text() == before
     assert proxy.ask("kisumu.health.example")["status"] == 200
+
+
+def acme(proxy: Proxy, host: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", proxy.http, timeout=10)
+    connection.request("GET", "/.well-known/acme-challenge/token", headers={"Host": host})
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+def test_a_new_county_without_its_first_certificate_can_get_one(proxy: Proxy, upstreams: list[Upstream]) -> None:
+    challenge = proxy.folder / "web/.well-known/acme-challenge/token"
+    challenge.parent.mkdir(parents=True)
+    challenge.write_text("answer")
+    own = {"eldoret": {"certificate": f"{proxy.folder}/eldoret.crt", "private_key": f"{proxy.folder}/eldoret.key"}}
+    options: dict[str, t.Any] = {
+        "cht_projects": [{"name": "eldoret", "host": "eldoret.health.example"}, *COUNTIES], "reverse_proxy_certificates": own,
+        "reverse_proxy_webroot": str(proxy.folder / "web"),
+    }
+    assert "no certificate yet for eldoret" in proxy.play(**options)
+    proxy.until(lambda: acme(proxy, "eldoret.health.example") == acme(proxy, "not-listed.health.example") == (200, b"answer"))
+    assert {proxy.ask(county["host"])["status"] for county in COUNTIES} == {200}
+    proxy.certificate("eldoret", "eldoret.health.example")
+    assert "no certificate yet for" not in proxy.play(**options)
+    assert "server_name eldoret.health.example;\n        ssl_certificate" in proxy.config.read_text()
+    assert "changed=0" in proxy.play(**options)
 
 
 def test_a_county_s_own_certificate_and_a_new_county(proxy: Proxy, upstreams: list[Upstream]) -> None:

@@ -10,7 +10,14 @@ import typing as t
 import pytest
 import yaml
 
-from ansible_collections.cht.k3s.plugins.module_utils.cht.access import AccessError, hosts_lines, proxy_servers, traefik_config, watchdog_targets
+from ansible_collections.cht.k3s.plugins.module_utils.cht.access import (
+    AccessError,
+    hosts_lines,
+    proxy_servers,
+    traefik_config,
+    watchdog_targets,
+    without_certificate,
+)
 
 ONE = {"name": "nairobi", "host": "nairobi.health.example"}
 
@@ -60,3 +67,10 @@ def test_traefik_s_settings_are_checked(arguments: tuple[t.Any, ...]) -> None:
 def test_a_file_that_can_t_be_read_is_named() -> None:
     with pytest.raises(AccessError, match="county 'nairobi': the file nairobi.yml is empty"):
         hosts_lines([{"name": "nairobi", "unreadable file": "the file nairobi.yml is empty"}], "192.0.2.10")
+
+
+def test_a_new_county_waits_for_its_certificate_and_one_that_is_served_does_not_lose_it() -> None:
+    servers = [{"name": name, "host": f"{name}.example", "certificate": f"/tls/{name}.crt"} for name in ("old", "new", "ready")]
+    config = "server {\n server_name old.example;\n ssl_certificate /tls/other.crt;\n}\nserver {\n server_name new.example;\n location / {}\n}"
+    assert without_certificate(servers, ["/tls/ready.crt"], config) == ["new"]
+    assert without_certificate(servers, [], "") == ["old", "new", "ready"]
