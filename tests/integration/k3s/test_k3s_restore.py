@@ -99,6 +99,8 @@ def test_a_storage_whose_certificate_is_not_known_gets_nothing(cluster: Cluster,
 
 def test_a_backup_needs_a_place_and_a_restore_the_cluster_name(cluster: Cluster, backup: Path) -> None:
     assert "Set k3s_backup_dir" in said(play(cluster.lab, "backup", "nowhere", {}).expect(1))
+    relative = play(cluster.lab, "restore", "relative", {"k3s_restore_from": "lab/x", "k3s_confirm": "lab"}).expect(1)
+    assert relative.changed == [] and "with its whole path; it is lab/x" in said(relative)
     refused = play(cluster.lab, "restore", "unconfirmed", {"k3s_restore_from": str(backup)}).expect(1)
     assert refused.changed == [] and "Nothing was changed" in said(refused)
 

@@ -644,3 +644,9 @@ def test_settings_that_make_the_guards_blind_are_refused(key, value):
 def test_their_usual_values_are_not():
     usual = {"data-dir": "/var/lib/rancher/k3s", "write-kubeconfig": "/etc/rancher/k3s/k3s.yaml", "https-listen-port": 6443, "with-node-id": False}
     assert flags.check(usual, "server", "v1.34.4+k3s1") == []
+
+
+def test_a_restore_from_a_relative_place_is_refused_first():
+    """Servers were stopped before its copy failed: Ansible looks for a relative one below the role."""
+    tasks = _tasks("playbooks/restore.yml")[1]["tasks"]
+    assert "k3s_restore_from | default('/') is abs" in [task.get("ansible.builtin.assert", {}).get("that") for task in tasks[:2]]
