@@ -9,11 +9,14 @@ import base64
 import subprocess
 import threading
 import time
+from unittest.mock import patch
 
 import pytest
 import yaml
 from conftest import Cluster, county
 from kubelet import Kubelet
+
+from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
 
 DEPLOYMENT = "/apis/apps/v1/namespaces/{}/deployments/{}"
 SECRET = "/api/v1/namespaces/{}/secrets/cht-couchdb-credentials"
@@ -114,26 +117,37 @@ def test_the_check_before_anything_else_goes_on_when_bad_counties_are_skipped(cl
     assert "1 problems in the definitions" in cluster.play(str(playbook), expect=2, cht_projects=entries, cht_project_on_invalid="refuse").text
 
 
-def test_the_upgrade_service_s_newer_image_is_kept(cluster: Cluster) -> None:
-    cluster.counties(county("upgraded"))
-    for name in ("cht-api", "cht-sentinel", "cht-haproxy", "cht-haproxy-healthcheck", "cht-couchdb-1", "cht-couchdb-2", "cht-couchdb-3"):
-        path = DEPLOYMENT.format("upgraded", name)
+def upgrade(cluster: Cluster, path: str, agent: str) -> set[str]:
+    """Set a newer image as the upgrade service does it: the whole object is read, changed and put, and only a User-Agent tells by whom."""
+    while True:
         deployment = cluster.get(path)
         assert deployment is not None
         container = deployment["spec"]["template"]["spec"]["containers"][0]
         container["image"] = container["image"].replace(":4.22.0", ":4.23.0")
-        # As the upgrade service does it: the whole object is read, changed and put.
-        cluster.client.json("PUT", path, {"fieldManager": "node-fetch"}, deployment)
-    run = cluster.counties(county("upgraded"))
-    assert "runs 4.23.0, newer than the wanted 4.22.0: kept" in run.row("upgraded")
-    images = [item["spec"]["template"]["spec"]["containers"][0]["image"] for item in cluster.items("/apis/apps/v1/namespaces/upgraded/deployments")]
+        try:
+            with patch.dict(cluster.client.access.headers, {"User-Agent": agent}):
+                put = cluster.client.json("PUT", path, body=deployment)
+        except ApiError as error:
+            assert error.status == 409  # its controller wrote the status in between
+            continue
+        return {entry["manager"] for entry in put["metadata"]["managedFields"]}
+
+
+@pytest.mark.parametrize(("name", "agent", "manager"), [("upgraded", "", "unknown"), ("upgraded-fetch", "node-fetch/1.0", "node-fetch")])
+def test_the_upgrade_service_s_newer_image_is_kept(cluster: Cluster, name: str, agent: str, manager: str) -> None:
+    cluster.counties(county(name))
+    for deployed in ("cht-api", "cht-sentinel", "cht-haproxy", "cht-haproxy-healthcheck", "cht-couchdb-1", "cht-couchdb-2", "cht-couchdb-3"):
+        assert manager in upgrade(cluster, DEPLOYMENT.format(name, deployed), agent)
+    run = cluster.counties(county(name))
+    assert "runs 4.23.0, newer than the wanted 4.22.0: kept" in run.row(name)
+    images = [item["spec"]["template"]["spec"]["containers"][0]["image"] for item in cluster.items(f"/apis/apps/v1/namespaces/{name}/deployments")]
     assert sum(image.endswith(":4.23.0") for image in images) == 7
-    assert cluster.counties(county("upgraded")).changed == 0
-    later = cluster.counties(county("upgraded", version="4.24.0"))
-    assert "changed" in later.row("upgraded")
-    api = cluster.get(DEPLOYMENT.format("upgraded", "cht-api")) or {}
+    assert cluster.counties(county(name)).changed == 0
+    later = cluster.counties(county(name, version="4.24.0"))
+    assert "changed" in later.row(name)
+    api = cluster.get(DEPLOYMENT.format(name, "cht-api")) or {}
     assert api["spec"]["template"]["spec"]["containers"][0]["image"].endswith(":4.24.0")
-    assert "newer than the wanted" in cluster.counties(county("upgraded"), expect=2, cht_project_on_newer="fail").row("upgraded")
+    assert "newer than the wanted" in cluster.counties(county(name), expect=2, cht_project_on_newer="fail").row(name)
 
 
 def test_from_4_to_5(cluster: Cluster) -> None:
@@ -148,6 +162,30 @@ def test_from_4_to_5(cluster: Cluster) -> None:
     for path in ("/apis/apps/v1/namespaces/major/deployments/upgrade-service", "/api/v1/namespaces/major/serviceaccounts/cht-upgrade-service-user"):
         assert cluster.get(path) is None
     assert cluster.counties(county("major", version="5.2.0")).changed == 0
+
+
+def test_what_is_switched_off_goes(cluster: Cluster) -> None:
+    small = {"couchdb": {"mode": "single"}}
+    cluster.counties(county("limited", quota={"pods": "20"}, limit_range={"max": {"memory": "8Gi"}}, **small))
+    entry = county("limited", network_policy=False, **small)
+    assert "4 objects would be removed" in cluster.counties(entry, arguments=("--check",)).row("limited")
+    assert "4 objects removed" in cluster.counties(entry).row("limited")
+    for path in ("/api/v1/namespaces/limited/resourcequotas", "/api/v1/namespaces/limited/limitranges",
+                 "/apis/networking.k8s.io/v1/namespaces/limited/networkpolicies"):
+        assert cluster.items(path) == []
+    assert cluster.counties(entry).changed == 0
+
+
+def test_a_renamed_county_is_no_second_one(cluster: Cluster) -> None:
+    small = {"couchdb": {"mode": "single"}}
+    cluster.counties(county("before", **small))
+    renamed = {**county("after", **small), "host": "before.health.example"}
+    assert "host before.health.example is that of the county before" in cluster.counties(renamed, expect=2).row("after")
+    assert cluster.get("/api/v1/namespaces/after") is None
+    assert "set namespace: before" in cluster.counties(county("before", namespace="elsewhere", **small), expect=2).row("before")
+    cluster.counties({**renamed, "namespace": "before"})
+    space = cluster.get("/api/v1/namespaces/before") or {}
+    assert space["metadata"]["labels"]["cht.k3s/county"] == "after"
 
 
 def test_a_volume_grows_and_never_shrinks(cluster: Cluster) -> None:

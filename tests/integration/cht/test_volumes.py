@@ -54,6 +54,25 @@ def test_a_released_volume_is_bound_again_and_again_after_removal(cluster: Clust
         until(lambda: phase(cluster, VOLUME.format("kept-pv")) == "Released")
 
 
+def test_a_volume_smaller_than_the_wanted_storage_is_not_passed_over(cluster: Cluster) -> None:
+    volume(cluster, "small-pv", "smaller")
+    entry = county("smaller", couchdb={"mode": "single", "volumes": ["small-pv"], "storage": "20Gi"}, credentials=CREDENTIALS)
+    cluster.counties(entry)
+    until(lambda: phase(cluster, CLAIM.format("smaller")) == "Bound")
+    spec = (cluster.get(CLAIM.format("smaller")) or {})["spec"]
+    assert (spec["volumeName"], spec["resources"]["requests"]["storage"]) == ("small-pv", "8Gi")
+
+
+def test_a_lost_claim_of_a_running_county_is_not_replaced(cluster: Cluster) -> None:
+    entry = county("lostclaim", couchdb={"mode": "single"})
+    cluster.counties(entry)
+    cluster.client.json("DELETE", CLAIM.format("lostclaim"))
+    # Without a kubelet nobody uses it, but its protection may take a moment.
+    until(lambda: cluster.get(CLAIM.format("lostclaim")) is None)
+    assert "lacks the CouchDB volumes couchdb-claim0" in cluster.counties(entry, expect=2).row("lostclaim")
+    assert cluster.get(CLAIM.format("lostclaim")) is None
+
+
 def test_a_volume_that_somebody_has_is_refused(cluster: Cluster) -> None:
     single: dict[str, t.Any] = {"mode": "single"}
     cluster.counties(county("owner", couchdb=single))
