@@ -226,8 +226,8 @@ class Adopter(Joiner):
             texts[TOKEN_PATH] = (token + "\n", 0o600)
         if self.check_mode:
             return {"changed": True, "places": places}
-        self._guard_quorum(state.has_datastore(self.system))
         unit = self.system.unit(self.service)
+        self._guard_quorum(state.has_datastore(self.system), unit)
         before = {path: (self.system.read(path), self.system.mode(path)) for path in texts}
         for path, (text, mode) in texts.items():
             if before[path][0] is not None:

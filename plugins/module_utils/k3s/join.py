@@ -134,9 +134,9 @@ class Joiner:
             )
         self._step("decide", began)
 
+        if operation == "restart":
+            self._guard_quorum(datastore, unit)
         if not self.check_mode:
-            if operation == "restart":
-                self._guard_quorum(datastore)
             previous = self._apply(binary_changes, changes, links, enable)
             if operation:
                 self._change_service(operation, unit)
@@ -467,16 +467,22 @@ class Joiner:
         self._show(f"{CONFIG_PATH} of a member", "cluster-init: true\n", f"server: {server}\n")
         return render_config({"server": server, **rest}, self.wanted.config, self.wanted.secret_config)
 
-    def _guard_quorum(self, datastore: bool) -> None:
+    def _guard_quorum(self, datastore: bool, unit: UnitState, cure: bool = False) -> None:
+        """Refuse a restart that etcd can't spare. With `cure` an API that does not answer is what the restart is for."""
         if self.wanted.role != "server" or not datastore:
             return
         try:
-            api = state.server_api(self.system)
+            api = state.server_api(self.system, timeout=15)
             members = state.etcd_members(api.nodes())
             api.close()
-        except ApiError:
-            # This server is down already; starting it anew takes nothing away.
-            return
+        except ApiError as error:
+            # Of one that is down already a new start takes nothing away. One that runs may be the vote that is missing.
+            if cure or unit.active != "active" or isinstance(error.__cause__, ConnectionRefusedError):
+                return
+            raise NodeError(
+                f"Not restarted, nothing was changed: {self.service}.service is active, but its API could not say whether etcd can spare it ({error})."
+                " See the journal of k3s.service on the servers; bring etcd's majority back first, then run again."
+            ) from error
         problem = state.quorum_problem(members, self.name)
         if problem:
             raise NodeError(f"Not restarted, nothing was changed: {problem}. Bring the others in order first, then run again.")

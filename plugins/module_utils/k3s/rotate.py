@@ -54,7 +54,8 @@ class Rotator(Joiner):
         due = certificates.due(before, within)
         if not due or self.check_mode:
             return {"changed": bool(due), "renewed": due, "certificates": before}
-        self._guard_quorum(state.has_datastore(self.system))
+        expired = any(entry["days"] < 0 for entry in before)
+        self._guard_quorum(state.has_datastore(self.system), self.system.unit(self.service), cure=expired)
         unit = self.system.unit(self.service)
         self._systemctl("stop", f"{self.service}.service")
         done = self.system.run([self.system.path(self.wanted.binary), "certificate", "rotate"], timeout=120)
@@ -112,7 +113,7 @@ class Rotator(Joiner):
             return {"changed": False}
         if self.check_mode:
             return {"changed": True}
-        self._guard_quorum(state.has_datastore(self.system))
+        self._guard_quorum(state.has_datastore(self.system), unit)
         for name in stale:
             self.system.write(name, self._in_form_of(self.system.read(name), token), 0o600)
         since = self.system.now()

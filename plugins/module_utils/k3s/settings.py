@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+from urllib.parse import urlsplit
 
 from .yamltext import dump
 
@@ -16,6 +17,16 @@ def address_or_empty(value) -> str:
         return str(ipaddress.ip_address(str(value).strip()))
     except ValueError:
         return ""
+
+
+def own_names(url: str, names: list, node: str) -> list:
+    """Names of a server for its certificate: those given, and the one that others reach it by where it is none of these.
+
+    A bare name of the inventory is taken for the host name, which k3s has in its certificates anyway.
+    """
+    host = urlsplit(url).hostname or ""
+    name = address_or_empty(host) or host
+    return list(names) + ([name] if name and name not in names and name != node and (address_or_empty(name) or "." in name) else [])
 
 
 def merge_config(base: dict, extra: dict) -> dict:
@@ -90,7 +101,7 @@ def server_config(extra: dict, node: dict, server: dict) -> dict:
     base.update({
         "cluster-cidr": server.get("cluster_cidr"),
         "service-cidr": server.get("service_cidr"),
-        "tls-san": list(server.get("tls_san") or []),
+        "tls-san": own_names(server.get("url") or "", list(server.get("tls_san") or []), node.get("name") or ""),
         "disable": list(server.get("disable") or []),
         "disable-cloud-controller": True if node.get("cloud_provider") == "external" else None,
         "secrets-encryption": True if server.get("secrets_encryption") else None,

@@ -9,6 +9,7 @@ import os
 import pytest
 from ansible_collections.cht.k3s.plugins.module_utils.k3s import join as join_module
 from ansible_collections.cht.k3s.plugins.module_utils.k3s import state
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.api import ApiError
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.join import Joiner, Wanted
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError
 
@@ -142,6 +143,33 @@ def test_a_restart_that_would_break_quorum_is_refused_before_anything_is_written
     with pytest.raises(NodeError, match="control-plane-2 is not a healthy etcd voter.*1 of 3 members, and 2 are needed"):
         join(member, wanted(config={"node-ip": "198.18.0.11", "debug": True}))
     assert member.read(CONFIG) == before and member.commands() == []
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_check_mode_sees_the_quorum_too(member, api, check_mode):
+    api.objects.update({"control-plane-2": make_node("control-plane-2", ready=False), "control-plane-3": make_node("control-plane-3")})
+    with pytest.raises(NodeError, match="and 2 are needed"):
+        join(member, wanted(config={"node-ip": "198.18.0.11", "debug": True}), check_mode)
+
+
+@pytest.mark.parametrize(("active", "cause", "refused"), [
+    ("active", TimeoutError("timed out"), True), ("active", None, True), ("active", ConnectionRefusedError(), False),
+    ("activating", TimeoutError("timed out"), False),
+])
+def test_a_server_whose_api_does_not_say_is_restarted_only_when_it_is_down(member, api, monkeypatch, active, cause, refused):
+    """An API that is slow, or answers 401, may belong to the very vote that etcd can't spare."""
+    def nodes():
+        raise ApiError("https://127.0.0.1:6443/api/v1/nodes: timed out") from cause
+
+    monkeypatch.setattr(api, "nodes", nodes)
+    member.units["k3s"].active = active
+    want = wanted(config={"node-ip": "198.18.0.11", "debug": True})
+    if refused:
+        with pytest.raises(NodeError, match="Not restarted, nothing was changed: k3s.service is active"):
+            join(member, want)
+        assert "debug" not in member.read(CONFIG) and not member.commands()
+    else:
+        assert join(member, want)["restarted"]
 
 
 def test_a_restart_is_allowed_while_the_others_are_healthy(member, api):

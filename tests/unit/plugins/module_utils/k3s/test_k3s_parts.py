@@ -650,3 +650,13 @@ def test_a_restore_from_a_relative_place_is_refused_first():
     """Servers were stopped before its copy failed: Ansible looks for a relative one below the role."""
     tasks = _tasks("playbooks/restore.yml")[1]["tasks"]
     assert "k3s_restore_from | default('/') is abs" in [task.get("ansible.builtin.assert", {}).get("that") for task in tasks[:2]]
+
+
+@pytest.mark.parametrize(("url", "names", "found"), [
+    ("https://198.18.0.11:6443", ["198.18.0.11", "k"], ["198.18.0.11", "k"]), ("https://[2001:DB8::1]:6443", ["2001:db8::1"], ["2001:db8::1"]),
+    ("https://cp-1.example.org:6443", ["k"], ["k", "cp-1.example.org"]), ("https://cp-1.example.org:6443", ["cp-1.example.org"], ["cp-1.example.org"]),
+    ("https://cp-1:6443", ["k"], ["k"]), ("", ["k"], ["k"]),
+])
+def test_a_server_is_certified_for_the_name_that_others_reach_it_by(url, names, found):
+    """An address that is there already changes nothing: a server would be restarted for it."""
+    assert settings.server_config({}, {}, {"tls_san": names, "url": url})["tls-san"] == found
