@@ -21,7 +21,7 @@ URL = os.environ.get("LAB_DEBIAN_MIRROR", "")
 
 SYSTEM = [
     "systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "python3-apt", "sudo", "iproute2", "iptables", "ipset", "iputils-ping",
-    "ca-certificates", "openssl", "curl", "procps", "kmod",
+    "ca-certificates", "openssl", "curl", "procps", "kmod", "ufw",
 ]  # fmt: skip
 CONTAINERS = ["containerd", "runc", "containernetworking-plugins", "conntrack", "ethtool", "socat", "busybox-static", "haproxy"]
 
@@ -127,7 +127,7 @@ MASKED = [
 
 def recipe() -> str:
     """The short hash of everything that makes the image what it is."""
-    parts = json.dumps([2, SUITE, SYSTEM, CONTAINERS, sorted((k, list(v)) for k, v in FILES.items()), MASKED])
+    parts = json.dumps([3, SUITE, SYSTEM, CONTAINERS, sorted((k, list(v)) for k, v in FILES.items()), MASKED])
     return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
 
