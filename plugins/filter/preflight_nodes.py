@@ -45,6 +45,7 @@ _value:
     - name: agent-1
       vm: agent-1
       moid: vm-121
+      vcenter: vcenter.example.org
       role: agent
       address: 192.0.2.21
       checked: true
@@ -80,6 +81,7 @@ def preflight_nodes(
                     "name": name,
                     "vm": str(variables.get("vsphere_name") or name),
                     "moid": str(variables.get("vsphere_moid") or ""),
+                    "vcenter": str(variables.get("vsphere_vcenter") or ""),
                     "role": role,
                     "address": str(variables.get("ansible_host") or ""),
                     "checked": name in checked,

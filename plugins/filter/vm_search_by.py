@@ -11,7 +11,8 @@ version_added: 1.0.0
 author: CHT k3s maintainers (@cht-k3s)
 description:
   - Says V(path) if the inventory gives C(vsphere_path) for all hosts, else V(name), for the option C(search_by) of modules.
-  - Names are not unique in vCenter. Managed object IDs are, but another vCenter has the same ones for other VMs. Give it all hosts of the cluster, so that plays with a part of them get the same answer.
+  - Names are not unique in vCenter. Managed object IDs are, but another vCenter has the same ones for other VMs. Give it
+    all hosts of the cluster, so that plays with a part of them get the same answer.
 positional: hostvars
 options:
   _input:

@@ -19,7 +19,7 @@ description:
     C(vsphere_guest_hostname), C(vsphere_tools_status), C(vsphere_power_state), C(vsphere_template), C(vsphere_nics),
     C(vsphere_ips), C(vsphere_cpu_count), C(vsphere_memory_mb), C(vsphere_disks), C(vsphere_disk_enable_uuid),
     C(vsphere_restart_required) (the VM still runs as it did when M(cht.k3s.vsphere_disk_uuid) set that),
-    C(vsphere_pvscsi), C(vsphere_snapshot_count), C(vsphere_datastores) and, where asked for, C(vsphere_tags) and
+    C(vsphere_pvscsi), C(vsphere_snapshot_count), C(vsphere_datastores), C(vsphere_vcenter) (where it was read) and, where asked for, C(vsphere_tags) and
     C(vsphere_custom_attributes).
   - Two VMs with one host name or one BIOS UUID are refused, and named.
   - Ansible itself only warns when an inventory cannot be read. So that a playbook can stop, any failure and an empty
@@ -388,7 +388,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _add_host(self, name: str, record: dict[str, Any], wanted: list[Any]) -> None:
         self.inventory.add_host(name)
-        variables = dict(record)
+        # Not in the cache: several files may read several vCenters, and a playbook has to tell their VMs apart.
+        variables = {**record, "vsphere_vcenter": str(self._connection_params()["hostname"])}
         address = pick_address(record["vsphere_ips"], wanted)
         if address is not None:
             variables["ansible_host"] = address

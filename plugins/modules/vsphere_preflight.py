@@ -36,6 +36,12 @@ options:
             name, this one is meant.
         type: str
         default: ''
+      vcenter:
+        description:
+          - Name of the vCenter that the inventory read it from (C(vsphere_vcenter)). A host of another one than is asked here is
+            not missing, but its VM is not checked, which is a warning.
+        type: str
+        default: ''
       role:
         description: What the node is to be.
         type: str
@@ -193,8 +199,12 @@ from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import Vsph
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.options import connection_options
 
 
-def _nodes(entries: list[dict[str, Any]]) -> list[Node]:
-    return [Node(**{**entry, "vm": entry["vm"] or entry["name"], "host": entry["host"] or {}}) for entry in entries]
+def _nodes(entries: list[dict[str, Any]], vcenter: str) -> list[Node]:
+    nodes = []
+    for entry in entries:
+        other = entry["vcenter"] if entry["vcenter"].strip("[]").lower() != vcenter.strip("[]").lower() else ""
+        nodes.append(Node(**{**entry, "vm": entry["vm"] or entry["name"], "host": entry["host"] or {}, "vcenter": other}))
+    return nodes
 
 
 def main() -> None:
@@ -209,6 +219,7 @@ def main() -> None:
                     "name": {"type": "str", "required": True},
                     "vm": {"type": "str"},
                     "moid": {"type": "str", "default": ""},
+                    "vcenter": {"type": "str", "default": ""},
                     "role": {"type": "str", "choices": ["control_plane", "agent"], "default": "agent"},
                     "address": {"type": "str", "default": ""},
                     "checked": {"type": "bool", "default": True},
@@ -239,7 +250,7 @@ def main() -> None:
         options = connection_options(params)
     except VsphereError as exc:
         module.fail_json(msg=str(exc))
-    nodes = _nodes(params["nodes"])
+    nodes = _nodes(params["nodes"], options.hostname)
     view = read_vcenter(options, nodes, params["datacenters"])
     findings = judge(
         nodes,

@@ -34,6 +34,7 @@ CHECKS: dict[str, Check] = {
         "Create the VM, correct its name in the inventory, list its datacenter (vsphere_datacenters), or give the account "
         "read right on it.",
     ),
+    "vm-other-vcenter": Check(WARNING, "Run the preflight once more for these hosts, with --limit and vsphere_hostname of their vCenter."),
     "vm-ambiguous": Check(
         ERROR, "Read the inventory anew from vCenter (its vsphere_moid tells them apart), limit vsphere_datacenters, or rename one of the VMs."
     ),

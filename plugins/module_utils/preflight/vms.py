@@ -34,6 +34,8 @@ class Node:
     host: Mapping[str, Any] = field(default_factory=dict)
     host_error: str = ""
     moid: str = ""
+    # The vCenter that the inventory read it from, if that is not the one that is asked
+    vcenter: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ def candidates(node: Node, found: Mapping[str, Sequence[Record]]) -> Sequence[Re
     """The VMs that a host may stand for. Where several have its name, as with two clusters, the one that the inventory read is meant."""
     records = found.get(node.vm, ())
     own = [record for record in records if record["vsphere_moid"] == node.moid]
+    if node.vcenter:
+        # The same vCenter may have two names; a VM of another one is none of these.
+        return own
     return own if len(records) > 1 and own else records
 
 
@@ -57,7 +62,9 @@ def check_names(nodes: Sequence[Node], found: Mapping[str, Sequence[Record]], si
     by_vm: dict[str, list[str]] = defaultdict(list)
     for node in nodes:
         records = candidates(node, found)
-        if not records:
+        if not records and node.vcenter:
+            findings.append(Finding("vm-other-vcenter", node.name, f"'{node.vm}' is in vCenter {node.vcenter}: nothing of the VM was checked"))
+        elif not records:
             findings.append(Finding("vm-missing", node.name, f"vCenter has no VM '{node.vm}'{similar.get(node.vm, '')}"))
         elif len(records) > 1:
             paths = " and ".join(sorted(record["vsphere_path"] for record in records))

@@ -38,7 +38,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
 
 ALL_VARIABLES = tuple(SOURCES)
 # Everything the inventory may set; check_inputs must not take these for misspelt role variables.
-HOST_VARIABLES = (*SOURCES, "vsphere_tags", "vsphere_custom_attributes")
+HOST_VARIABLES = (*SOURCES, "vsphere_vcenter", "vsphere_tags", "vsphere_custom_attributes")
 
 _POWER = {"poweredOn": "on", "poweredOff": "off", "suspended": "suspended"}
 _TOOLS = {

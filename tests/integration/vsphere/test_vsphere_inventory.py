@@ -30,6 +30,7 @@ def test_the_roles_get_the_variables_they_need(inventory, vcenter):
     assert host["vsphere_bios_uuid"] == "420e3f23-8a5c-4d13-9b77-c0de00000023"
     assert host["vsphere_instance_uuid"] == "500e7a23-1d2c-4b43-8e13-aa0000000023"
     assert host["vsphere_path"] == "/dc-moh/vm/k3s/agent-3"
+    assert host["vsphere_vcenter"] == vcenter.options["hostname"]
     assert (host["vsphere_datacenter"], host["vsphere_cluster"]) == ("dc-moh", "cluster-cht")
     assert host["vsphere_hardware_version"] == 19
     assert host["vsphere_disk_enable_uuid"] is True and host["vsphere_pvscsi"] is True

@@ -146,6 +146,15 @@ def test_a_vm_in_an_unlisted_datacenter_and_two_of_one_name(module, own):
     assert "no VM has the name 'agent-1' (it is /dc-moh/vm/k3s/agent-1, in a datacenter that is not listed)" in message
 
 
+def test_vms_of_another_vcenter_are_said_to_be_unchecked(module, vcenter):
+    """The one that was asked is known by its name in any case."""
+    mine = {"name": "agent-1", "address": "198.18.0.21", "vcenter": vcenter.options["hostname"].upper()}
+    other = {"name": "agent-77", "vcenter": "b.example.org", "moid": "vm-1"}
+    result = run(module, vcenter, nodes=[mine, other, {"name": "agent-78"}])
+    assert found(result) == [("agent-77", "vm-other-vcenter"), ("agent-78", "vm-missing")]
+    assert result["counts"]["error"] == 1 and result["counts"]["warning"] == 1
+
+
 def test_a_slow_vcenter_is_a_finding(module, vcenter):
     vcenter.ledger.delay_ms = 1500
     try:

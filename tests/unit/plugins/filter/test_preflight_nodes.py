@@ -48,5 +48,5 @@ def test_vms_are_looked_up_by_what_is_unique_if_all_have_it():
 
 
 def test_the_id_that_the_inventory_read_goes_along():
-    nodes = preflight_nodes({"agent": ["a", "c"]}, {"a": {"vsphere_moid": "vm-1"}, "c": {}}, [])
-    assert [node["moid"] for node in nodes] == ["vm-1", ""]
+    nodes = preflight_nodes({"agent": ["a", "c"]}, {"a": {"vsphere_moid": "vm-1", "vsphere_vcenter": "vc"}, "c": {}}, [])
+    assert [(node["moid"], node["vcenter"]) for node in nodes] == [("vm-1", "vc"), ("", "")]

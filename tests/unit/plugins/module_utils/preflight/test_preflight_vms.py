@@ -145,6 +145,17 @@ def test_of_vms_with_one_name_the_one_that_the_inventory_read_is_meant():
     assert vms.check_names([Node("agent-1", "agent-1", moid="vm-9")], {"agent-1": [record()]}, {}) == []
 
 
+def test_a_vm_of_another_vcenter_is_not_missing_but_not_checked():
+    node = Node("agent-1", "agent-1", moid="vm-1", vcenter="b.example.org")
+    for found in ({}, {"agent-1": [record(vsphere_moid="vm-7")]}):
+        (finding,) = vms.check_names([node], found, {})
+        assert (finding.id, finding.severity) == ("vm-other-vcenter", "warning") and "b.example.org" in finding.message
+    # The same vCenter under another name.
+    assert vms.check_names([node], {"agent-1": [record(vsphere_moid="vm-1")]}, {}) == []
+    view = run.VcenterView("7.0.3.0", {"agent-1": [record(vsphere_moid="vm-7", vsphere_pvscsi=False)]})
+    assert ids(judge([node], view)) == ["vm-other-vcenter", "host-unreachable"], "the machine itself is judged"
+
+
 def test_a_restored_copy_with_the_same_bios_uuid_is_an_error():
     copy = {**two_clusters()[0], "vsphere_bios_uuid": "uuid-agent-1"}
     (finding,) = vms.check_names([Node("agent-1", "agent-1", moid="vm-1")], {"agent-1": [copy, two_clusters()[1]]}, {})
