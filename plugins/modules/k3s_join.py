@@ -101,6 +101,10 @@ options:
     description: Whether a member may be moved to another release.
     type: bool
     default: false
+  cluster_version:
+    description: Release of the servers, if it is known. With O(upgrade) an agent goes back to it, as after a restore of an older snapshot.
+    type: str
+    default: ''
   provider_id:
     description: The providerID that the Node must end up with; not checked when empty.
     type: str
@@ -219,6 +223,7 @@ def argument_spec() -> dict:
         environment={"type": "dict", "default": {}},
         files={"type": "dict", "default": {}},
         upgrade={"type": "bool", "default": False},
+        cluster_version={"type": "str", "default": ""},
         provider_id={"type": "str", "default": ""},
         wait={"type": "str", "choices": ["active", "node", "none"], "default": "active"},
         timeout={"type": "int", "default": 300},

@@ -55,6 +55,7 @@ class Wanted:
     environment: dict = field(default_factory=dict)
     files: dict = field(default_factory=dict)
     upgrade: bool = False
+    cluster_version: str = ""
     provider_id: str = ""
     wait: str = "active"
     timeout: int = 300
@@ -252,7 +253,14 @@ class Joiner:
         if not self._is_member():
             return
         old, new = version_key(installed), version_key(self.wanted.version)
-        if old and new and new < old:
+        if old and new and new < old and self.wanted.role == "agent":
+            # An agent has no data that a newer release has written, so it follows servers that were restored to an older one.
+            if self.wanted.cluster_version != self.wanted.version:
+                raise NodeError(
+                    f"This agent runs k3s {installed}, which is newer than k3s_version {self.wanted.version}. It goes back only to the release of the"
+                    f" servers, which is {self.wanted.cluster_version or 'not known'}. Set k3s_version to that, and run playbooks/upgrade.yml."
+                )
+        elif old and new and new < old:
             raise NodeError(
                 f"This node runs k3s {installed}, which is newer than k3s_version {self.wanted.version}. k3s cannot go back;"
                 " set k3s_version to the running one, or restore a snapshot that is older than the upgrade."
@@ -265,6 +273,9 @@ class Joiner:
             raise NodeError(
                 f"This node runs k3s {installed}, and k3s_version is {self.wanted.version}. An upgrade needs a snapshot and an order;"
                 " run playbooks/upgrade.yml, or set k3s_version to the running one."
+                if new >= old else
+                f"This agent runs k3s {installed}, and the servers run {self.wanted.version}: no agent may be newer than they are. Run"
+                " playbooks/upgrade.yml with this k3s_version: it empties the agents one by one and takes them back to it."
             )
 
     def _is_member(self) -> bool:

@@ -286,6 +286,24 @@ def test_another_release_is_refused(member, version, message):
     assert member.commands() == []
 
 
+@pytest.mark.parametrize(("servers", "upgrade", "message"), [
+    ("v1.34.4+k3s1", True, "goes back only to the release of the servers, which is v1.34.4"), ("", True, "which is not known"),
+    ("v1.34.2+k3s1", False, "no agent may be newer than they are. Run playbooks/upgrade.yml"), ("v1.34.2+k3s1", True, ""),
+])
+def test_an_agent_follows_servers_that_were_restored_to_an_older_release(system, api, servers, upgrade, message):
+    system.on_start = lambda: api.objects.update({"control-plane-1": make_node("control-plane-1", voter=None, version=system.version)})
+    join(system, wanted("agent"))
+    system.put(state.KUBELET_CERTIFICATE)
+    system.age()
+    want = wanted("agent", version="v1.34.2+k3s1", cluster_version=servers, upgrade=upgrade)
+    if message:
+        with pytest.raises(NodeError, match=message):
+            join(system, want)
+    else:
+        system.on_start = lambda: api.objects.update({"control-plane-1": make_node("control-plane-1", voter=None, version="v1.34.2+k3s1")})
+        assert join(system, want)["actions"] == ["binary /usr/local/bin/k3s v1.34.2+k3s1", "restart k3s-agent.service (binary)"]
+
+
 def test_an_upgrade_swaps_the_binary_and_restarts(member, api):
     member.on_start = lambda: api.objects.update({"control-plane-1": make_node("control-plane-1", version="v1.34.5+k3s1")})
     result = join(member, wanted(config={"node-ip": "198.18.0.11"}, version="v1.34.5+k3s1", upgrade=True))
