@@ -228,6 +228,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import hideable
 from ansible_collections.cht.k3s.plugins.module_utils.cht.run import Settings, deploy, problems_message
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import read_counties, secret_values
 from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import FIELD_MANAGER
@@ -256,7 +257,8 @@ def argument_spec() -> dict[str, Any]:
 def take_projects(module: AnsibleModule) -> tuple[list[Any], dict[str, Any]]:
     """Return the definitions; the parameters forget them, as Ansible shows parameters and passwords must not be seen."""
     projects, defaults = module.params["projects"], module.params["defaults"]
-    module.no_log_values.update(value for value in secret_values([*projects, defaults]) if len(value) >= 8)
+    names = [str(entry.get(key)) for entry in projects if isinstance(entry, dict) for key in ("name", "namespace", "host") if entry.get(key)]
+    module.no_log_values.update(hideable(secret_values([*projects, defaults]), names))
     module.params["projects"] = f"{len(projects)} counties"
     module.params["defaults"] = f"{len(defaults)} keys"
     return projects, defaults

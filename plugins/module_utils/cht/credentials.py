@@ -28,6 +28,15 @@ _KEYS = {"user": "COUCHDB_USER", "password": "COUCHDB_PASSWORD", "secret": "COUC
 _ALPHABET = string.ascii_letters + string.digits
 
 
+def hideable(values: t.Iterable[str], public: t.Iterable[str]) -> list[str]:
+    """Return the secrets that can be masked in output.
+
+    A short password, or one that is part of a county's own name or host, can't be: names would become unreadable, for later tasks as well.
+    """
+    texts = list(public)
+    return [value for value in values if len(value) >= MIN_HIDDEN and not any(value in text for text in texts)]
+
+
 class CredentialsError(Exception):
     """The credentials of a county can't be settled; the message says why and what to do."""
 

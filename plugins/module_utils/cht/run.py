@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.adopt import HELM_MANAGERS, hand_over, made_by_helm
-from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import MIN_HIDDEN
+from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import hideable
 from ansible_collections.cht.k3s.plugins.module_utils.cht.move import moving_to
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import MANAGED_LABELS, SERVICE_LABEL, UPGRADE_ACCOUNT
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import alive, note_of
@@ -126,10 +126,9 @@ def deploy(
         )
         for county in counties
     ]
-    # A short password, or one that is part of a county's own name, can't be hidden without making names unreadable, here and for later tasks.
     public = [text for county in counties for text in (county.name, county.namespace, county.host)]
     for plan in plans:
-        hide([value for value in plan.secrets if len(value) >= MIN_HIDDEN and not any(value in text for text in public)])
+        hide(hideable(plan.secrets, public))
     hold_restarts = settings.hold_restarts and client is not None and not settings.check_mode
     running = _running(plans, state) if hold_restarts else set()
     resting = _resting(plans, state) - running if hold_restarts else set()
