@@ -27,7 +27,7 @@ EXPECTED: dict[tuple[str, str], bool] = {
     ("RoleBinding", "snapshot-controller-leaderelection"): True,
     ("Deployment", NAME): True,
 }
-_SETTINGS = {"image", "image_registry", "replicas", "class_name", "deletion_policy"}
+_SETTINGS = {"image", "image_registry", "replicas", "class_name", "deletion_policy", "live_classes"}
 
 
 def objects(documents: list[dict[str, Any]], settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -54,7 +54,22 @@ def objects(documents: list[dict[str, Any]], settings: dict[str, Any]) -> list[d
         for name in CRDS:
             manifest.need("CustomResourceDefinition", name).pop("status", None)
     shape.refuse_leftovers(manifest.documents, "snapshot-controller")
-    return [*manifest.documents, snapshot_class(str(settings.get("class_name") or "vmware-sc"), policy)]
+    name = str(settings.get("class_name") or "vmware-sc")
+    _refuse_other_defaults(name, settings.get("live_classes") or [])
+    return [*manifest.documents, snapshot_class(name, policy)]
+
+
+def _refuse_other_defaults(name: str, live: list[dict[str, Any]]) -> None:
+    """With two default classes of one driver the snapshot-controller takes none, and each snapshot without a class fails."""
+    for document in live:
+        metadata = document["metadata"]
+        marked = (metadata.get("annotations") or {}).get(DEFAULT) == "true"
+        if marked and document.get("driver") == DRIVER and metadata["name"] != name:
+            raise SettingsError(
+                f"VolumeSnapshotClass {metadata['name']} is the default of {DRIVER} too, and with two of them no snapshot could be made without naming one. "
+                f"Set csi_snapshot_class to {metadata['name']}, or take its mark away (kubectl annotate volumesnapshotclass {metadata['name']} {DEFAULT}-); "
+                "snapshots that exist do not need it."
+            )
 
 
 def snapshot_class(name: str, policy: str) -> dict[str, Any]:

@@ -250,3 +250,55 @@ def test_9_a_second_default_class_is_named_until_it_is_listed(site: Site) -> Non
     classes = site.get("storageclass")["items"]
     marks = {item["metadata"]["name"]: item["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] for item in classes}
     assert marks == {"local-path": "false", "nfs": "false", "vmware-sc": "true"}
+
+
+def crd(name: str) -> dict[str, Any]:
+    """Upstream's, with no more than its name and that any field is allowed."""
+    plural, _dot, group = name.partition(".")
+    kind = {"volumesnapshotclasses": "VolumeSnapshotClass", "volumesnapshotcontents": "VolumeSnapshotContent", "volumesnapshots": "VolumeSnapshot"}[plural]
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": name, "annotations": {"api-approved.kubernetes.io": "https://github.com/kubernetes-csi/external-snapshotter/pull/814"}},
+        "spec": {
+            "group": group, "scope": "Namespaced" if kind == "VolumeSnapshot" else "Cluster", "names": {"plural": plural, "kind": kind},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+        },
+    }
+
+
+def snapshot_manifests(folder: Path) -> list[str]:
+    """Five files, as upstream has them."""
+    rbac, meta = {"apiVersion": "rbac.authorization.k8s.io/v1"}, {"namespace": "kube-system"}
+    reference = {"apiGroup": "rbac.authorization.k8s.io"}
+    controller = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "snapshot-controller", **meta}},
+        {**rbac, "kind": "ClusterRole", "metadata": {"name": "snapshot-controller-runner"}, "rules": []},
+        {**rbac, "kind": "ClusterRoleBinding", "metadata": {"name": "snapshot-controller-role"},
+         "roleRef": {**reference, "kind": "ClusterRole", "name": "snapshot-controller-runner"}},
+        {**rbac, "kind": "Role", "metadata": {"name": "snapshot-controller-leaderelection", **meta}, "rules": []},
+        {**rbac, "kind": "RoleBinding", "metadata": {"name": "snapshot-controller-leaderelection", **meta},
+         "roleRef": {**reference, "kind": "Role", "name": "snapshot-controller-leaderelection"}},
+    ]
+    labels = {"app": "snapshot-controller"}
+    workload = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "snapshot-controller", **meta}, "spec": {
+        "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": {
+            "containers": [{"name": "snapshot-controller", "image": "registry.k8s.io/sig-storage/snapshot-controller:v8.2.0"}]}}}}
+    names = [f"{plural}.snapshot.storage.k8s.io" for plural in ("volumesnapshotclasses", "volumesnapshotcontents", "volumesnapshots")]
+    files = []
+    for number, documents in enumerate([*([crd(name)] for name in names), controller, [workload]]):
+        files.append(folder / f"snapshots-{number}.yaml")
+        files[-1].write_text(yaml.safe_dump_all(documents))
+    return [str(path) for path in files]
+
+
+def test_9b_a_second_default_class_of_snapshots_is_refused(site: Site) -> None:
+    """As after csi_snapshot_class was renamed; nothing is applied then."""
+    variables = {"csi_snapshots": True, "csi_snapshot_manifest_files": snapshot_manifests(site.folder), "csi_snapshot_class": "snap"}
+    first = site.run("--tags", "csi_snapshots", **variables)
+    assert first.code == 0 and first.changed == 1, first.output
+    again = site.run("--tags", "csi_snapshots", **variables)
+    assert again.code == 0 and again.changed == 0, again.output
+    renamed = site.run("--tags", "csi_snapshots", **{**variables, "csi_snapshot_class": "other"})
+    assert renamed.code != 0 and "VolumeSnapshotClass snap is the default of csi.vsphere.vmware.com too" in renamed.output
+    assert [item["metadata"]["name"] for item in site.get("volumesnapshotclass")["items"]] == ["snap"]

@@ -62,6 +62,19 @@ def test_bad_settings_are_named() -> None:
         snapshots.objects(manifest(), {"deletion_policy": "Keep"})
 
 
+def live(name: str, mark: str = "true", driver: str = "csi.vsphere.vmware.com") -> dict[str, Any]:
+    return {"metadata": {"name": name, "annotations": {snapshots.DEFAULT: mark}}, "driver": driver}
+
+
+def test_a_second_default_class_of_the_driver_is_refused() -> None:
+    """As after csi_snapshot_class was renamed: the snapshot-controller takes none of two."""
+    fine = [live("snap"), live("old", "false"), live("other", driver="other.example.org"), {"metadata": {"name": "plain"}, "driver": "csi.vsphere.vmware.com"}]
+    assert snapshots.objects(manifest(), {"class_name": "snap", "live_classes": fine})[-1]["metadata"]["name"] == "snap"
+    words = "VolumeSnapshotClass old is the default .* too.* csi_snapshot_class to old.*kubectl annotate volumesnapshotclass old"
+    with pytest.raises(SettingsError, match=words):
+        snapshots.objects(manifest(), {"class_name": "snap", "live_classes": [live("snap"), live("old")]})
+
+
 def test_files_of_a_version() -> None:
     known, other = versions.snapshot_manifests(), versions.snapshot_manifests("v8.4.0")
     assert len(known) == 5 and all(len(entry["sha256"]) == 64 for entry in known)
