@@ -77,7 +77,8 @@ def adoption_report(results: Mapping[str, Mapping[str, Any]], wanted: Mapping[st
                 fixed = "; it must stay, so set its variable first" if row["key"] in FIXED else ""
                 if row.get("refused"):
                     fixed = f"; {row['refused']}, so this node is not adopted with it"
-                rows.setdefault(f"{row['key']}: has {_shown(row['found'])}; site.yml would set {_shown(row['wanted'])}{fixed}", []).append(host)
+                after = row.get("note") or f"site.yml would set {_shown(row['wanted'])}"
+                rows.setdefault(f"{row['key']}: has {_shown(row['found'])}; {after}{fixed}", []).append(host)
     return lines + [f"{text} ({', '.join(hosts)})" for text, hosts in rows.items()]
 
 

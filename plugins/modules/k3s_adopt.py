@@ -34,6 +34,14 @@ options:
     description: The settings that the roles would give the node, by the names of k3s' flags.
     type: dict
     default: {}
+  environment:
+    description: The environment of the service that the roles would set.
+    type: dict
+    default: {}
+  registries:
+    description: Content of C(registries.yaml) that the roles would write, without credentials.
+    type: dict
+    default: {}
   timeout:
     description: Seconds to wait until the node is a healthy member again.
     type: int
@@ -108,6 +116,8 @@ def main() -> None:
             role={"type": "str", "choices": ["server", "agent"], "required": True},
             state={"type": "str", "choices": ["reported", "moved"], "default": "reported"},
             config={"type": "dict", "default": {}},
+            environment={"type": "dict", "default": {}},
+            registries={"type": "dict", "default": {}},
             timeout={"type": "int", "default": 300},
         ),
         supports_check_mode=True,
@@ -115,7 +125,9 @@ def main() -> None:
     params = module.params
     adopter = Adopter(System(), params["role"], params["binary"], params["timeout"], module.check_mode)
     try:
-        result = adopter.move() if params["state"] == "moved" else dict(adopter.report(params["config"]), changed=False)
+        result = adopter.move() if params["state"] == "moved" else None
+        if result is None:
+            result = dict(adopter.report(params["config"], params["environment"], params["registries"]), changed=False)
     except NodeError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

@@ -16,7 +16,7 @@ import shlex
 
 from . import state
 from .api import ApiError
-from .files import CONFIG_PATH, HEADER, MASK, OWNER, TOKEN_PATH
+from .files import CONFIG_DIR, CONFIG_PATH, HEADER, MASK, OWNER, REGISTRIES_PATH, TOKEN_PATH, foreign_file, mask_environment
 from .flags import SECRET, unsupported
 from .join import GOOD_CONFIG_PATH, Joiner, Wanted
 from .release import installed_version
@@ -149,6 +149,8 @@ class Adopter(Joiner):
         config = self.system.read(CONFIG_PATH)
         if config is not None and OWNER not in config.split("\n", 1)[0]:
             places.append(CONFIG_PATH)
+        if foreign_file(self.system.read(REGISTRIES_PATH)):
+            places.append(REGISTRIES_PATH)
         return places
 
     def settings(self) -> dict:
@@ -165,16 +167,37 @@ class Adopter(Joiner):
                 _put(found, key, value)
         return found
 
-    def report(self, wanted: dict) -> dict:
+    def report(self, wanted: dict, environment: dict | None = None, registries: dict | None = None) -> dict:
         """What was found and where it differs from the inventory's variables, without changing anything."""
         places = self.foreign()
         found = self.settings() if self.system.exists(unit_path(self.role)) else {}
         provider, facts = self._node_facts()
         return {
             "adopted": not places, "places": places, "settings": {key: MASK if key in SECRET else value for key, value in found.items()},
-            "differences": differences(found, wanted), "provider_id": provider, "runtime": "docker" if found.get("docker") else "containerd",
+            "differences": differences(found, wanted) + self._other_differences(environment or {}, registries or {}), "provider_id": provider,
+            "runtime": "docker" if found.get("docker") else "containerd",
             "node": self.name, **facts,
         }
+
+    def _other_differences(self, environment: dict, registries: dict) -> list:
+        """What site.yml would change beside config.yaml: mirrors and logins, the proxy; and what stays in force beside it."""
+        rows: list = []
+        if not self.system.exists(unit_path(self.role)):
+            return rows
+        if foreign_file(self.system.read(REGISTRIES_PATH)):
+            rows.append({"key": REGISTRIES_PATH, "found": "mirrors or logins of its own", "wanted": "k3s_registries" if registries else None})
+        found = environment_values(self.system.read(environment_path(self.role)))
+        for name in sorted(name for name in set(found) | set(environment) if name not in VARIABLES):
+            one, other = found.get(name), environment.get(name)
+            if (one or "") != str(other or ""):
+                rows.append({"key": f"environment {name}", "found": _masked(name, one), "wanted": _masked(name, other)})
+        drop_ins = [name for name in self.system.listdir(CONFIG_DIR + "/config.yaml.d") if name.endswith((".yaml", ".yml"))]
+        if drop_ins:
+            rows.append({
+                "key": CONFIG_DIR + "/config.yaml.d", "found": drop_ins, "wanted": None,
+                "note": "k3s goes on reading it and this collection does not: put its settings into the variables, and remove it before site.yml",
+            })
+        return rows
 
     def _node_facts(self) -> tuple:
         """(provider ID, cluster IDs of the storage driver) as the API has them; nothing where it does not answer."""
@@ -194,6 +217,13 @@ class Adopter(Joiner):
         places = self.foreign()
         if not places:
             return {"changed": False}
+        registries = self.system.read(REGISTRIES_PATH)
+        if places == [REGISTRIES_PATH]:
+            # Nothing that k3s reads changes its meaning, so it is not restarted.
+            if not self.check_mode:
+                self.system.write(REGISTRIES_PATH + ".before-adoption", registries, 0o600)
+                self.system.write(REGISTRIES_PATH, HEADER + registries, 0o600, keep_time=True)
+            return {"changed": True, "places": places}
         found = self.settings()
         other = unsupported({key: value for key, value in found.items() if not key.startswith("agent-token")})
         if found.get("config") or "data-dir" in other:
@@ -222,6 +252,8 @@ class Adopter(Joiner):
             CONFIG_PATH: (HEADER + dump(ordered), 0o600), environment_path(self.role): (render_environment(variables), 0o600),
             unit_path(self.role): (render_unit(self.role, self.wanted.binary), 0o644),
         }
+        if REGISTRIES_PATH in places:
+            texts[REGISTRIES_PATH] = (HEADER + registries, 0o600)
         if token:
             texts[TOKEN_PATH] = (token + "\n", 0o600)
         if self.check_mode:
@@ -268,6 +300,11 @@ def differences(found: dict, wanted: dict) -> list:
         why = "" if key.startswith("agent-token") else unsupported({key: found.get(key)}).get(key, "")
         rows.append({"key": key, "found": one, "wanted": other, **({"refused": why} if why else {})})
     return rows
+
+
+def _masked(name: str, value) -> str | None:
+    """A variable's value without the password in it."""
+    return mask_environment(f"{name}={value}").partition("=")[2] if value else None
 
 
 def _comparable(value) -> str:

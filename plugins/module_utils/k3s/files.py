@@ -24,6 +24,11 @@ HEADER = f"# Written by Ansible ({OWNER}): changes made here are overwritten.\n"
 MASK = "********"
 
 
+def foreign_file(text: str | None) -> bool:
+    """Somebody else wrote it, and something is in it."""
+    return bool(text and text.strip()) and OWNER not in str(text).split("\n", 1)[0]
+
+
 def render_config(bootstrap: dict, config: dict, secret_config: dict) -> str:
     """config.yaml: first how the node joins, then its settings by name."""
     settings = dict(config, **secret_config)

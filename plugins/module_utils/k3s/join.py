@@ -17,7 +17,7 @@ from . import state
 from .api import ApiError, condition, is_true
 from .drain import busy_pods
 from .files import (
-    CONFIG_DIR, CONFIG_PATH, MASK, OWNER, REGISTRIES_PATH, TOKEN_PATH, check_token, mask_config, mask_environment, mask_registries,
+    CONFIG_DIR, CONFIG_PATH, MASK, OWNER, REGISTRIES_PATH, TOKEN_PATH, check_token, foreign_file, mask_config, mask_environment, mask_registries,
     render_config, render_registries, same_token, split_token,
 )
 from .flags import SECRET, check, check_fixed, check_s3
@@ -210,6 +210,11 @@ class Joiner:
             raise NodeError(
                 f"This member's {CONFIG_PATH} was not written by this collection. It is left alone, because its settings would get lost."
                 " Run playbooks/adopt.yml, which first reports them and then moves them. Nothing was changed."
+            )
+        if foreign_file(self.system.read(REGISTRIES_PATH)) and self._is_member():
+            raise NodeError(
+                f"This member's {REGISTRIES_PATH} was not written by this collection. It is left alone, because its mirrors and logins would get lost."
+                " Put them into k3s_registries and run playbooks/adopt.yml, which keeps a copy. Nothing was changed."
             )
         self._refuse_another_runtime(config)
         problems = check(self.wanted.config, role, self.wanted.version) + check(self.wanted.secret_config, role, self.wanted.version)

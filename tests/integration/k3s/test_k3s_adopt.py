@@ -73,6 +73,7 @@ def by_hand(life_lab: Lab) -> Lab:
     install(life_lab, "control-plane-1", "k3s", SERVER)
     for node in ("agent-1", "agent-2"):
         install(life_lab, node, "k3s-agent", AGENT, f"K3S_TOKEN='{WORD}'\nK3S_URL='https://198.18.0.11:6443'\nNO_PROXY='.svc'")
+    life_lab("ssh", "agent-2", "echo 'mirrors: {}' | sudo tee /etc/rancher/k3s/registries.yaml")
     return life_lab
 
 
@@ -93,7 +94,9 @@ def test_the_report_names_every_difference_and_changes_nothing(by_hand: Lab) -> 
                  "k3s://control-plane-1 of the running node stays", "Set k3s_container_runtime to docker",
                  "disable: has local-storage, metrics-server; site.yml would set local-storage (control-plane-1)",
                  "node-label: has room=cellar; site.yml would set nothing (agent-1, agent-2)",
-                 "secrets-encryption: has nothing; site.yml would set True; it must stay"):
+                 "secrets-encryption: has nothing; site.yml would set True; it must stay",
+                 "environment NO_PROXY: has .svc; site.yml would set nothing (agent-1, agent-2)",
+                 "/etc/rancher/k3s/registries.yaml: has mirrors or logins of its own; site.yml would set k3s_registries (agent-2)"):
         assert text in " ".join(run.output.replace("''", "'").split()), text
     assert WORD not in run.output
 
@@ -108,6 +111,7 @@ def test_adopting_moves_the_settings_and_nothing_else(by_hand: Lab) -> None:
         assert text in config
     agent = by_hand("ssh", "agent-1", "sudo cat /etc/systemd/system/k3s-agent.service.env /etc/rancher/k3s/config.yaml")
     assert "K3S_" not in agent and "NO_PROXY" in agent and "room=cellar" in agent
+    assert by_hand("ssh", "agent-2", "sudo cat /etc/rancher/k3s/registries.yaml.before-adoption").strip() == "mirrors: {}"
     nodes = by_hand.kubectl("get", "nodes")["items"]
     assert sorted(node["spec"]["providerID"] for node in nodes) == ["k3s://agent-1", "k3s://agent-2", "k3s://control-plane-1"]
     assert uid(by_hand) == identity

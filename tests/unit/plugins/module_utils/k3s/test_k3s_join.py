@@ -253,6 +253,15 @@ def test_a_members_foreign_configuration_is_left_alone(member):
     assert "docker" in member.read(CONFIG) and member.commands() == []
 
 
+def test_a_members_foreign_registries_are_left_alone(member):
+    member.put("/etc/rancher/k3s/registries.yaml", "configs: {}\n")
+    with pytest.raises(NodeError, match="mirrors and logins would get lost.*adopt.yml"):
+        join(member, wanted(config={"node-ip": "198.18.0.11"}))
+    assert member.read("/etc/rancher/k3s/registries.yaml") == "configs: {}\n"
+    member.put("/etc/rancher/k3s/registries.yaml", "")
+    join(member, wanted(config={"node-ip": "198.18.0.11"}))
+
+
 def test_a_token_that_is_not_the_datastores_is_refused(member):
     with pytest.raises(NodeError, match="not the token of this server's datastore"):
         join(member, wanted(config={"node-ip": "198.18.0.11"}, token="another"))

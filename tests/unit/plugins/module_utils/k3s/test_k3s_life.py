@@ -167,6 +167,31 @@ def test_values_as_they_are_anyway_are_adopted(system, api):
     assert Adopter(system, "server", "/usr/local/bin/k3s", 10).move()["changed"]
 
 
+REGISTRIES = "/etc/rancher/k3s/registries.yaml"
+LOGIN = "configs:\n  r.example.org:\n    auth: {username: u, password: hidden}\n"
+
+
+def test_logins_proxy_and_drop_ins_are_reported_before_they_get_lost(system, api):
+    system.put(AGENT_UNIT, "ExecStart=/usr/local/bin/k3s agent --docker")
+    system.put("/etc/systemd/system/k3s-agent.service.env", "K3S_TOKEN=x\nHTTP_PROXY=http://u:hidden@p:3128\nNO_PROXY=.svc\n")
+    system.put(REGISTRIES, LOGIN)
+    system.put("/etc/rancher/k3s/config.yaml.d/10-more.yaml", "debug: true\n")
+    report = Adopter(system, "agent", "/usr/local/bin/k3s", 10).report({"docker": True}, {"NO_PROXY": ".svc"}, {})
+    text = "\n".join(adoption_report({"a": report}))
+    assert REGISTRIES in report["places"] and f"{REGISTRIES}: has mirrors or logins of its own; site.yml would set nothing (a)" in text
+    assert "environment HTTP_PROXY: has http://u:********@p:3128; site.yml would set nothing (a)" in text and "NO_PROXY" not in text
+    assert "config.yaml.d: has 10-more.yaml; k3s goes on reading it" in text and "hidden" not in text
+
+
+def test_registries_alone_are_adopted_without_a_restart(system, api):
+    system.put(AGENT_UNIT, render_unit("agent", "/usr/local/bin/k3s"))
+    system.put(REGISTRIES, LOGIN)
+    adopter = Adopter(system, "agent", "/usr/local/bin/k3s", 10)
+    assert adopter.move()["changed"] and not system.commands() and not adopter.move()["changed"]
+    assert system.read(REGISTRIES + ".before-adoption") == LOGIN and system.read(REGISTRIES).endswith(LOGIN)
+    assert yaml.safe_load(system.read(REGISTRIES)) == yaml.safe_load(LOGIN) and system.mtime(REGISTRIES) == system.clock - 100
+
+
 def test_the_report_says_what_must_stay():
     result = {"adopted": False, "places": [UNIT], "runtime": "docker", "provider_id": "vsphere://1", "cluster_ids": ["moh"],
               "differences": [{"key": "tls-san", "found": None, "wanted": ["x"]}]}
