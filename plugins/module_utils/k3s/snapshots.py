@@ -24,7 +24,7 @@ def listed(system: System, base: str = "") -> list:
     folder = directory(system)
     for name in system.listdir(folder):
         match = re.match(r"(?P<base>.+)-(?P<time>\d{9,})(\.zip)?\Z", name)
-        if match and (not base or match.group("base").startswith(base)):
+        if match and (not base or f"{match.group('base')}-".startswith(base)):
             found.append({"name": name, "path": f"{folder}/{name}", "time": int(match.group("time"))})
     return sorted(found, key=lambda snapshot: (snapshot["time"], snapshot["name"]))
 
@@ -56,3 +56,20 @@ def save(system: System, binary: str, base: str, timeout: int) -> dict:
             " The server must be healthy, with room on its disk; nothing else was done."
         )
     return dict(new[-1], sha256=system.sha256(new[-1]["path"]))
+
+
+def prune(system: System, binary: str, base: str, keep: int, timeout: int, check_mode: bool = False) -> list:
+    """Delete all but the newest snapshots of a name on this server; k3s prunes only those that it makes on schedule. Gives their names."""
+    old = [snapshot["name"] for snapshot in listed(system, base + "-")][:-max(keep, 1)]
+    if not old or check_mode:
+        return old
+    place = here(installed_version(system, binary), top_level(system.read(CONFIG_PATH)))
+    done = system.run([system.path(binary), "etcd-snapshot", "delete", *place, *old], timeout=timeout)
+    left = [snapshot["name"] for snapshot in listed(system, base + "-") if snapshot["name"] in old]
+    if left:
+        said = (done.err or done.out).strip().splitlines()
+        raise NodeError(
+            f"Old snapshots were not deleted: `k3s etcd-snapshot delete` gave {done.rc}: {said[-1] if said else 'nothing'}. The new one is saved;"
+            f" on this server these are left over: {', '.join(left)}."
+        )
+    return old

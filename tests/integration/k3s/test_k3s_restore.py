@@ -97,6 +97,15 @@ def test_a_storage_whose_certificate_is_not_known_gets_nothing(cluster: Cluster,
     assert len(list((tmp_path / "lab").iterdir())) == 1, "the controller has its copy all the same"
 
 
+def test_old_snapshots_on_the_server_go_once_the_new_one_is_off_it(cluster: Cluster, backup: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        play(cluster.lab, "backup", f"prune-{name}", {"k3s_backup_dir": str(tmp_path), "k3s_snapshot_keep": 1}).expect()
+    kept = [line for server in SERVERS for line in cluster.lab(
+        "ssh", server, "sudo sh -c 'ls /var/lib/rancher/k3s/server/db/snapshots 2>/dev/null | grep on-demand || true'").split()]
+    copies = sorted((path.name for path in (tmp_path / "lab").iterdir()), key=lambda name: int(name.rsplit("-", 1)[1]))
+    assert len(copies) == 2 and kept == copies[-1:]
+
+
 def test_a_backup_needs_a_place_and_a_restore_the_cluster_name(cluster: Cluster, backup: Path) -> None:
     assert "Set k3s_backup_dir" in said(play(cluster.lab, "backup", "nowhere", {}).expect(1))
     relative = play(cluster.lab, "restore", "relative", {"k3s_restore_from": "lab/x", "k3s_confirm": "lab"}).expect(1)

@@ -660,3 +660,26 @@ def test_a_restore_from_a_relative_place_is_refused_first():
 def test_a_server_is_certified_for_the_name_that_others_reach_it_by(url, names, found):
     """An address that is there already changes nothing: a server would be restarted for it."""
     assert settings.server_config({}, {}, {"tls_san": names, "url": url})["tls-san"] == found
+
+
+def test_old_snapshots_of_a_name_go_and_others_stay(system, monkeypatch):
+    folder = "/var/lib/rancher/k3s/server/db/snapshots/"
+    old = [f"on-demand-cp-1-176384640{number}" for number in range(5)]
+    others = ["before-upgrade-cp-1-1763846400", "etcd-snapshot-cp-1-1763846400", "on-demandish-cp-1-1763846400"]
+    for name in old + others:
+        system.put(folder + name)
+    assert snapshots.prune(system, "/usr/local/bin/k3s", "on-demand", 3, 10, check_mode=True) == old[:2]
+    monkeypatch.setattr(system, "run", lambda argv, timeout=60, env=None: Result(1, "", "no such command"))
+    with pytest.raises(NodeError, match="Old snapshots were not deleted.*no such command.*on-demand-cp-1-1763846400"):
+        snapshots.prune(system, "/usr/local/bin/k3s", "on-demand", 3, 10)
+
+    def run(argv, timeout=60, env=None):
+        for name in argv[3:] if argv[1:3] == ["etcd-snapshot", "delete"] else []:
+            system.remove(folder + name)
+        return Result(0, "", "")
+
+    monkeypatch.setattr(system, "run", run)
+    assert snapshots.prune(system, "/usr/local/bin/k3s", "on-demand", 3, 10) == old[:2]
+    assert system.listdir(folder) == sorted(old[2:] + others)
+    assert snapshots.prune(system, "/usr/local/bin/k3s", "on-demand", 3, 10) == []
+    assert snapshots.prune(system, "/usr/local/bin/k3s", "before-upgrade", 0, 10) == [], "the newest always stays"
