@@ -281,6 +281,11 @@ def test_a_folder_with_a_file_for_each_county(cluster: Cluster) -> None:
     run = cluster.play("projects", cht_project_dir="counties")
     assert "infile" in run.text, "a relative path starts beside the inventory"
     assert "changed" in run.row("infile")
+    (folder / "torn.yml").write_text("host: torn.health.example\n\tversion: 4.22.0\n")
+    torn = cluster.play("projects", cht_project_dir="counties", expect=2)
+    assert "unchanged" in torn.row("infile") and "failed" in torn.row("torn") and "torn.yml can't be read" in torn.row("torn")
+    listed = cluster.play("remove_project", cht_project_dir="counties", cht_project_remove="torn, other", expect=2)
+    assert "torn is still in cht_projects" in listed.text
     missing = cluster.play("projects", cht_project_dir=str(folder / "nowhere"), expect=None)
     assert missing.code != 0 and "does not exist: correct the path" in missing.text
 
