@@ -9,6 +9,8 @@ import re
 
 from .system import NodeError, System
 
+UFW = "/etc/ufw/ufw.conf"
+
 
 class Firewall:
     """`rules` are (source address, port, protocol); `networks` are trusted as a whole; `public` are TCP ports for everybody."""
@@ -21,7 +23,8 @@ class Firewall:
 
     def active(self) -> str:
         """'ufw', 'firewalld' or ''."""
-        if "Status: active" in self.system.run(["ufw", "status"]).out:
+        # Its file first: ufw itself takes a third of a second to say that it is off.
+        if "ENABLED=yes" in (self.system.read(UFW) or "").splitlines() and "Status: active" in self.system.run(["ufw", "status"]).out:
             return "ufw"
         if self.system.run(["firewall-cmd", "--state"]).out.strip() == "running":
             return "firewalld"

@@ -391,12 +391,17 @@ def test_the_ports_of_a_group():
 class Walled(FakeSystem):
     """A machine with ufw or firewalld that remembers its rules."""
 
+    asked = False
+
     def __init__(self, root, kind: str) -> None:
         super().__init__(root)
         self.kind, self.rules = kind, []
+        self.write("/etc/ufw/ufw.conf", f"# Set to yes to start on boot.\nENABLED={'yes' if kind == 'ufw' else 'no'}\n", 0o644)
 
     def run(self, argv, timeout=60, env=None):
         words = list(argv)
+        if words[0] == "ufw":
+            self.asked = True
         if words[0] != {"ufw": "ufw", "firewalld": "firewall-cmd"}.get(self.kind):
             return Result(127, "", "")
         if words[1:] == ["status"]:
@@ -434,6 +439,7 @@ def test_the_task_that_opens_ports_keeps_all_that_the_one_before_it_made():
 def test_no_firewall_is_switched_on(tmp_path):
     system = Walled(tmp_path, "")
     done = Preparer(system).run([], {}, True, "", firewall=Firewall(system, [("10.0.0.1", 10250, "tcp")], [], [80]))
+    assert not system.asked, "a no-change run has no time for that"
     assert done["firewall"] == "" and system.rules == [] and not [action for action in done["actions"] if "allow" in action]
 
 
