@@ -65,7 +65,7 @@ SCENARIOS = (
         "--ignore=tests/integration/cht/test_volumes.py", "--ignore=tests/integration/cht/test_rebalance.py"), limit=1800),
     Scenario("waves", "counties changed in waves, volumes bound again, counties moved by the real scheduler, against a real API server", _pytest(
         "tests/integration/cht/test_waves.py", "tests/integration/cht/test_volumes.py", "tests/integration/cht/test_rebalance.py"), ("all",), 1800),
-    Scenario("agent-loss", "an agent is lost with a county on it, fenced and comes back, in a lab of four", _pytest(
+    Scenario("agent-loss", "an agent is lost with a county on it, fenced, comes back and gets a county again, in a lab of four", _pytest(
         "tests/integration/agent_loss"), ("all",), 3000),
     Scenario("backup", "counties saved and restored, killed half-way, against a real API server", _pytest(
         "tests/integration/cht/test_backup.py"), ("all",), 1200),
@@ -75,7 +75,9 @@ SCENARIOS = (
     Scenario("vsphere", "inventory, modules and preflight against vcsim", _pytest("tests/integration/vsphere"), limit=900),
     Scenario("cpi-uuid", "the real CPI and the two UUIDs", _pytest("tests/integration/cpi")),
     Scenario("csi", "the real CSI controller: claims as volumes of vCenter, dead machines, rotation, removal, in a lab of four", _pytest(
-        "tests/integration/csi", "--durations=0"), ("all",), 3600),
+        "tests/integration/csi/test_csi.py", "--durations=0"), ("all",), 3600),
+    Scenario("csi-small", "the real syncer, an account of a Windows domain, in a lab of two", _pytest(
+        "tests/integration/csi/test_csi_account.py", "tests/integration/csi/test_csi_syncer.py"), ("all",), 1800),
     Scenario("site", "a cluster from nothing, second run, check mode, tags, limits, AWX layout", _pytest(
         "tests/integration/site"), limit=2400),
     Scenario("counties", "counties on the cluster of `site`: requests by host name, packets between them", _pytest(
@@ -96,9 +98,9 @@ SCENARIOS = (
         "tests/integration/k3s/test_k3s_faults.py"), ("all",), 2400),
     Scenario("k3s-upgrade", "Kubernetes 1.34.2 to 1.34.4, both real, with an interruption", _pytest(
         "tests/integration/k3s/test_k3s_upgrade.py"), ("all",), 2400),
-    Scenario("k3s-life", "adopting, options, rotation and fencing, in a lab of three", _pytest(
-        "tests/integration/k3s/test_k3s_adopt.py", "tests/integration/k3s/test_k3s_options.py", "tests/integration/k3s/test_k3s_rotate.py",
-        "tests/integration/k3s/test_k3s_fence.py"), ("all",), 1800),
+    Scenario("k3s-life", "adopting, options, firewalls, rotation and fencing, in a lab of three", _pytest(
+        "tests/integration/k3s/test_k3s_adopt.py", "tests/integration/k3s/test_k3s_options.py", "tests/integration/k3s/test_k3s_firewall.py",
+        "tests/integration/k3s/test_k3s_rotate.py", "tests/integration/k3s/test_k3s_fence.py"), ("all",), 2400),
     Scenario("molecule", "the molecule scenario on the lab", (
         "tests/lab/lab", "exec", "--", "molecule", "test"), ("all",), 1800),
 )

@@ -1,10 +1,11 @@
 """How long does a run that changes nothing take on a cluster that stands, and where does the time go?
 
-    LAB_NAME=x python3 tests/bench/cluster/bench.py [--repeat 3] [--tasks 15] [--add agent-9]
+    LAB_NAME=x python3 tests/bench/cluster/bench.py [--repeat 3] [--tasks 15] [--limit PATTERN] [--add agent-9]
 
 The lab must be up and its cluster built (`lab exec -- ansible-playbook -i inventories/lab playbooks/site.yml`). Printed are
 the preflight alone, the run of `--tags preflight,node,control_plane,agent` split by role and by task, the SSH calls to each
 machine, and what the machine was doing meanwhile: on a busy one the seconds of CPU say more than those on the wall.
+--limit measures a part of the machines, to see how the time grows with their number in one and the same lab.
 --add removes that agent from the cluster first, and then measures how long adding it takes.
 """
 from __future__ import annotations
@@ -90,6 +91,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--tasks", type=int, default=15, help="how many tasks to show")
+    parser.add_argument("--limit", metavar="PATTERN", help="only these machines")
     parser.add_argument("--add", metavar="AGENT", help="remove this agent and measure adding it")
     parser.add_argument("--inventory", default="inventories/lab")
     args = parser.parse_args()
@@ -97,10 +99,11 @@ def main() -> int:
     listed = subprocess.run([LAB, "exec", "--", "ansible-inventory", "-i", args.inventory, "--list"], cwd=ROOT, capture_output=True, text=True, check=True)
     groups = json.loads(listed.stdout)
     nodes = groups["control_plane"]["hosts"] + groups.get("agent", {}).get("hosts", [])
-    print(f"{len(nodes)} nodes, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    limit = ["--limit", f"localhost,{args.limit}"] if args.limit else []
+    print(f"{len(nodes)} nodes{f', of them {args.limit}' if limit else ''}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
 
-    show("preflight alone", best([play(args.inventory, "playbooks/preflight.yml") for _round in range(args.repeat)]))
-    run = best([play(args.inventory, "playbooks/site.yml", "--tags", TAGS) for _round in range(args.repeat)])
+    show("preflight alone", best([play(args.inventory, "playbooks/preflight.yml", *limit) for _round in range(args.repeat)]))
+    run = best([play(args.inventory, "playbooks/site.yml", "--tags", TAGS, *limit) for _round in range(args.repeat)])
     show("nothing to change", run)
     for key, most in (("role", 99), ("task", args.tasks)):
         print(f"\nby {key}")

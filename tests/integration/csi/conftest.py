@@ -1,4 +1,4 @@
-"""A lab of its own with four machines and the real CSI controller, beside the one of the other tests.
+"""Labs of their own with four and with two machines and the real CSI controller, beside the one of the other tests.
 
 CSI_LAB=keep uses the lab that runs and leaves it running, to work on a test.
 """
@@ -16,6 +16,7 @@ import pytest
 import yaml
 from support.lab import OUTPUT, Lab, Run, own_lab
 
+HERE = Path(__file__).parent
 KEEP = os.environ.get("CSI_LAB") == "keep"
 SETTINGS = {"csi_snapshots": True, "csi_smoke_test": True, "csi_verify": ["objects", "rollout", "csinode"], "csi_timeout": 300}
 
@@ -57,6 +58,11 @@ class Cluster:
         """Volumes in vCenter by name: size and cluster id, as govc shows them."""
         rows = self.govc("volume.ls", "-l").splitlines()
         return {row.split()[1]: [row.split()[2], row.split()[-1]] for row in rows if row.strip()}
+
+    def entities(self, volume: str) -> list[dict[str, Any]]:
+        """What vCenter files about the claim and the volume of Kubernetes behind a volume: the syncer writes it."""
+        found = [item for item in json.loads(self.govc("volume.ls", "-json")).get("volume") or [] if item["Name"] == volume]
+        return [entity for item in found for entity in item["Metadata"].get("EntityMetadata") or []]
 
     def holder(self) -> str:
         """The pod whose controller may run."""
@@ -123,5 +129,14 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with own_lab("csi", Path(__file__).parent / "cluster.yml", keep=KEEP) as lab:
+    with own_lab("csi", HERE / "cluster.yml", keep=KEEP) as lab:
         yield Cluster(lab, tmp_path_factory.mktemp("csi"))
+
+
+@pytest.fixture(scope="session")
+def small_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One server and one agent, with everything installed."""
+    with own_lab("csi-small", HERE / "small.yml", keep=KEEP) as lab:
+        cluster = Cluster(lab, tmp_path_factory.mktemp("small"))
+        cluster.play("small", "--skip-tags", "cht_project,verify", csi_smoke_test=False).expect()
+        yield cluster

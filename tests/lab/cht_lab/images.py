@@ -85,6 +85,19 @@ done
 exec /vsphere-csi "$@"
 """
 
+SYNCER_SCRIPT = r"""#!/bin/sh
+# The real syncer, in the one pod that a test names in the Lease lab-csi-syncer; everywhere else it stays a stub. vCenter's simulator serves the updates
+# of the client that came last, so from then on the controller gets none.
+account=/var/run/secrets/kubernetes.io/serviceaccount
+lease=https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT/apis/coordination.k8s.io/v1/namespaces/$CSI_NAMESPACE/leases/lab-csi-syncer
+trap 'exit 0' TERM INT
+echo "stub of $STUB:$STUB_TAG: sleeps, until the Lease lab-csi-syncer names this pod"
+until curl -s -m 5 --cacert $account/ca.crt -H "Authorization: Bearer $(cat $account/token)" "$lease" | grep -q "\"holderIdentity\": *\"$(hostname)\""; do
+    sleep 5 & wait $!
+done
+exec /syncer "$@"
+"""
+
 PAUSE_SCRIPT = "#!/bin/sh\ntrap 'exit 0' TERM INT\nwhile :; do sleep 2147483 & wait $!; done\n"
 
 # Last part of a repository's name -> what the stub is then. Any tag of them exists; nothing else does.
@@ -212,11 +225,11 @@ def client_layer() -> str:
     return layer(f"client-{mark}", {**_stub_files(), "bin/curl": curl, **libraries(curl)})
 
 
-def csi_layer() -> str:
-    """The real CSI controller with the script that starts it."""
-    program, curl = tools.program("vsphere-csi"), image.ensure() / "usr/bin/curl"
-    mark = hashlib.sha256(f"{STUB_SCRIPT}{CSI_SCRIPT}{image.recipe()}{program.stat().st_mtime}".encode()).hexdigest()[:12]
-    return layer(f"csi-{mark}", {**_stub_files(), "start": CSI_SCRIPT.encode(), "vsphere-csi": program, "bin/curl": curl, **libraries(curl)})
+def csi_layer(name: str, script: str) -> str:
+    """A real program of CSI with the script that starts it."""
+    program, curl = tools.program(name), image.ensure() / "usr/bin/curl"
+    mark = hashlib.sha256(f"{STUB_SCRIPT}{script}{image.recipe()}{program.stat().st_mtime}".encode()).hexdigest()[:12]
+    return layer(f"{name}-{mark}", {**_stub_files(), "start": script.encode(), name: program, "bin/curl": curl, **libraries(curl)})
 
 
 def stub_layer() -> str:
@@ -273,8 +286,9 @@ def catalogue(csi: bool = False) -> dict[str, Image]:
         "rancher/mirrored-library-busybox:1.37.0": client,
     }
     if csi:
-        real = Image(csi_layer(), ("/start",), ("PATH=/bin", "STUB=csi-driver", "STUB_TAG=v3.3.1"))
-        result["csi-vsphere/driver:v3.3.1"] = real
+        for name, program, script in (("driver", "vsphere-csi", CSI_SCRIPT), ("syncer", "syncer", SYNCER_SCRIPT)):
+            real = Image(csi_layer(program, script), ("/start",), ("PATH=/bin", f"STUB=csi-{name}", "STUB_TAG=v3.3.1"))
+            result[f"csi-vsphere/{name}:v3.3.1"] = real
         controller = program_layer("snapshotter", tools.program("snapshot-controller"), "snapshot-controller")
         result["sig-storage/snapshot-controller:v8.2.0"] = Image(controller, ("/snapshot-controller",))
     traefik = tools.TOOLS["traefik"]
