@@ -261,7 +261,7 @@ def by_hand(api: ApiServer, client: Client) -> Iterator[list[dict[str, Any]]]:
     names = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "vmware-system-csi", "labels": {"team": "storage"}}}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "vsphere-config-secret", "namespace": "vmware-system-csi"},
               "stringData": {"csi-vsphere.conf": "password = old-old-old", "old.conf": "x"}}
-    deployment = next(item for item in objects if item["kind"] == "Deployment")
+    (deployment,) = [item for item in objects if item["kind"] == "Deployment"]
     deployment["spec"]["template"]["spec"]["containers"].append({"name": "proxy", "image": "example.org/proxy:1"})
     given = [names, secret, *(item for item in objects if item["kind"] != "Namespace")]
     for item in given[1:]:

@@ -168,9 +168,18 @@ def test_nothing_is_asked_about_vms_of_another_cluster(monkeypatch):
 
     class Session:
         content = Thing(about=Thing(apiVersion="7.0.3.0"))
-        __init__ = __exit__ = lambda self, *args: None
-        __enter__ = lambda self: self  # noqa: E731
-        run = staticmethod(lambda call: call())
+
+        def __init__(self, *dummy):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *dummy):
+            pass
+
+        def run(self, call):
+            return call()
 
     monkeypatch.setattr(run, "VsphereSession", Session)
     monkeypatch.setattr(run, "search_vms", lambda *args: Thing(found={"agent-1": two_clusters()}, tree=None, seen=set(), elsewhere={}))
