@@ -51,6 +51,11 @@ def _applied(live: Object, field: str) -> bool:
     return any(entry.get("operation") == "Apply" and f"f:{field}" in ((entry.get("fieldsV1") or {}).get("f:spec") or {}) for entry in entries)
 
 
+def can_grow(claim: Object) -> bool:
+    """Tell whether a claim may ask for more: its StorageClass decides that, and a volume that was bound by hand may have none."""
+    return claim.get("spec", {}).get("storageClassName") != ""
+
+
 class Builder:
     """Builds the objects of one county.
 
@@ -283,7 +288,8 @@ class Builder:
         if live is not None:
             # A claim's class and volume can't change, and its size only grow: what is there is kept.
             live_spec = live.get("spec", {})
-            size = larger_quantity(live_spec.get("resources", {}).get("requests", {}).get("storage", size), size)
+            there = live_spec.get("resources", {}).get("requests", {}).get("storage", size)
+            size = larger_quantity(there, size) if can_grow(live) else there
             spec = {"accessModes": list(live_spec.get("accessModes") or spec["accessModes"])}
             if "storageClassName" in live_spec:
                 spec["storageClassName"] = live_spec["storageClassName"]

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht import credentials as creds
 from ansible_collections.cht.k3s.plugins.module_utils.cht import rebind
-from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import COUNTY_LABEL, DATA_MOUNT, Builder, Object, data_folder
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import COUNTY_LABEL, DATA_MOUNT, Builder, Object, can_grow, data_folder
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import alive, describe, note_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.password import Change
+from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import larger_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag, is_newer, parse_release
 from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, upgrade_problem
@@ -191,6 +192,7 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
         _refuse_other_data(county, live.deployments.get(namespace, []), set(plan.rebind))
         held = live.secrets.get(namespace)
         plan.notes.extend(rebind.outdated(county, live.volumes, live.claims))
+        plan.notes.extend(_fixed(county, volumes))
         settled = creds.settle(county, held, bool(volumes or plan.rebind), predict, change_password)
         if settled.old_password:
             plan.password = Change(settled.user, settled.old_password, settled.password)
@@ -307,6 +309,16 @@ def _refuse_other_data(county: County, deployments: list[Object], given: set[str
                 f"cht-{service} keeps its data in {_named(folder)} of its volume, and couchdb.data_path says {_named(wanted)}: CouchDB would start "
                 f"empty; set couchdb.data_path to '{folder or '/'}'. (Was it wrong so far? remove_project without data keeps the volumes, then run this.)"
             )
+
+
+def _fixed(county: County, claims: list[Object]) -> list[str]:
+    """Return notes on claims that are smaller than the definition wants them and can't grow."""
+    notes, wanted = [], county["couchdb"]["storage"]
+    for claim in claims:
+        there = claim["spec"].get("resources", {}).get("requests", {}).get("storage", wanted)
+        if not can_grow(claim) and larger_quantity(there, wanted) != there:
+            notes.append(f"claim {claim['metadata']['name']} stays at {there}, not {wanted}: without a StorageClass it can't grow")
+    return notes
 
 
 def _named(folder: str) -> str:

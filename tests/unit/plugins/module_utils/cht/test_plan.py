@@ -275,6 +275,10 @@ def test_a_named_volume_is_asked_for_as_it_is_though_more_storage_is_wanted() ->
     live.volumes = {"pv-kept": kept_volume()}
     spec = next(item for item in plan(live, **entry).objects if item["kind"] == "PersistentVolumeClaim")["spec"]
     assert (spec["resources"]["requests"]["storage"], spec["volumeName"]) == ("20Gi", "pv-kept")
+    bound["spec"]["storageClassName"] = ""
+    fixed = plan(live, **entry)
+    spec = next(item for item in fixed.objects if item["kind"] == "PersistentVolumeClaim")["spec"]
+    assert spec["resources"]["requests"]["storage"] == "8Gi" and "claim couchdb-claim0 stays at 8Gi, not 20Gi: without a StorageClass" in fixed.notes[-1]
     bound["metadata"]["managedFields"][0]["operation"] = "Update"
     assert "volumeName" not in next(item for item in plan(live, **entry).objects if item["kind"] == "PersistentVolumeClaim")["spec"]
 
