@@ -28,6 +28,8 @@ COUNTIES = [
 SETTINGS = {
     "cht_projects": COUNTIES, "control_plane_eviction_seconds": 20, "csi_verify": ["objects", "rollout", "csinode"], "csi_timeout": 300,
     "cht_project_wait_timeout": 600,
+    # Counties on agents only, so that one that came back empty is the one to fill.
+    "control_plane_taint": True,
 }
 
 
@@ -115,3 +117,26 @@ def test_a_lost_agent_s_county_answers_again_once_it_is_fenced(cluster: Cluster)
     cluster.play("fence_node", "release", "--tags", "release", k3s_fence=victim).expect()
     until("the agent is back", lambda: cluster.ready(victim), 240)
     assert not any(victim in cluster.places(name) for name in NAMES)
+
+
+def test_a_county_moves_back_with_its_attached_volume(cluster: Cluster) -> None:
+    """The agent that came back is empty: the plan fills it again, and the volume goes with the county."""
+    lab = cluster.lab
+    plan = cluster.play("rebalance", "plan").expect()
+    (planned,) = plan.results("cht_rebalance")
+    moves = planned["moves"]
+    assert moves and plan.changed == [] and planned["blocked"] == ""
+    before = {move["county"]: cluster.starts(move["county"]) for move in moves}
+    done = cluster.play("rebalance", "move", cht_project_rebalance="move").expect()
+    assert done.results("cht_rebalance")[0]["moved"] == [move["county"] for move in moves]
+    volumes = {item["metadata"]["name"]: item["spec"]["claimRef"]["namespace"] for item in lab.kubectl("get", "pv")["items"]}
+    attached = {
+        volumes[item["spec"]["source"]["persistentVolumeName"]]: item["spec"]["nodeName"] for item in lab.kubectl("get", "volumeattachments")["items"]
+        if item["status"]["attached"]
+    }
+    for move in moves:
+        assert cluster.places(move["county"]) == {move["to"]} and attached[move["county"]] == move["to"]
+        assert cluster.starts(move["county"]) == before[move["county"]] + 1, "its data came with it"
+    again = cluster.play("rebalance", "move-again", cht_project_rebalance="move").expect()
+    assert again.changed == [] and again.results("cht_rebalance")[0]["moves"] == []
+    assert cluster.play("projects", "after-move").expect().changed == []
