@@ -73,7 +73,7 @@ def by_hand(life_lab: Lab) -> Lab:
     install(life_lab, "control-plane-1", "k3s", SERVER)
     for node in ("agent-1", "agent-2"):
         install(life_lab, node, "k3s-agent", AGENT, f"K3S_TOKEN='{WORD}'\nK3S_URL='https://198.18.0.11:6443'\nNO_PROXY='.svc'")
-    life_lab("ssh", "agent-2", "echo 'mirrors: {}' | sudo tee /etc/rancher/k3s/registries.yaml")
+    life_lab("ssh", "agent-2", "sudo mkdir -p /etc/rancher/k3s && echo 'mirrors: {}' | sudo tee /etc/rancher/k3s/registries.yaml")
     return life_lab
 
 
