@@ -68,7 +68,7 @@ SCENARIOS = (
     Scenario("agent-loss", "an agent is lost with a county on it, fenced, comes back and gets a county again, in a lab of four", _pytest(
         "tests/integration/agent_loss"), ("all",), 3000),
     Scenario("backup", "counties saved and restored, killed half-way, against a real API server", _pytest(
-        "tests/integration/cht/test_backup.py"), ("all",), 1200),
+        "tests/integration/cht/test_backup.py"), ("all",), 1800),
     Scenario("backup-chain", "a county saved and restored through the real CSI controller, in a lab of two", _pytest(
         "tests/integration/backup"), ("all",), 3000),
     Scenario("access", "a real nginx in front of the counties, asked by host name", _pytest("tests/integration/access"), ("all",)),
