@@ -165,22 +165,22 @@ def ssh(args: argparse.Namespace) -> int:
 
 
 def kubectl(args: argparse.Namespace) -> int:
-    """kubectl with the kubeconfig of the first server that has one."""
+    """kubectl with the kubeconfig of the first server whose API answers, or else of the first that has one."""
     description = current()
-    for vm in description.nodes:
-        config = node.folder(vm) / "merged/etc/rancher/k3s/k3s.yaml"
-        if vm.role == "control_plane" and node.running(vm) and config.exists():
-            text = config.read_text(encoding="utf-8").replace("127.0.0.1", vm.ip)
-            target = paths.SECRETS / "kubeconfig"
-            # In one step: another kubectl may be reading it.
-            part = target.with_name(f"kubeconfig.{os.getpid()}")
-            part.touch(mode=0o600)
-            part.write_text(text, encoding="utf-8")
-            part.replace(target)
-            _into(description)
-            program = str(tools.program("kubectl"))
-            os.execv(program, [program, f"--kubeconfig={target}", *args.arguments[1:]])
-    raise LabError("no server has a kubeconfig yet: build the cluster with playbooks/site.yml")
+    places = [(vm, node.folder(vm) / "merged/etc/rancher/k3s/k3s.yaml") for vm in description.nodes if vm.role == "control_plane" and node.running(vm)]
+    servers = [(vm, config) for vm, config in places if config.exists()]
+    if not servers:
+        raise LabError("no server has a kubeconfig yet: build the cluster with playbooks/site.yml")
+    _into(description)
+    vm, config = next((server for server in servers if node.serves(server[0])), servers[0])
+    target = paths.SECRETS / "kubeconfig"
+    # In one step: another kubectl may be reading it.
+    part = target.with_name(f"kubeconfig.{os.getpid()}")
+    part.touch(mode=0o600)
+    part.write_text(config.read_text(encoding="utf-8").replace("127.0.0.1", vm.ip), encoding="utf-8")
+    part.replace(target)
+    program = str(tools.program("kubectl"))
+    os.execv(program, [program, f"--kubeconfig={target}", *args.arguments[1:]])
 
 
 def execute(args: argparse.Namespace) -> int:

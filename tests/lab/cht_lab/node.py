@@ -41,6 +41,15 @@ def running(vm: Vm) -> bool:
     return process.running(_name(vm)) is not None
 
 
+def serves(vm: Vm) -> bool:
+    """Whether the machine's API listens; only from inside the lab's network. A server that was just started does not yet."""
+    try:
+        with socket.create_connection((vm.ip, 6443), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
 def paused(vm: Vm) -> bool:
     """Whether the machine is frozen."""
     return running(vm) and cgroups.frozen(vm.name)

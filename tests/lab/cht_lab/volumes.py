@@ -56,10 +56,10 @@ class Api:
 
 
 def api() -> Api | None:
-    """The API of the first server that is on and has a kubeconfig."""
+    """The API of the first server that is on, has a kubeconfig and answers."""
     for vm in descriptions.load(paths.DESCRIPTION).nodes:
         config = node.folder(vm) / "merged/etc/rancher/k3s/k3s.yaml"
-        if vm.role == "control_plane" and node.running(vm) and not node.paused(vm) and config.exists():
+        if vm.role == "control_plane" and node.running(vm) and not node.paused(vm) and config.exists() and node.serves(vm):
             return Api(config, vm.ip)
     return None
 
