@@ -40,6 +40,11 @@ def merge_config(base: dict, extra: dict) -> dict:
     return {key: value for key, value in merged.items() if value not in (None, "", [])}
 
 
+def _on(value: object) -> bool:
+    """Whether an option is on. `-e NAME=false` and an INI inventory give text, of which any is true to Python."""
+    return str(value).strip().lower() in ("true", "yes", "on", "1", "t", "y")
+
+
 def common_config(node: dict) -> dict:
     """What servers and agents share. Keys of node: ip, name, provider_id, cloud_provider, runtime, kubelet_args, labels, taints, ..."""
     external = node.get("cloud_provider") == "external"
@@ -59,7 +64,7 @@ def common_config(node: dict) -> dict:
         "node-label": [f"{name}={labels[name]}" for name in sorted(labels)],
         "node-taint": list(node.get("taints") or []),
         "docker": True if node.get("runtime") == "docker" else None,
-        "protect-kernel-defaults": True if node.get("protect_kernel_defaults") else None,
+        "protect-kernel-defaults": True if _on(node.get("protect_kernel_defaults")) else None,
     }
 
 
@@ -71,11 +76,11 @@ DEFAULT_POLICY = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages
 
 def server_files(audit: dict) -> dict:
     """More files that a server reads at its start. Keys of audit: enabled, policy."""
-    return {AUDIT_POLICY: dump(audit.get("policy") or DEFAULT_POLICY)} if audit.get("enabled") else {}
+    return {AUDIT_POLICY: dump(audit.get("policy") or DEFAULT_POLICY)} if _on(audit.get("enabled")) else {}
 
 
 def _audit_args(audit: dict) -> list:
-    if not audit.get("enabled"):
+    if not _on(audit.get("enabled")):
         return []
     return [
         f"audit-log-path={AUDIT_LOG}", f"audit-policy-file={AUDIT_POLICY}", f"audit-log-maxage={audit['days']}",
@@ -95,19 +100,19 @@ def agent_config(extra: dict, node: dict) -> dict:
 def server_config(extra: dict, node: dict, server: dict) -> dict:
     """A server's settings. Keys of server: cluster_cidr, service_cidr, tls_san, disable, secrets_encryption, taint, etcd_args, ..."""
     base = common_config(node)
-    if server.get("taint"):
+    if _on(server.get("taint")):
         base["node-taint"] = base["node-taint"] + ["node-role.kubernetes.io/control-plane=true:NoSchedule"]
-    grace = [f"node-monitor-grace-period={server['node_grace_seconds']}s"] if server.get("node_grace_seconds") else []
+    grace = [f"node-monitor-grace-period={server['node_grace_seconds']}s"] if int(server.get("node_grace_seconds") or 0) else []
     base.update({
         "cluster-cidr": server.get("cluster_cidr"),
         "service-cidr": server.get("service_cidr"),
         "tls-san": own_names(server.get("url") or "", list(server.get("tls_san") or []), node.get("name") or ""),
         "disable": list(server.get("disable") or []),
         "disable-cloud-controller": True if node.get("cloud_provider") == "external" else None,
-        "secrets-encryption": True if server.get("secrets_encryption") else None,
+        "secrets-encryption": True if _on(server.get("secrets_encryption")) else None,
         "etcd-arg": list(server.get("etcd_args") or []),
         "kube-apiserver-arg": (
-            _audit_args(server.get("audit") or {}) + _eviction_args(server.get("eviction_seconds") or 0) + list(server.get("apiserver_args") or [])
+            _audit_args(server.get("audit") or {}) + _eviction_args(int(server.get("eviction_seconds") or 0)) + list(server.get("apiserver_args") or [])
         ),
         "kube-controller-manager-arg": grace + list(server.get("controller_manager_args") or []),
         "etcd-snapshot-schedule-cron": server.get("snapshot_cron"),

@@ -476,3 +476,12 @@ def test_a_kubeconfig_for_people_has_their_address_and_name():
             "  name: default\ncurrent-context: default\nusers:\n- name: default\n")
     shown = kubeconfig_for_people(text, "https://k3s.example.org:6443", "moh")
     assert "default" not in shown and "127.0.0.1" not in shown and shown.count("moh") == 6
+
+
+@pytest.mark.parametrize("text, wanted", [("false", False), ("no", False), ("true", True), (True, True), (None, False)])
+def test_options_given_as_text_mean_what_they_say(text, wanted):
+    """`-e control_plane_secrets_encryption=false` is text, and would switch it on."""
+    server = {"secrets_encryption": text, "taint": text, "audit": {"enabled": text, "days": 1, "files": 1, "size_mb": 1}, "eviction_seconds": "0"}
+    config = settings.server_config({}, {"protect_kernel_defaults": text}, server)
+    found = [key in config for key in ("secrets-encryption", "protect-kernel-defaults", "kube-apiserver-arg", "node-taint")]
+    assert found == [wanted] * 4 and bool(settings.server_files({"enabled": text})) == wanted
