@@ -432,6 +432,10 @@ class _Run:
                     time.sleep(0.1 * 2**attempt)  # somebody wrote the object at the same moment
                 else:
                     raise
+        if self.adopt and not self.check_mode and handover.left_by_kubectl(answer, self.manager):
+            # Of an object without a record of who owns what, the server keeps one from its first apply on.
+            handover.hand_over(client, path, answer, self.manager)
+            answer = client.apply(path, item.body, self.manager, force)[1]
         item.answer = answer
         if created or (self.check_mode and item.live is None):
             item.result = "created"
