@@ -154,7 +154,7 @@ def test_hardware_predicts_changes_and_then_leaves_alone(module, own):
 def test_a_controller_is_added_beside_the_old_one_while_the_vm_runs(module, faulty):
     result = module("vsphere_vm_hardware", check=True, vms=["agent-3"], **faulty.options)
     assert result["vms"][0] == {
-        "name": "agent-3", "path": "/dc-moh/vm/k3s/agent-3", "changed": True, "changes": {"pvscsi": True}, "power_cycled": False,
+        "query": "agent-3", "name": "agent-3", "path": "/dc-moh/vm/k3s/agent-3", "changed": True, "changes": {"pvscsi": True}, "power_cycled": False,
     }  # fmt: skip
 
 
