@@ -24,7 +24,7 @@ def test_the_report_says_what_fits_and_what_is_unwell(cluster: Cluster) -> None:
     before = cluster.resource_versions("reported")
     folder = cluster.folder / "out"
     try:
-        run = cluster.play("report", cht_project_report_dir=str(folder), cht_project_report_need={"cpu": "3"})
+        run = cluster.play("report", cht_project_report_dir=str(folder), cht_project_report_need={"cpu": "3", "memory": "1Gi"})
         again = cluster.play("report", cht_project_report_dir=str(folder))
     finally:
         for name in ("report-1", "report-2"):
