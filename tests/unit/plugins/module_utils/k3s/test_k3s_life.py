@@ -147,7 +147,7 @@ def test_data_in_another_place_is_refused(system, api):
         Adopter(system, "server", "/usr/local/bin/k3s", 10).move()
 
 
-@pytest.mark.parametrize("flag", ["--datastore-endpoint=mysql://u:word@db/k3s", "--write-kubeconfig=/root/k", "--https-listen-port 7443", "--with-node-id"])
+@pytest.mark.parametrize("flag", ["--datastore-endpoint=mysql://u:word@db/k3s", "--write-kubeconfig=/srv/k", "--https-listen-port 7443", "--with-node-id"])
 def test_what_cannot_be_managed_is_not_adopted(system, api, flag):
     """site.yml would refuse the setting, and without it the node would lose its data or its name."""
     unit = f"ExecStart=/usr/local/bin/k3s server {flag}"

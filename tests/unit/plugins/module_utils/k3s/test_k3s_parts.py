@@ -634,7 +634,7 @@ def test_data_on_a_disk_of_its_own_is_moved_aside_on_it(stopped_server, disk):
 
 
 @pytest.mark.parametrize(("key", "value"), [
-    ("data-dir", "/srv/k3s"), ("datastore-endpoint", "mysql://db"), ("write-kubeconfig", "/root/k"), ("https-listen-port", 7443), ("with-node-id", True),
+    ("data-dir", "/srv/k3s"), ("datastore-endpoint", "mysql://db"), ("write-kubeconfig", "/srv/k"), ("https-listen-port", 7443), ("with-node-id", True),
     ("agent-token", "x"), ("agent-token-file", "/x"),
 ])
 def test_settings_that_make_the_guards_blind_are_refused(key, value):
