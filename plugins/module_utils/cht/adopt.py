@@ -11,11 +11,10 @@ that we don't want.
 
 from __future__ import annotations
 
-import copy
-import fnmatch
 import typing as t
 
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
+from ansible_collections.cht.k3s.plugins.module_utils.kube.handover import entry_of, is_ours, matches
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import Resource
 
 Object = dict[str, t.Any]
@@ -25,35 +24,19 @@ HELM_MANAGERS = ("helm", "helm-*")
 
 
 def _is_helm(entry: Object) -> bool:
-    manager = str(entry.get("manager") or "")
-    return not entry.get("subresource") and any(fnmatch.fnmatchcase(manager, pattern) for pattern in HELM_MANAGERS)
-
-
-def _is_ours(entry: Object, manager: str) -> bool:
-    return entry.get("manager") == manager and entry.get("operation") == "Apply" and not entry.get("subresource")
+    return not entry.get("subresource") and matches(entry, HELM_MANAGERS)
 
 
 def made_by_helm(live: Object, manager: str) -> bool:
     """Tell whether helm owns fields of an object that we never applied."""
     entries = live["metadata"].get("managedFields") or []
-    return any(_is_helm(entry) for entry in entries) and not any(_is_ours(entry, manager) for entry in entries)
-
-
-def _union(first: Object, second: Object) -> Object:
-    result = copy.deepcopy(first)
-    for key, value in second.items():
-        result[key] = _union(result.get(key) or {}, value or {})
-    return result
+    return any(_is_helm(entry) for entry in entries) and not any(is_ours(entry, manager) for entry in entries)
 
 
 def handed_over(entries: list[Object], manager: str) -> list[Object]:
     """Return the entries of managedFields with what helm owned as ours."""
     helm = [entry for entry in entries if _is_helm(entry)]
-    fields: Object = {}
-    for entry in helm:
-        fields = _union(fields, entry.get("fieldsV1") or {})
-    ours = {"manager": manager, "operation": "Apply", "apiVersion": helm[0]["apiVersion"], "fieldsType": "FieldsV1", "fieldsV1": fields}
-    return [entry for entry in entries if not _is_helm(entry)] + [ours]
+    return [entry for entry in entries if not _is_helm(entry)] + [entry_of(helm, manager, helm[0]["apiVersion"])]
 
 
 def hand_over(client: Client, resource: Resource, live: Object, manager: str) -> None:

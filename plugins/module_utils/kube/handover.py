@@ -31,11 +31,11 @@ def left_by_kubectl(live: Object, manager: str) -> list[Object]:
     """The entries of managedFields whose fields have to become ours before the object is applied."""
     metadata = live.get("metadata") or {}
     entries = [entry for entry in metadata.get("managedFields") or [] if not entry.get("subresource")]
-    ours = any(_is_ours(entry, manager) for entry in entries)
+    ours = any(is_ours(entry, manager) for entry in entries)
     # A version of the API that is no longer the one in use has other fields; the server keeps such an entry to itself.
     return [
         entry for entry in entries
-        if _matches(entry, _WHOLE if ours else _PEOPLE) and not _matches(entry, _BESIDE) and entry.get("apiVersion") == live.get("apiVersion")
+        if matches(entry, _WHOLE if ours else _PEOPLE) and not matches(entry, _BESIDE) and entry.get("apiVersion") == live.get("apiVersion")
     ]
 
 
@@ -43,13 +43,10 @@ def handed_over(live: Object, manager: str) -> list[Object]:
     """The object's managedFields with what kubectl owned as ours; nothing else of it changes."""
     left = left_by_kubectl(live, manager)
     entries = (live.get("metadata") or {}).get("managedFields") or []
-    same = [entry for entry in entries if _is_ours(entry, manager) and entry.get("apiVersion") == live.get("apiVersion")]
-    fields: Object = {}
-    for entry in [*same, *left]:
-        fields = union(fields, entry.get("fieldsV1") or {})
-    annotations = (fields.get("f:metadata") or {}).get("f:annotations") or {}
+    same = [entry for entry in entries if is_ours(entry, manager) and entry.get("apiVersion") == live.get("apiVersion")]
+    ours = entry_of([*same, *left], manager, live["apiVersion"])
+    annotations = (ours["fieldsV1"].get("f:metadata") or {}).get("f:annotations") or {}
     annotations.pop(f"f:{LAST_APPLIED}", None)
-    ours = {"manager": manager, "operation": "Apply", "apiVersion": live["apiVersion"], "fieldsType": "FieldsV1", "fieldsV1": fields}
     return [entry for entry in entries if entry not in left and entry not in same] + [ours]
 
 
@@ -72,6 +69,14 @@ def hand_over(client: Client, path: str, live: Object, manager: str) -> bool:
     return False
 
 
+def entry_of(entries: list[Object], manager: str, api_version: str) -> Object:
+    """One entry of managedFields, ours, with the fields of all these."""
+    fields: Object = {}
+    for entry in entries:
+        fields = union(fields, entry.get("fieldsV1") or {})
+    return {"manager": manager, "operation": "Apply", "apiVersion": api_version, "fieldsType": "FieldsV1", "fieldsV1": fields}
+
+
 def union(first: Object, second: Object) -> Object:
     """Two sets of fields as one."""
     result = copy.deepcopy(first)
@@ -80,9 +85,11 @@ def union(first: Object, second: Object) -> Object:
     return result
 
 
-def _is_ours(entry: Object, manager: str) -> bool:
+def is_ours(entry: Object, manager: str) -> bool:
+    """Whether an entry is of what we applied."""
     return entry.get("manager") == manager and entry.get("operation") == "Apply" and not entry.get("subresource")
 
 
-def _matches(entry: Object, patterns: tuple[str, ...]) -> bool:
+def matches(entry: Object, patterns: tuple[str, ...]) -> bool:
+    """Whether an entry is of a manager with a name like these."""
     return any(fnmatch.fnmatchcase(str(entry.get("manager") or ""), pattern) for pattern in patterns)

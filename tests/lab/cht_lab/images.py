@@ -71,32 +71,24 @@ fi
 while :; do sleep 86400 & wait $!; done
 """
 
-CSI_SCRIPT = r"""#!/bin/sh
-# The real CSI controller. vCenter's simulator serves the updates of one client only, so it starts when this pod gets the lab's Lease; all other
-# replicas, and the node plugin, are stubs.
-[ "$X_CSI_MODE" = controller ] || exec /stub "$@"
-account=/var/run/secrets/kubernetes.io/serviceaccount
-lease=https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT/apis/coordination.k8s.io/v1/namespaces/$CSI_NAMESPACE/leases/lab-csi-controller
+def leased(lease: str, program: str, pause: int, first: str = "") -> str:
+    """A script that starts a program in the one pod that holds a Lease. vCenter's simulator serves the updates of the client that came last only."""
+    return rf"""#!/bin/sh
+{first}account=/var/run/secrets/kubernetes.io/serviceaccount
+lease=https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT/apis/coordination.k8s.io/v1/namespaces/$CSI_NAMESPACE/leases/{lease}
 trap 'exit 0' TERM INT
-echo "waits for the Lease lab-csi-controller"
+echo "waits for the Lease {lease}"
 until curl -s -m 5 --cacert $account/ca.crt -H "Authorization: Bearer $(cat $account/token)" "$lease" | grep -q "\"holderIdentity\": *\"$(hostname)\""; do
-    sleep 2 & wait $!
+    sleep {pause} & wait $!
 done
-exec /vsphere-csi "$@"
+exec {program} "$@"
 """
 
-SYNCER_SCRIPT = r"""#!/bin/sh
-# The real syncer, in the one pod that a test names in the Lease lab-csi-syncer; everywhere else it stays a stub. vCenter's simulator serves the updates
-# of the client that came last, so from then on the controller gets none.
-account=/var/run/secrets/kubernetes.io/serviceaccount
-lease=https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT/apis/coordination.k8s.io/v1/namespaces/$CSI_NAMESPACE/leases/lab-csi-syncer
-trap 'exit 0' TERM INT
-echo "stub of $STUB:$STUB_TAG: sleeps, until the Lease lab-csi-syncer names this pod"
-until curl -s -m 5 --cacert $account/ca.crt -H "Authorization: Bearer $(cat $account/token)" "$lease" | grep -q "\"holderIdentity\": *\"$(hostname)\""; do
-    sleep 5 & wait $!
-done
-exec /syncer "$@"
-"""
+
+# The node plugin, which has the same image, is a stub.
+CSI_SCRIPT = leased("lab-csi-controller", "/vsphere-csi", 2, '[ "$X_CSI_MODE" = controller ] || exec /stub "$@"\n')
+# A stub until a test names its pod.
+SYNCER_SCRIPT = leased("lab-csi-syncer", "/syncer", 5)
 
 PAUSE_SCRIPT = "#!/bin/sh\ntrap 'exit 0' TERM INT\nwhile :; do sleep 2147483 & wait $!; done\n"
 
