@@ -25,7 +25,8 @@ ARCHITECTURES = {
     "aarch64": ("-arm64", "arm64"), "arm64": ("-arm64", "arm64"),
     "armv7l": ("-armhf", "arm"), "armv8l": ("-armhf", "arm"),
 }
-_VERSION = re.compile(r"k3s version (\S+)")
+# NAME version vX.Y.Z+k3sN (COMMIT): NAME is the base name of the file that was called, and the next line is the version of Go.
+_SHOWN = re.compile(r"^.+ version (v\d+\.\d+\.\d+\S*) \([^)]*\)\s*$", re.MULTILINE)
 _TAG = re.compile(r"v(\d+)\.(\d+)\.(\d+)(?:-[a-z0-9.]+)?\+k3s(\d+)\Z")
 
 
@@ -35,13 +36,18 @@ def version_key(version: str) -> tuple:
     return tuple(int(part) for part in match.groups()) if match else ()
 
 
+def parse_version(shown: str) -> str:
+    """The release in the output of `k3s --version`; '' where that is none."""
+    match = _SHOWN.search(shown)
+    return match.group(1) if match else ""
+
+
 def installed_version(system: System, binary: str) -> str:
     """What `k3s --version` says; '' when there is no usable binary."""
     if not system.exists(binary):
         return ""
     shown = system.run([system.path(binary), "--version"], timeout=60)
-    match = _VERSION.search(shown.out) if shown.rc == 0 else None
-    return match.group(1) if match else ""
+    return parse_version(shown.out) if shown.rc == 0 else ""
 
 
 def asset_urls(release_url: str, version: str, machine: str) -> tuple:
@@ -116,9 +122,9 @@ def download(system: System, release_url: str, version: str, checksum: str, envi
             )
         os.chmod(temporary, 0o755)
         shown = system.run([temporary, "--version"], timeout=60)
-        match = _VERSION.search(shown.out) if shown.rc == 0 else None
-        if not match or match.group(1) != version:
-            said = match.group(1) if match else (shown.err or shown.out).strip()[:200]
+        found = parse_version(shown.out) if shown.rc == 0 else ""
+        if found != version:
+            said = found or (shown.err or shown.out).strip()[:200]
             raise NodeError(f"The file at {url} is not k3s {version}: `k3s --version` gave {said!r}. Nothing was installed.")
         os.rename(temporary, system.path(target))
     except BaseException:

@@ -24,6 +24,8 @@ REGISTRY_PORT = 5000
 WWW = paths.MIRROR / "www"
 MANIFESTS = paths.CACHE / "manifests"
 
+# `k3s --version`: the name of the file that was called, then the release.
+K3S_SHOWN = re.compile(r"^.+ version (v\d\S+) \(", re.MULTILINE)
 K3S_VERSIONS = ("v1.34.4+k3s1", "v1.34.2+k3s1", "v1.25.14+k3s1")
 # Where the same file has two names: the short one, and the path that it has at its origin.
 ALIASES = {
@@ -97,10 +99,11 @@ def _k3s(www: Path) -> None:
     """The k3s programs: the stand-in under each version, or the real one that LAB_K3S names."""
     real = os.environ.get("LAB_K3S")
     if real:
-        words = run([real, "--version"]).stdout.split()
-        if len(words) < 3:
-            raise LabError(f"LAB_K3S={real}: it does not say its version")
-        _release(www, words[2], Path(real).read_bytes())
+        shown = run([real, "--version"]).stdout
+        said = K3S_SHOWN.search(shown)
+        if not said:
+            raise LabError(f"LAB_K3S={real}: `--version` says {shown.strip()!r}, which is no release of k3s")
+        _release(www, said[1], Path(real).read_bytes())
         return
     build = paths.LAB_DIR / "k3s" / "build.py"
     built = tools.kubernetes_versions()

@@ -92,6 +92,16 @@ def test_layers_are_the_same_bytes_each_time(tmp_path: Path, monkeypatch: pytest
     assert all(item.mtime == 0 and item.uid == 0 for item in names.values())
 
 
+@pytest.mark.parametrize("name", ["k3s", "a-k3s-of-mine"])
+def test_a_given_k3s_is_laid_out_under_the_release_that_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    given = tmp_path / name
+    given.write_text("#!/bin/sh\necho \"$(basename $0) version v1.35.1+k3s1 (0123abcd)\"\necho 'go version go1.25.1'\n", encoding="ascii")
+    given.chmod(0o755)
+    monkeypatch.setenv("LAB_K3S", str(given))
+    mirror._k3s(tmp_path / "www")
+    assert (tmp_path / "www/k3s/v1.35.1+k3s1/k3s").read_bytes() == given.read_bytes()
+
+
 def test_release_files_have_their_checksum_and_both_names(tmp_path: Path) -> None:
     mirror._release(tmp_path, "v1.34.4+k3s1", b"program")
     server = mirror.Server(("127.0.0.1", 0), partial(mirror.Files, directory=str(tmp_path)))

@@ -14,8 +14,8 @@ from . import stamp
 TOOLS = ("kubectl", "crictl", "ctr")
 
 
-def version() -> int:
-    print(f"k3s version {stamp.VERSION} ({stamp.COMMIT})")
+def version(name: str) -> int:
+    print(f"{name} version {stamp.VERSION} ({stamp.COMMIT})")
     print("go version go1.24.12")
     return 0
 
@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> int:
         return 0
     command, rest = rest[0], rest[1:]
     if command in ("--version", "-v"):
-        return version()
+        return version(name)
     if command in ("server", "agent"):
         return serve(command, rest)
     if command in TOOLS:

@@ -62,8 +62,13 @@ def token_file(host):
 
 def test_version(one):
     first, second = one.k3s("--version").splitlines()
-    assert re.match(r"^k3s version v1\.\d+\.\d+\+k3s\d+ \([0-9a-f]{8}\)$", first)
+    assert re.match(rf"^{re.escape(one.binary.name)} version v1\.\d+\.\d+\+k3s\d+ \([0-9a-f]{8}\)$", first)
     assert second.startswith("go version go")
+
+
+def test_version_names_the_file_that_was_called(one):
+    one.sh(f"cp {one.binary} /run/.k3s-a1b2c3d4")
+    assert one.sh("/run/.k3s-a1b2c3d4 --version").startswith(".k3s-a1b2c3d4 version v1.")
 
 
 def test_unknown_flag_is_refused(make_host, one):

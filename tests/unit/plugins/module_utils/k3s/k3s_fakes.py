@@ -47,7 +47,7 @@ class FakeSystem(System):
 
     def run(self, argv: list, timeout: float = 60, env: dict | None = None) -> Result:
         if argv[-1] == "--version":
-            return Result(0, f"k3s version {self.version} (0123abcd)\ngo version go1.24\n", "") if self.version else Result(127, "", "")
+            return Result(0, f"{os.path.basename(argv[0])} version {self.version} (0123abcd)\ngo version go1.24\n", "") if self.version else Result(127, "", "")
         self.calls.append(tuple(argv))
         return Result(1, "", "")
 

@@ -135,8 +135,8 @@ def test_a_final_cause_goes_before_its_consequences():
 
 @pytest.fixture
 def mirror(monkeypatch, tmp_path):
-    """A release page; the binary is a script that prints its version."""
-    binary = b"#!/bin/sh\necho 'k3s version v1.34.4+k3s1 (x)'\n"
+    """A release page; the binary is a script that prints its name and version, as k3s does."""
+    binary = b"#!/bin/sh\necho \"$(basename $0) version v1.34.4+k3s1 (c6017918)\"\necho 'go version go1.24.12'\n"
     import hashlib
 
     pages = {
@@ -184,6 +184,21 @@ def test_a_bad_download_installs_nothing(mirror, tmp_path, change, message):
     with pytest.raises(NodeError, match=message):
         release.download(real_system(tmp_path), "http://m/k3s", "v1.34.4+k3s1", "", {}, "/usr/local/bin/k3s")
     assert not os.path.exists(tmp_path / "usr/local/bin/k3s") and not list(tmp_path.rglob(".k3s-*"))
+
+
+@pytest.mark.parametrize(
+    ("shown", "version"),
+    [
+        ("k3s version v1.34.4+k3s1 (c6017918)\ngo version go1.24.12\n", "v1.34.4+k3s1"),
+        (".k3s-1wtujy0q version v1.34.4+k3s10 (c6017918)\ngo version go1.24.12\n", "v1.34.4+k3s10"),
+        ("k3s version v1.35.1-rc2+k3s1 (0123abcd)\n", "v1.35.1-rc2+k3s1"),
+        ("my k3s version 2 version v1.35.1+k3s1 (0123abcd)\n", "v1.35.1+k3s1"),
+        ("go version go1.24.12\n", ""),
+        ("k3s: error while loading shared libraries\n", ""),
+    ],
+)
+def test_the_release_is_read_whatever_the_file_is_called(shown, version):
+    assert release.parse_version(shown) == version
 
 
 def test_versions_compare_by_number():
