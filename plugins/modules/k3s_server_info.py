@@ -9,7 +9,8 @@ module: k3s_server_info
 short_description: Ask a k3s server what it knows about its cluster
 version_added: 1.0.0
 description:
-  - Runs on a server and reports whether it holds cluster data, whether its API answers, and the members of etcd, without changing anything.
+  - Runs on a server and reports whether it holds cluster data, in which datastore and of which cluster, whether its API answers, and the
+    members of etcd, without changing anything.
   - From these answers of all servers is decided which one a node joins, and whether a cluster has to be begun at all.
 author:
   - CHT k3s maintainers (@cht-k3s)
@@ -40,6 +41,26 @@ datastore:
   type: bool
   returned: always
   sample: true
+datastore_kind:
+  description:
+    - Where the data is. C(etcd) is the embedded etcd, which other servers join; C(sqlite) a file that serves this server alone; C(external) a
+      database that the server was pointed to. Empty where there is no data.
+  type: str
+  returned: always
+  sample: etcd
+cluster:
+  description:
+    - Which cluster the data is of. C(uid) is that of the namespace kube-system and C(since) its age, while the API answers; C(etcd_id) the ID of
+      etcd's cluster, while etcd runs; C(ca_hash) the hash of the servers' authority as tokens carry it. What is not known is empty.
+    - A server that lost its data and began anew has the same C(ca_hash) as before, and another C(uid) and C(etcd_id).
+  type: dict
+  returned: always
+  sample: {"uid": "0b5c3f4e-6f7a-4a53-9f0e-2b6d7d0c9a11", "since": "2026-01-01T00:00:00Z", "ca_hash": "e3b0c442...", "etcd_id": "cdf818194e3a8c32"}
+agents:
+  description: How many nodes without the control plane its cluster has.
+  type: int
+  returned: always
+  sample: 9
 healthy:
   description: Whether its API answers, which needs etcd's quorum.
   type: bool

@@ -316,13 +316,13 @@ class Joiner:
         token = {"token-file": TOKEN_PATH} if keep_token_file else {}
         if wanted.role == "server":
             if datastore:
-                sqlite = not self.system.listdir(state.ETCD_WAL)
-                if current.get("cluster-init") == "true" and (sqlite or not wanted.servers):
+                etcd = state.has_etcd(self.system)
+                if current.get("cluster-init") == "true" and (not etcd or not wanted.servers):
                     return {"cluster-init": True, **token}
                 if current.get("server"):
                     return {"server": current["server"], **token}
                 # To a server with SQLite a peer is no history: it would leave its data and join.
-                return {**({"server": wanted.servers[0]} if wanted.servers and not sqlite else {}), **token}
+                return {**({"server": wanted.servers[0]} if wanted.servers and etcd else {}), **token}
             if wanted.cluster_init:
                 return {"cluster-init": True, **token}
         if not wanted.servers:
@@ -670,15 +670,12 @@ class Joiner:
         running = ((node.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion", "")
         if running and running != wanted.version:
             return "version", f"Node {name} reports {running}"
-        if role == "server" and self._has_etcd() and not is_true(node, "EtcdIsVoter"):
+        if role == "server" and state.has_etcd(self.system) and not is_true(node, "EtcdIsVoter"):
             voter = condition(node, "EtcdIsVoter")
             return "etcd", f"Node {name} is no etcd voter yet: {voter.get('reason') or 'no condition yet'} {voter.get('message') or ''}".rstrip()
         if wanted.wait == "active" and unit.active != "active":
             return "unit", f"{self.service}.service is {unit.active} ({unit.sub}); an agent stays so until the cloud provider has seen it"
         return None
-
-    def _has_etcd(self) -> bool:
-        return "datastore-endpoint" not in self.wanted.secret_config and not self.system.exists(state.SQLITE)
 
     def _failure(self, step: str, step_since: float, detail: str, cause: Cause | None, since: float) -> NodeError:
         lines = self.system.journal(self.service, since)

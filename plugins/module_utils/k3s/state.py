@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 
-from .api import Api, ApiError, is_etcd, is_true
+from . import datastore
+from .api import Api, ApiError, is_etcd, is_true, labels
 from .files import CONFIG_PATH, DATA_DIR, KUBECONFIG_PATH, TOKEN_PATH
 from .release import installed_version
 from .system import System
 from .unit import SERVICES, foreign_arguments, unit_path
 from .yamltext import top_level
 
-ETCD_WAL = DATA_DIR + "/server/db/etcd/member/wal"
-SQLITE = DATA_DIR + "/server/db/state.db"
 # NODENAME-8hex of the time when the server joined, and what etcd leaves on a server that was taken out.
 ETCD_NAME = DATA_DIR + "/server/db/etcd/name"
 TOMBSTONE = DATA_DIR + "/server/db/etcd/tombstone"
@@ -28,7 +27,12 @@ KUBELET_CERTIFICATE = DATA_DIR + "/agent/client-kubelet.crt"
 
 def has_datastore(system: System) -> bool:
     """The node holds cluster data: then it is a member already, whatever config.yaml says about joining."""
-    return bool(system.listdir(ETCD_WAL)) or system.exists(SQLITE)
+    return datastore.kind(system) != ""
+
+
+def has_etcd(system: System) -> bool:
+    """The cluster's data is in embedded etcd, the one datastore that other servers can join."""
+    return datastore.kind(system) == "etcd"
 
 
 def has_joined_as_agent(system: System) -> bool:
@@ -91,9 +95,12 @@ def quorum_problem(members: list, name: str) -> str:
 def inspect_server(system: System, binary: str, credentials: bool = False) -> dict:
     """Everything the other hosts need to know about a server, without changing anything."""
     unit = system.unit(SERVICES["server"])
-    datastore = has_datastore(system)
+    kind = datastore.kind(system)
     info = {
-        "datastore": datastore,
+        "datastore": kind != "",
+        "datastore_kind": kind,
+        "cluster": {},
+        "agents": 0,
         "unit": {"exists": system.exists(unit_path("server")), "active": unit.active, "enabled": unit.enabled, "restarts": unit.restarts},
         "version": "",
         "node_name": node_name(system),
@@ -104,14 +111,17 @@ def inspect_server(system: System, binary: str, credentials: bool = False) -> di
         "members": [],
         "adopted": not foreign_arguments(system.read(unit_path("server")), "server"),
     }
-    if not datastore and not unit.loaded:
+    if not kind and not unit.loaded:
+        info["cluster"] = datastore.identity(system)
         info["reason"] = "k3s is not installed as a server here" if not system.exists(binary) else "this server has no datastore and no unit"
         return info
     api = None
     try:
         api = server_api(system)
         nodes = api.nodes()
+        info["cluster"] = datastore.identity(system, api)
         info["members"] = etcd_members(nodes)
+        info["agents"] = sum("node-role.kubernetes.io/control-plane" not in labels(node) for node in nodes)
         info["healthy"] = True
         own = next((node for node in nodes if node["metadata"]["name"] == info["node_name"]), None)
         if own:
@@ -121,6 +131,7 @@ def inspect_server(system: System, binary: str, credentials: bool = False) -> di
     finally:
         if api is not None:
             api.close()
+    info["cluster"] = info["cluster"] or datastore.identity(system)
     if not info["version"]:
         info["version"] = installed_version(system, binary)
     if credentials and info["healthy"]:

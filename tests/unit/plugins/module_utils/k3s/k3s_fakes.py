@@ -82,6 +82,7 @@ class FakeApi:
 
     def __init__(self) -> None:
         self.objects: dict[str, dict] | None = {}
+        self.uid = "6d7c0a52"
 
     def node(self, name: str):
         if self.objects is None:
@@ -92,6 +93,13 @@ class FakeApi:
         if self.objects is None:
             raise ApiError("down")
         return list(self.objects.values())
+
+    def get(self, path: str):
+        """Only the namespace whose UID names the cluster."""
+        if self.objects is None:
+            raise ApiError("down")
+        assert path == "/api/v1/namespaces/kube-system"
+        return {"metadata": {"name": "kube-system", "uid": self.uid, "creationTimestamp": "2026-01-01T00:00:00Z"}}
 
     def close(self) -> None:
         pass

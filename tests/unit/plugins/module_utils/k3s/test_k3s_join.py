@@ -8,14 +8,14 @@ import os
 
 import pytest
 from ansible_collections.cht.k3s.plugins.module_utils.k3s import join as join_module
-from ansible_collections.cht.k3s.plugins.module_utils.k3s import state
+from ansible_collections.cht.k3s.plugins.module_utils.k3s import datastore, state
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.api import ApiError
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.join import Joiner, Wanted
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError
 
 from k3s_fakes import VERSION, make_node
 
-WAL = state.ETCD_WAL + "/0.wal"
+WAL = datastore.ETCD_WAL + "/0.wal"
 CONFIG = "/etc/rancher/k3s/config.yaml"
 TOKEN = "/etc/rancher/k3s/token"
 HASH = "ab" * 32
@@ -409,7 +409,7 @@ def test_with_another_setting_the_same_file_is_a_reason_to_restart(member):
 def test_a_server_with_sqlite_gets_no_peer(member):
     """It would leave its data and join."""
     member.remove(WAL)
-    member.put(state.SQLITE)
+    member.put(datastore.SQLITE)
     want = wanted(config={"node-ip": "198.18.0.11"}, cluster_init=False, servers=["https://198.18.0.12:6443"])
     assert not join(member, want)["changed"]
     member.put(CONFIG, member.read(CONFIG).replace("cluster-init: true\n", ""))
@@ -461,7 +461,11 @@ def test_an_unknown_failure_shows_the_journal(system, api):
 
 
 def test_a_learner_is_no_member_yet(system, api):
-    system.on_start = lambda: api.objects.update({"control-plane-1": make_node("control-plane-1", voter=False)})
+    def start():
+        system.put(WAL)
+        api.objects["control-plane-1"] = make_node("control-plane-1", voter=False)
+
+    system.on_start = start
     with pytest.raises(NodeError, match="step 'etcd'.*MemberIsLearner"):
         join(system, wanted(timeout=10))
 
