@@ -42,7 +42,9 @@ _value:
 
 
 # k3s takes these once, when the cluster begins.
-FIXED = ("cluster-cidr", "service-cidr", "cluster-dns", "cluster-domain", "flannel-backend", "secrets-encryption")
+FIXED = ("cluster-cidr", "service-cidr", "cluster-dns", "cluster-domain", "flannel-backend")
+# site.yml leaves it as it runs.
+STAYS = {"secrets-encryption": "stays so under site.yml; playbooks/secrets_encryption.yml encrypts the Secrets of a cluster that runs"}
 
 
 def _shown(value: Any) -> str:
@@ -77,7 +79,7 @@ def adoption_report(results: Mapping[str, Mapping[str, Any]], wanted: Mapping[st
                 fixed = "; it must stay, so set its variable first" if row["key"] in FIXED else ""
                 if row.get("refused"):
                     fixed = f"; {row['refused']}, so this node is not adopted with it"
-                after = row.get("note") or f"site.yml would set {_shown(row['wanted'])}"
+                after = row.get("note") or STAYS.get(row["key"]) or f"site.yml would set {_shown(row['wanted'])}"
                 rows.setdefault(f"{row['key']}: has {_shown(row['found'])}; {after}{fixed}", []).append(host)
     return lines + [f"{text} ({', '.join(hosts)})" for text, hosts in rows.items()]
 

@@ -109,6 +109,13 @@ options:
     description: The providerID that the Node must end up with; not checked when empty.
     type: str
     default: ''
+  encryption:
+    description:
+      - Whether the cluster that a new server joins encrypts its Secrets. It beats C(secrets-encryption) in O(config), as does what a member runs
+        with; where they differ a warning says so. Nothing when it is empty, as where a cluster is begun.
+    type: str
+    choices: ['', encrypted, plain]
+    default: ''
   wait:
     description:
       - V(active) waits until the node is a Ready member and its service has started.
@@ -225,6 +232,7 @@ def argument_spec() -> dict:
         upgrade={"type": "bool", "default": False},
         cluster_version={"type": "str", "default": ""},
         provider_id={"type": "str", "default": ""},
+        encryption={"type": "str", "choices": ["", "encrypted", "plain"], "default": ""},
         wait={"type": "str", "choices": ["active", "node", "none"], "default": "active"},
         timeout={"type": "int", "default": 300},
     )
@@ -254,6 +262,8 @@ def main() -> None:
             msg=str(error), cause=error.cause, node=joiner.name if joiner else "",
             actions=joiner.actions if joiner else [], steps=joiner.steps if joiner else [],
         )
+    for warning in joiner.warnings if joiner else []:
+        module.warn(warning)
     module.exit_json(**result)
 
 

@@ -101,6 +101,11 @@ version:
   type: str
   returned: always
   sample: v1.34.4+k3s1
+encryption:
+  description: Whether it is started with encryption of Secrets, V(encrypted) or V(plain); empty where it holds no data.
+  type: str
+  returned: always
+  sample: encrypted
 members:
   description: Servers with embedded etcd.
   type: list

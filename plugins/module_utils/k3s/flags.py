@@ -13,8 +13,7 @@ import difflib
 import ipaddress
 import re
 
-from .release import version_key
-from .yamltext import items, top_level
+from .yamltext import items
 
 # Agent flags; a server takes them too.
 AGENT = frozenset(
@@ -83,8 +82,6 @@ UNSUPPORTED = {
     "agent-token": ("", "agents are given the servers' token"),
     "agent-token-file": ("", "agents are given the servers' token"),
 }
-# The first release that encrypts the secrets of a cluster that has none encrypted yet (k3s-io/k3s#13403).
-ENCRYPTS_LATER = (1, 35, 0, 3)
 
 
 def minor(version: str) -> int:
@@ -117,7 +114,7 @@ def check_s3(config: dict) -> list:
     return problems
 
 
-def check_fixed(text: str | None, config: dict, version: str) -> list:
+def check_fixed(text: str | None, config: dict) -> list:
     """What this server's config.yaml says and a running cluster cannot change, a sentence for each that is wanted otherwise."""
     given = {key: config.get(key) for key in FIXED}
     wanted = {key: [part for item in (value if isinstance(value, list) else [value]) for part in str(item).split(",")]
@@ -128,11 +125,6 @@ def check_fixed(text: str | None, config: dict, version: str) -> list:
         here, there = _with_default(key, default, found), _with_default(key, default, wanted)
         if here != there:
             problems.append(f"{key} is {', '.join(here)} here, and {', '.join(there)} is wanted ({variable})")
-    encrypted, encrypt = top_level(text).get("secrets-encryption") == "true", str(config.get("secrets-encryption", "")).lower() == "true"
-    if encrypted and not encrypt:
-        problems.append("secrets are encrypted here, and without the setting k3s could not read them (control_plane_secrets_encryption)")
-    elif encrypt and not encrypted and version_key(version) < ENCRYPTS_LATER:
-        problems.append(f"secrets are not encrypted here, and k3s {version} can't begin with that later (control_plane_secrets_encryption)")
     return problems
 
 

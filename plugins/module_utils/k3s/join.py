@@ -13,7 +13,7 @@ import os
 import time
 from dataclasses import dataclass, field
 
-from . import state
+from . import encryption, state
 from .api import ApiError, condition, is_true
 from .drain import busy_pods
 from .files import (
@@ -57,6 +57,7 @@ class Wanted:
     upgrade: bool = False
     cluster_version: str = ""
     provider_id: str = ""
+    encryption: str = ""
     wait: str = "active"
     timeout: int = 300
 
@@ -100,6 +101,7 @@ class Joiner:
         began = time.monotonic()
         unit = self.system.unit(self.service)
         self._refuse_what_cannot_work()
+        self._keep_encryption()
         datastore = state.has_datastore(self.system)
         version = installed_version(self.system, self.wanted.binary)
         self._check_version(version, unit)
@@ -224,12 +226,27 @@ class Joiner:
         if problems:
             raise NodeError("The configuration for k3s is not valid: " + "; ".join(problems) + ". Nothing was changed.")
         if role == "server" and config is not None and self._is_member():
-            problems = check_fixed(config, self.wanted.config, self.wanted.version)
+            problems = check_fixed(config, self.wanted.config)
             if problems:
                 raise NodeError(
                     "The cluster was begun with other settings, which it cannot change: " + "; ".join(problems)
                     + ". Set the variables to what runs. Nothing was changed."
                 )
+
+    def _keep_encryption(self) -> None:
+        """Encryption of Secrets stays as the cluster has it, whatever the setting says, and a new server takes what the others have.
+
+        Without the setting k3s can't read what is encrypted; with it on a cluster that was begun without, each server makes a key of its own.
+        """
+        if self.wanted.role != "server":
+            return
+        has = encryption.setting(self.system) if self._is_member() else self.wanted.encryption
+        config, warning = encryption.kept({**self.wanted.config, **self.wanted.secret_config}, has)
+        if not warning:
+            return
+        self.warnings.append(warning)
+        self.wanted.secret_config = {key: value for key, value in self.wanted.secret_config.items() if key != encryption.FLAG}
+        self.wanted.config = {key: value for key, value in config.items() if key not in self.wanted.secret_config}
 
     def _refuse_another_runtime(self, config: str | None) -> None:
         """One runtime does not know the containers of the other, so a node changes it only while it is empty."""

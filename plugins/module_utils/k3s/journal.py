@@ -67,6 +67,11 @@ KNOWN = (
         "make cluster-cidr, service-cidr, cluster-dns, cluster-domain, disable-*, egress-selector-mode, flannel-* and secrets-encryption"
         " the same on all servers; the journal line names the key on newer releases", True),
     _known(
+        "encryption-newer", r"encryption-(config|state)\.json\b.*newer than datastore",
+        "the encryption of Secrets was being changed here when k3s was stopped, so the datastore does not know this server's newest key",
+        "do not remove the file: it may hold the only key of Secrets that were written last. Copy it off the server, then restore the snapshot that"
+        " playbooks/secrets_encryption.yml made before it began (playbooks/restore.yml)", True),
+    _known(
         "clock", r"certificate has expired or is not yet valid|newer than datastore and could cause a cluster outage",
         "the clock of this node or of a server is wrong",
         "bring time synchronisation in order on this node and the servers (timedatectl), then run again", False),

@@ -58,7 +58,7 @@ def decide(
     """
     own = answers.get(host) if server else None
     healthy = [name for name in urls if name != host and (answers.get(name) or {}).get("healthy")]
-    plan = {"servers": [], "cluster_init": False, "token": token, "problem": "", "via": "", "version": ""}
+    plan = {"servers": [], "cluster_init": False, "token": token, "problem": "", "via": "", "version": "", "encryption": ""}
     plan["peers"] = [urls[name] for name in urls if name != host] if server else []
     plan["problem"] = two_clusters(answers)
     if plan["problem"]:
@@ -67,6 +67,7 @@ def decide(
     if healthy:
         plan["via"] = healthy[0]
         plan["version"] = (answers[healthy[0]] or {}).get("version") or ""
+        plan["encryption"] = (answers[healthy[0]] or {}).get("encryption") or ""
         plan["token"] = (answers[healthy[0]] or {}).get("token") or token
     ordered = healthy + [name for name in urls if name not in healthy and name != host]
     plan["servers"] = [fixed_url] if fixed_url and not server else [urls[name] for name in ordered]

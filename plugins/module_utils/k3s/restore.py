@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 
-from . import state
+from . import encryption, state
 from .files import CONFIG_DIR, CONFIG_PATH, DATA_DIR, check_token, same_token, split_token
 from .journal import find_cause, message_of, tail
 from .system import NodeError, System
@@ -92,6 +92,9 @@ class Restorer:
             return {"changed": True}
         text = self.system.read(CONFIG_PATH)
         text = _JOINING.sub("", text) if text is not None else dump(config)
+        # As the data was encrypted when it was saved: with another setting k3s could not read its Secrets, or would make a key for each server.
+        has = encryption.of_snapshot(self.system, snapshot)
+        text = encryption.with_setting(text, has)
         before = {name for name in self.system.listdir(DB) if name.startswith("etcd-old-")}
         missing = [path for path in MADE if not self.system.exists(path)]
         # A reset that was done, but never started, would block this one.
@@ -115,6 +118,9 @@ class Restorer:
         # One that was changed after the snapshot does not open this data: k3s would not start with it.
         if self.system.exists(state.SERVER_TOKEN) and not same_token(self.system.read(state.SERVER_TOKEN), token):
             self.system.write(state.SERVER_TOKEN, token.strip() + "\n", 0o600)
+        settings = self.system.read(CONFIG_PATH)
+        if settings is not None and encryption.setting(self.system) != has:
+            self.system.write(CONFIG_PATH, encryption.with_setting(settings, has), 0o600)
         self.system.remove(PENDING)
         return {"changed": True, "said": [message_of(line) for line in lines if DONE in line][0]}
 
@@ -131,6 +137,10 @@ class Restorer:
     def clear(self) -> dict:
         """Move this server's data aside, so that it joins the restored one as a new member."""
         self._refuse_while_running()
+        # Keys that were made after the snapshot are newer than the datastore, and k3s would not start with them.
+        for path in (encryption.CONFIGURATION, encryption.STATE):
+            if self.system.exists(path) and not self.check_mode:
+                self.system.rename(path, f"{path}.before-restore")
         if not self.system.exists(DB):
             # Not enabled: without data it could begin a cluster of its own after a reboot. k3s_join enables it when it joins.
             changed = self.system.exists(PENDING)

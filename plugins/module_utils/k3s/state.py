@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from . import datastore
+from . import datastore, encryption
 from .api import Api, ApiError, is_etcd, is_true, labels
 from .files import CONFIG_PATH, DATA_DIR, KUBECONFIG_PATH, TOKEN_PATH
 from .release import installed_version
@@ -109,6 +109,7 @@ def inspect_server(system: System, binary: str, credentials: bool = False) -> di
         "healthy": False,
         "reason": "",
         "members": [],
+        "encryption": encryption.setting(system) if kind else "",
         "adopted": not foreign_arguments(system.read(unit_path("server")), "server"),
     }
     if not kind and not unit.loaded:

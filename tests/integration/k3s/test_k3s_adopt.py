@@ -94,7 +94,7 @@ def test_the_report_names_every_difference_and_changes_nothing(by_hand: Lab) -> 
                  "k3s://control-plane-1 of the running node stays", "Set k3s_container_runtime to docker",
                  "disable: has local-storage, metrics-server; site.yml would set local-storage (control-plane-1)",
                  "node-label: has room=cellar; site.yml would set nothing (agent-1, agent-2)",
-                 "secrets-encryption: has nothing; site.yml would set True; it must stay",
+                 "secrets-encryption: has nothing; stays so under site.yml; playbooks/secrets_encryption.yml encrypts",
                  "environment NO_PROXY: has .svc; site.yml would set nothing (agent-1, agent-2)",
                  "/etc/rancher/k3s/registries.yaml: has mirrors or logins of its own; site.yml would set k3s_registries (agent-2)"):
         assert text in " ".join(run.output.replace("''", "'").split()), text

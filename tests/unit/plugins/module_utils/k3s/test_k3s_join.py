@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 from ansible_collections.cht.k3s.plugins.module_utils.k3s import join as join_module
@@ -202,8 +203,6 @@ def test_a_typo_is_refused_with_the_right_name(system):
     ({"service-cidr": ["10.45.0.0/16"]}, {}, "service-cidr is 10.45.0.0/16 here.*cluster-dns is 10.45.0.10 here, and 10.43.0.10"),
     ({}, {"cluster-dns": "10.43.0.11"}, "cluster-dns is 10.43.0.10 here"),
     ({"cluster-domain": "moh"}, {"cluster-domain": "cht"}, "cluster-domain is moh here"),
-    ({"secrets-encryption": True}, {}, "without the setting k3s could not read them"),
-    ({}, {"secrets-encryption": True}, "secrets are not encrypted here"),
 ])
 def test_what_a_cluster_is_built_on_is_not_rolled_out(system, before, after, message):
     join(system, wanted(config=before))
@@ -222,12 +221,35 @@ def test_the_same_said_otherwise_is_no_change(system):
     join(system, wanted(config={"service-cidr": ["10.43.0.0/16", "fd00:43::/112"], "cluster-domain": "cluster.local"}))
 
 
-def test_a_release_that_encrypts_later_may_begin_with_it(system, api):
-    version = "v1.35.1+k3s1"
+@pytest.mark.parametrize("version", ["v1.34.4+k3s1", "v1.35.1+k3s1"])
+@pytest.mark.parametrize(("before", "after", "said"), [
+    ({"secrets-encryption": True}, {}, "without the setting k3s could not read them"),
+    ({}, {"secrets-encryption": True}, "each server would make a key of its own.*secrets_encryption.yml"),
+])
+def test_encryption_stays_as_the_cluster_has_it(system, api, version, before, after, said):
+    """Whatever the release: a default that is right for a new cluster makes every Secret of one that runs unreadable."""
     system.on_start = lambda: api.objects.update({"control-plane-1": make_node("control-plane-1", version=version)})
-    join(system, wanted(version=version))
+    join(system, wanted(config=before, version=version))
     system.put(WAL)
-    assert join(system, wanted(config={"secrets-encryption": True}, version=version))["restarted"]
+    system.age()
+    system.calls.clear()
+    for check_mode in (True, False):
+        joiner = Joiner(system, wanted(config=after, version=version), check_mode)
+        result = joiner.present()
+        assert not result["changed"] and not system.commands()
+        assert len(joiner.warnings) == 1 and re.search(said, joiner.warnings[0])
+    assert ("secrets-encryption: true" in system.read(CONFIG)) == bool(before)
+    assert Joiner(system, wanted(config=before, version=version)).warnings == []
+
+
+@pytest.mark.parametrize(("has", "given", "written", "warns"), [
+    ("plain", {"secrets-encryption": True}, False, True), ("plain", {}, False, False), ("encrypted", {}, True, True),
+    ("encrypted", {"secrets-encryption": "true"}, True, False), ("", {"secrets-encryption": True}, True, False),
+])
+def test_a_new_server_takes_what_the_cluster_has(system, has, given, written, warns):
+    joiner = Joiner(system, wanted(cluster_init=not has, servers=["https://198.18.0.12:6443"], token="x", config=given, encryption=has))
+    joiner.present()
+    assert bool(re.search('^secrets-encryption: "?true', system.read(CONFIG), re.MULTILINE)) == written and bool(joiner.warnings) == warns
 
 
 def test_a_secret_in_the_visible_part_is_refused(system):

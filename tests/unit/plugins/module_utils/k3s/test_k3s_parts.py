@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.cht.k3s.plugins.module_utils.k3s import files, flags, journal, release, settings, snapshots, state, unit, yamltext
+from ansible_collections.cht.k3s.plugins.module_utils.k3s import encryption, files, flags, journal, release, settings, snapshots, state, unit, yamltext
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.api import ApiError, condition, parse_kubeconfig
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.drain import Drainer
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.find import find
@@ -102,6 +102,7 @@ def test_a_unit_of_ours_is_not_foreign():
         ("etcd cluster join failed: duplicate node name found, please use a unique name for this node", "duplicate-member"),
         ("CA cert validation failed: ... x509: certificate has expired or is not yet valid: current time T is before T2", "clock"),
         ("/var/lib/x newer than datastore and could cause a cluster outage.", "clock"),
+        ("/x/server/cred/encryption-config.json, /x/y newer than datastore and could cause a cluster outage.", "encryption-newer"),
         ("critical configuration mismatched: cluster-cidr", "configuration-mismatch"),
         ("failed to validate server configuration: critical configuration value mismatch between servers", "configuration-mismatch"),
         ("Waiting for other members to finish joining etcd cluster: etcdserver: too many learner members in cluster", "learner"),
@@ -428,6 +429,30 @@ def stopped_server(system, monkeypatch):
     monkeypatch.setattr(system, "run", run)
     system.given = given
     return system
+
+
+@pytest.mark.parametrize(("value", "before", "after"), [
+    (b"x", "secrets-encryption: true\n", False), (b"k8s:enc:aescbc:v1:key:x", "", True), (b"k8s:enc:aescbc:v1:key:x", "secrets-encryption: true\n", True),
+])
+def test_secrets_are_restored_as_the_snapshot_has_them(stopped_server, value, before, after):
+    """Encryption may have been switched on after it; and the variable of an empty machine knows nothing of it."""
+    with open(stopped_server.path(SNAPSHOT), "wb") as stream:
+        stream.write(value)
+    settings = "/etc/rancher/k3s/config.yaml"
+    stopped_server.put(settings, stopped_server.read(settings) + before)
+    Restorer(stopped_server, "/usr/local/bin/k3s").reset(SNAPSHOT, "word", {}, 10)
+    for text in (stopped_server.given["config"], stopped_server.read(settings)):
+        assert ("secrets-encryption: true" in text) == after
+    assert "server: https://198.18.0.12:6443" in stopped_server.read(settings)
+    stopped_server.remove(settings)
+    Restorer(stopped_server, "/usr/local/bin/k3s").reset(SNAPSHOT, "word", {"secrets-encryption": not after}, 10)
+    assert ("secrets-encryption: true" in stopped_server.given["config"]) == after and not stopped_server.exists(settings)
+
+
+def test_keys_that_are_newer_than_the_snapshot_do_not_stop_the_other_servers(stopped_server):
+    stopped_server.put(encryption.CONFIGURATION, "{}")
+    Restorer(stopped_server, "/usr/local/bin/k3s").clear()
+    assert not stopped_server.exists(encryption.CONFIGURATION) and stopped_server.read(encryption.CONFIGURATION + ".before-restore") == "{}"
 
 
 def test_a_reset_runs_without_joining_and_without_a_token_on_the_command_line(stopped_server):
