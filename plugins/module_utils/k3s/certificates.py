@@ -13,9 +13,10 @@ import time
 from .files import DATA_DIR
 from .system import System
 
-DIRECTORIES = (DATA_DIR + "/server/tls", DATA_DIR + "/server/tls/etcd", DATA_DIR + "/agent")
+_TLS = DATA_DIR + "/server/tls"
+DIRECTORIES = (_TLS, _TLS + "/etcd", _TLS + "/kube-controller-manager", _TLS + "/kube-scheduler", DATA_DIR + "/agent")
 # Authorities last ten years and are rotated by `k3s certificate rotate-ca` alone; the temporary ones are files of the running server.
-AUTHORITY = re.compile(r"(\A|-)ca\.crt\Z|\A(root|intermediate|temporary)-")
+AUTHORITY = re.compile(r"(\A|-)ca(\.nochain)?\.crt\Z|\A(root|intermediate|temporary)-")
 DAY = 86400.0
 _SEQUENCE, _VERSION, _UTC_TIME, _TIME = 0x30, 0xA0, 0x17, 0x18
 

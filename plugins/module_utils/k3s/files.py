@@ -90,6 +90,7 @@ def mask_environment(text: str | None) -> str:
 
 # -- tokens --------------------------------------------------------------------------------------
 
+_BOOTSTRAP = re.compile(r"[a-z0-9]{6}\.[a-z0-9]{16}\Z")
 _SECURE = re.compile(r"K10(?P<hash>[0-9a-f]{64})::(?P<rest>\S+)\Z")
 
 
@@ -112,6 +113,11 @@ def check_token(token: str) -> str:
     if text.startswith("K10") and not _SECURE.match(text):
         return "the token begins with K10, so it must be K10, 64 hex digits, '::', and the credentials"
     return ""
+
+
+def is_bootstrap_token(token: str) -> bool:
+    """A token that `k3s token create` makes: for joining, not for beginning a cluster."""
+    return bool(_BOOTSTRAP.match(split_token(token)[1]))
 
 
 def same_token(one: str | None, other: str | None) -> bool:

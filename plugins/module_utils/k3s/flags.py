@@ -4,7 +4,8 @@
 
 """The keys that k3s' config.yaml may have, by release.
 
-k3s only warns about a key it does not know, so a typo would silently be no setting at all; here it is refused.
+A server only warns about a key that it does not know, so a typo would silently be no setting at all; an agent ends at its start. Here it is
+refused.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ AGENT = frozenset(
     """debug v vmodule log alsologtostderr data-dir token token-file server node-name with-node-id node-label node-taint
     image-credential-provider-bin-dir image-credential-provider-config selinux lb-server-port protect-kernel-defaults
     container-runtime-endpoint pause-image snapshotter private-registry airgap-extra-registry node-ip node-external-ip resolv-conf
-    flannel-iface flannel-conf flannel-cni-conf kubelet-arg kube-proxy-arg docker prefer-bundled-bin rootless""".split()
+    flannel-iface flannel-conf flannel-cni-conf kubelet-arg kube-proxy-arg docker prefer-bundled-bin rootless bind-address enable-pprof""".split()
 )
 SERVER_ONLY = frozenset(
-    """bind-address https-listen-port advertise-address advertise-port tls-san cluster-cidr service-cidr service-node-port-range
+    """https-listen-port advertise-address advertise-port tls-san cluster-cidr service-cidr service-node-port-range
     cluster-dns cluster-domain flannel-backend flannel-ipv6-masq flannel-external-ip egress-selector-mode servicelb-namespace
     write-kubeconfig write-kubeconfig-mode agent-token agent-token-file cluster-init cluster-reset cluster-reset-restore-path
     kube-apiserver-arg etcd-arg kube-controller-manager-arg kube-scheduler-arg kube-cloud-controller-manager-arg
@@ -33,18 +34,18 @@ SERVER_ONLY = frozenset(
     etcd-s3-bucket etcd-s3-region etcd-s3-folder etcd-s3-insecure etcd-s3-timeout
     disable disable-scheduler disable-cloud-controller disable-kube-proxy disable-network-policy disable-helm-controller
     disable-apiserver disable-controller-manager disable-etcd disable-agent default-local-storage-path secrets-encryption
-    system-default-registry enable-pprof""".split()
+    system-default-registry kube-controller-arg kube-cloud-controller-arg supervisor-port apiserver-port apiserver-bind-address""".split()
 )
 # Later keys and the minor release that brought them.
 LATER_AGENT = {
-    "vpn-auth": 27, "vpn-auth-file": 27, "image-service-endpoint": 28, "disable-default-registry-endpoint": 28, "disable-apiserver-lb": 28,
+    "vpn-auth": 27, "vpn-auth-file": 27, "image-service-endpoint": 28, "disable-default-registry-endpoint": 28,
     "default-runtime": 29, "nonroot-devices": 31, "node-internal-dns": 31, "node-external-dns": 31,
 }
+LATER_AGENT_ONLY = {"disable-apiserver-lb": 28}
 LATER_SERVER = {
     "helm-job-image": 27, "tls-san-security": 28, "embedded-registry": 26, "kine-tls": 29, "write-kubeconfig-group": 30, "supervisor-metrics": 30,
     "etcd-s3-proxy": 30, "etcd-s3-config-secret": 28, "etcd-snapshot-reconcile-interval": 32, "secrets-encryption-provider": 32,
-    "etcd-s3-bucket-lookup-type": 33, "etcd-s3-session-token": 34, "etcd-s3-retention": 34, "flannel-ip-masq-disable-random-fully": 34,
-    "helm-controller-arg": 33, "write-kubeconfig-name": 37,
+    "etcd-s3-bucket-lookup-type": 33, "etcd-s3-session-token": 34, "etcd-s3-retention": 34, "write-kubeconfig-name": 37,
 }
 # Arguments of components and the minor release that no longer takes them; with one of these the component exits at once.
 REMOVED_ARGUMENTS = {
@@ -60,7 +61,7 @@ OWN = frozenset(("server", "cluster-init", "token", "token-file", "cluster-reset
 # Lists whose items are name=value.
 ARGUMENTS = frozenset(
     """kubelet-arg kube-proxy-arg kube-apiserver-arg etcd-arg kube-controller-manager-arg kube-scheduler-arg
-    kube-cloud-controller-manager-arg helm-controller-arg""".split()
+    kube-cloud-controller-manager-arg kube-controller-arg kube-cloud-controller-arg""".split()
 )
 
 
@@ -78,6 +79,7 @@ UNSUPPORTED = {
     "datastore-keyfile": ("", "only embedded etcd is known"),
     "write-kubeconfig": ("/etc/rancher/k3s/k3s.yaml", "the API is asked with that file; k3s_kubeconfig_dir gives people one of their own"),
     "https-listen-port": ("6443", "servers, agents and firewalls use 6443; put a load balancer with another port in front (k3s_server_url)"),
+    "supervisor-port": ("6443", "servers and agents join on 6443"),
     "with-node-id": ("false", "the name of a Node would be known to nobody before it is there"),
     "agent-token": ("", "agents are given the servers' token"),
     "agent-token-file": ("", "agents are given the servers' token"),
@@ -94,9 +96,9 @@ def known_keys(role: str, version: str) -> set:
     """All keys for a role in a release."""
     release = minor(version) or 999
     keys = set(AGENT) | {key for key, since in LATER_AGENT.items() if since <= release}
-    if role == "server":
-        keys |= SERVER_ONLY | {key for key, since in LATER_SERVER.items() if since <= release}
-    return keys
+    own = LATER_SERVER if role == "server" else LATER_AGENT_ONLY
+    keys |= {key for key, since in own.items() if since <= release}
+    return keys | SERVER_ONLY if role == "server" else keys
 
 
 def check_s3(config: dict) -> list:
@@ -154,7 +156,7 @@ def check(config: dict, role: str, version: str) -> list:
     """What is wrong with a configuration, a sentence each."""
     problems = [f"'{key}' cannot be set here: {why}" for key, why in unsupported(config).items()]
     known = known_keys(role, version)
-    later = dict(LATER_AGENT, **(LATER_SERVER if role == "server" else {}))
+    later = dict(LATER_AGENT, **(LATER_SERVER if role == "server" else LATER_AGENT_ONLY))
     for key, value in config.items():
         name = key[:-1] if key.endswith("+") else key
         if name in OWN:
@@ -162,7 +164,9 @@ def check(config: dict, role: str, version: str) -> list:
         elif name in later and name not in known:
             problems.append(f"'{key}' came with Kubernetes 1.{later[name]}, but the version is {version}; leave it out or upgrade")
         elif name not in known and role == "agent" and name in (SERVER_ONLY | set(LATER_SERVER)):
-            problems.append(f"'{key}' is for servers; an agent does not take it")
+            problems.append(f"'{key}' is for servers; an agent ends at its start with it")
+        elif name not in known and role == "server" and name in LATER_AGENT_ONLY:
+            problems.append(f"'{key}' is for agents; a server does not know it")
         elif name not in known:
             near = difflib.get_close_matches(name, sorted(known), 1, 0.75)
             hint = f"; did you mean '{near[0]}'?" if near else "; see `k3s server --help`"

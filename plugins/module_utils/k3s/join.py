@@ -17,8 +17,8 @@ from . import encryption, state
 from .api import ApiError, condition, is_true
 from .drain import busy_pods
 from .files import (
-    CONFIG_DIR, CONFIG_PATH, MASK, OWNER, REGISTRIES_PATH, TOKEN_PATH, check_token, foreign_file, mask_config, mask_environment, mask_registries,
-    render_config, render_registries, same_token, split_token,
+    CONFIG_DIR, CONFIG_PATH, MASK, OWNER, REGISTRIES_PATH, TOKEN_PATH, check_token, foreign_file, is_bootstrap_token, mask_config, mask_environment,
+    mask_registries, render_config, render_registries, same_token, split_token,
 )
 from .flags import SECRET, check, check_fixed, check_s3
 from .journal import Cause, find_cause, tail
@@ -313,6 +313,11 @@ class Joiner:
             raise NodeError(
                 "k3s_token has the secure form (K10...), which names the CA of an existing cluster, but no server has one."
                 " Give the password alone (the part after '::server:'), or leave k3s_token out."
+            )
+        if wanted.role == "server" and wanted.cluster_init and not datastore and is_bootstrap_token(wanted.token):
+            raise NodeError(
+                "k3s_token has the form of a token that `k3s token create` makes (6 characters, a dot, 16), which lets agents join a cluster, and"
+                " no server can begin one with it. Give another password, or leave k3s_token out. Nothing was changed."
             )
         made = self.system.read(state.SERVER_TOKEN)
         if datastore and wanted.token and made and not same_token(made, wanted.token):

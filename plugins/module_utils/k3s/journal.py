@@ -4,11 +4,13 @@
 
 """Why k3s does not come up, read from its journal.
 
-The texts are those of k3s 1.25 to 1.37. `final` causes never go away by waiting: the join stops at once when it sees one.
+The texts are those of k3s 1.25 to 1.37; where a release words one anew, the pattern has both.
+`final` causes never go away by waiting: the join stops at once when it sees one.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 
@@ -45,7 +47,8 @@ KNOWN = (
         "give the token of this cluster (k3s_token, or leave it out so that it is read from a server); if this node was part of another"
         " cluster, remove it first (state absent)", True),
     _known(
-        "token-malformed", r"invalid token CA hash length|invalid token format|token must not be empty|(K3S_TOKEN|token) is required to join a cluster",
+        "token-malformed", r"invalid token CA hash length|invalid token format|token must not be empty|(K3S_TOKEN|token) is required to join a cluster"
+        r"|--token is required|failed to normalize server token",
         "the token is missing or malformed",
         "set k3s_token to the text of /var/lib/rancher/k3s/server/token of a server, or leave it out so that it is read from there", True),
     _known(
@@ -72,11 +75,21 @@ KNOWN = (
         "do not remove the file: it may hold the only key of Secrets that were written last. Copy it off the server, then restore the snapshot that"
         " playbooks/secrets_encryption.yml made before it began (playbooks/restore.yml)", True),
     _known(
-        "clock", r"certificate has expired or is not yet valid|newer than datastore and could cause a cluster outage",
+        "files-newer", r"newer than datastore and could cause a cluster outage",
+        "files of this server are newer than what the datastore holds of them, as after a restore that failed half-way or with other data",
+        "see that the token is that of the datastore, then move the files that the line names away and run again: k3s writes them anew from"
+        " the datastore", True),
+    _known(
+        "clock", r"certificate has expired or is not yet valid",
         "the clock of this node or of a server is wrong",
         "bring time synchronisation in order on this node and the servers (timedatectl), then run again", False),
     _known(
-        "wrong-token", r"401 Unauthorized|not authorized|invalid username/password combination",
+        "peer-refuses", r"Unable to reconcile with remote datastore: .*not authorized",
+        "the server that this one asks at its start does not take its token; this server goes on with its own data",
+        "one of the two has not been restarted since the token was changed: run playbooks/rotate_token.yml again"),
+    # A server that tells of somebody else's wrong token is well itself.
+    _known(
+        "wrong-token", r"401 Unauthorized|not authorized",
         "the servers do not accept the token",
         "correct k3s_token (the password of the cluster's servers), or leave it out so that it is read from a server", True),
     _known(
@@ -87,6 +100,10 @@ KNOWN = (
         "learner", r"too many learner members in cluster",
         "another server is joining etcd, or a dead one never finished",
         "wait for the other server to become a voter (condition EtcdIsVoter), or remove the dead learner with `kubectl delete node NAME`"),
+    _known(
+        "removed-alone", r"tombstone file has been detected but",
+        "this server was taken out of etcd, and its configuration names no server to join",
+        "remove the node (playbooks/remove_node.yml) and run site.yml, with which it joins anew", True),
     _known(
         "not-a-member", r"this server is a not a member of the etcd cluster|not a member of the etcd cluster",
         "this server's etcd member was removed, or its node-ip changed",
@@ -99,6 +116,10 @@ KNOWN = (
         "no-bootstrap-data", r"no bootstrap data found in datastore",
         "an earlier first start was interrupted",
         "on a server that joins others remove /var/lib/rancher/k3s/server/db and run again", True),
+    _known(
+        "second-process", r"file already locked",
+        "another k3s server runs on this machine and has the data",
+        "see which (`ps -ef | grep 'k3s server'`): a second unit, or a process that was left over; end it"),
     _known(
         "port-in-use", r"bind: address already in use|address already in use",
         "a port that k3s needs is taken by another process",
@@ -115,9 +136,17 @@ KNOWN = (
         "this release needs cgroup v2",
         "boot the machine with systemd.unified_cgroup_hierarchy=1 (a current release of the system), or use Kubernetes 1.34 or older", True),
     _known(
-        "cpi-taint-timeout", r"timed out waiting for node\.cloudprovider\.kubernetes\.io/uninitialized taint",
-        "this release of k3s gives up before the cloud provider has initialised the node",
-        "use another patch release than 1.29.4 and 1.29.5, or apply the role cpi"),
+        "cpi-taint-timeout", r"(timed out waiting for|failed to wait for) \S*node\.cloudprovider\.kubernetes\.io/uninitialized taint",
+        "the cloud provider has not initialised the node, and k3s gave up: after 15 minutes, 1.29.4 and 1.29.5 at once",
+        "apply the role cpi, and see why its pod on the servers does not initialise the node; with 1.29.4 or 1.29.5 use another patch release"),
+    _known(
+        "ccm-rbac", r"failed to wait for cloud-controller-manager RBAC",
+        "the API server has not made the roles of k3s' own cloud controller in time",
+        "see whether etcd and the API server of this server are well; k3s starts anew by itself"),
+    _known(
+        "panic", r"server panicked: ",
+        "k3s failed with a fault of its own",
+        "see the lines before it (`journalctl -u k3s`); go back to the release that ran, or on to a newer patch release"),
     _known(
         "address-family", r"must share the same IP version",
         "addresses of different families are mixed",
@@ -127,7 +156,7 @@ KNOWN = (
         "protect-kernel-defaults is set, but the kernel has other values",
         "run the role node with node_kernel_hardening, which writes them", True),
     _known(
-        "token-file", r"Waiting for \S+ to be available",
+        "token-file", r"Waiting for (\S+ to be available|file \S+ to be created)",
         "k3s waits for a file named in its configuration",
         "create the file or correct its path in config.yaml"),
     _known(
@@ -170,12 +199,30 @@ _MESSAGE = re.compile(r'\bmsg="(?P<text>(?:[^"\\]|\\.)*)"')
 
 
 def message_of(line: str) -> str:
-    """The message of a k3s log line, without time and level."""
-    match = _MESSAGE.search(line)
-    return match.group("text").replace('\\"', '"') if match else line.strip()
+    """The message of a log line of k3s or etcd, without time and level."""
+    if match := _MESSAGE.search(line):
+        # Some of k3s' own texts end in a line feed, which stands there in two characters.
+        return match.group("text").replace('\\"', '"').removesuffix("\\n")
+    entry = _etcd_entry(line)
+    if entry:
+        return ": ".join(str(entry[key]) for key in ("msg", "error") if entry.get(key))
+    return line.strip()
+
+
+def _etcd_entry(line: str) -> dict:
+    """A line of etcd, which is an object in JSON; empty for all others."""
+    _before, brace, rest = line.partition("{")
+    try:
+        entry = json.loads(brace + rest) if '"level":' in rest else {}
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+_LOUD = re.compile(r"""level=(fatal|error|warning)|^[EF]\d{4} |"level":"(fatal|panic|error|warn)\"""")
 
 
 def tail(lines: list, count: int = 5) -> list:
     """The last warnings and errors, or simply the last lines."""
-    loud = [line for line in lines if re.search(r"level=(fatal|error|warning)|^[EF]\d{4} ", line)]
+    loud = [line for line in lines if _LOUD.search(line)]
     return [message_of(line) for line in (loud or lines)[-count:]]

@@ -297,6 +297,12 @@ def test_both_forms_of_the_token_are_the_same(member, token):
     assert not join(member, wanted(config={"node-ip": "198.18.0.11"}, token=token))["changed"]
 
 
+def test_a_cluster_is_not_begun_with_a_token_for_joining(system):
+    with pytest.raises(NodeError, match="no server can begin one with it"):
+        join(system, wanted(token="abcdef.0123456789abcdef"))
+    assert system.commands() == [] and system.read(CONFIG) is None
+
+
 def test_joining_without_a_token_is_refused(system):
     with pytest.raises(NodeError, match="A token is needed to join"):
         join(system, wanted("agent", token=""))

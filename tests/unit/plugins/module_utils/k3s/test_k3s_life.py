@@ -236,6 +236,16 @@ def test_dates_of_a_certificate(certificate, tmp_path):
             certificates.validity(broken)
 
 
+def test_every_folder_of_certificates_is_looked_at(system, certificate):
+    """As k3s 1.34 has them: two components have a folder of their own, and an authority without its chain is one too."""
+    system.clock = certificates.validity(certificate)[0] + 10
+    for name in ("kube-controller-manager/kube-controller-manager.crt", "kube-scheduler/kube-scheduler.crt", "client-ca.nochain.crt"):
+        system.put("/var/lib/rancher/k3s/server/tls/" + name, certificate)
+    found = certificates.certificates(system)
+    assert sorted(entry["path"].rpartition("/")[2] for entry in found if not entry["authority"]) == ["kube-controller-manager.crt", "kube-scheduler.crt"]
+    assert [entry["path"].rpartition("/")[2] for entry in found if entry["authority"]] == ["client-ca.nochain.crt"]
+
+
 def test_what_is_due(system, certificate):
     system.clock = certificates.validity(certificate)[0] + 10
     for name in ("server/tls/server-ca.crt", "server/tls/client-admin.crt", "agent/client-kubelet.crt"):

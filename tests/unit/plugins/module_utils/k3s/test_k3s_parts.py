@@ -80,6 +80,14 @@ def test_keys_by_role_and_release():
     assert "came with Kubernetes 1.28" in flags.check({"tls-san-security": True}, "server", "v1.25.16+k3s4")[0]
     assert "set by k3s_join itself" in flags.check({"cluster-init": True}, "server", "v1.34.4+k3s1")[0]
     assert "for servers" in flags.check({"tls-san": ["x"]}, "agent", "v1.34.4+k3s1")[0]
+    assert "for agents" in flags.check({"disable-apiserver-lb": True}, "server", "v1.34.4+k3s1")[0]
+    assert flags.check({"disable-apiserver-lb": True, "bind-address": "0.0.0.0", "enable-pprof": True}, "agent", "v1.34.4+k3s1") == []
+    for key in ("flannel-ip-masq-disable-random-fully", "helm-controller-arg"):
+        assert "is no setting of k3s" in flags.check({key: "x"}, "server", "v1.35.1+k3s1")[0]
+    for key in ("kube-controller-arg", "kube-cloud-controller-arg"):
+        assert flags.check({key: ["v=2"]}, "server", "v1.34.4+k3s1") == []
+    assert flags.check({"apiserver-port": 6444}, "server", "v1.34.4+k3s1") == []
+    assert "join on 6443" in flags.check({"supervisor-port": 9345}, "server", "v1.34.4+k3s1")[0]
     assert "without leading dashes" in flags.check({"kubelet-arg": ["--v=2"]}, "agent", "v1.34.4+k3s1")[0]
 
 
@@ -101,8 +109,17 @@ def test_a_unit_of_ours_is_not_foreign():
         ("Node password rejected, duplicate hostname or contents of '/etc/rancher/node/password' may not match", "node-password"),
         ("etcd cluster join failed: duplicate node name found, please use a unique name for this node", "duplicate-member"),
         ("CA cert validation failed: ... x509: certificate has expired or is not yet valid: current time T is before T2", "clock"),
-        ("/var/lib/x newer than datastore and could cause a cluster outage.", "clock"),
         ("/x/server/cred/encryption-config.json, /x/y newer than datastore and could cause a cluster outage.", "encryption-newer"),
+        ("/var/lib/x newer than datastore and could cause a cluster outage.", "files-newer"),
+        ("Error: --token is required", "token-malformed"),
+        ("failed to normalize server token; must be in format K10<CA-HASH>::<USERNAME>:<PASSWORD> or <PASSWORD>", "token-malformed"),
+        ("etcd: tombstone file has been detected but --server is empty", "removed-alone"),
+        ('{"level":"fatal","ts":"2026-11-22T21:10:44Z","msg":"failed to open database","error":"file already locked"}', "second-process"),
+        ("network policy controller failed to wait for node.cloudprovider.kubernetes.io/uninitialized taint to be removed from Node x", "cpi-taint-timeout"),
+        ("timed out waiting for node.cloudprovider.kubernetes.io/uninitialized taint to be removed", "cpi-taint-timeout"),
+        ('level=error msg="Shutdown request received: failed to wait for cloud-controller-manager RBAC"', "ccm-rbac"),
+        ('level=error msg="Shutdown request received: server panicked: runtime error"', "panic"),
+        ('level=warning msg="Unable to reconcile with remote datastore: https://198.18.0.11:6443/v1-k3s/server-bootstrap: not authorized"', "peer-refuses"),
         ("critical configuration mismatched: cluster-cidr", "configuration-mismatch"),
         ("failed to validate server configuration: critical configuration value mismatch between servers", "configuration-mismatch"),
         ("Waiting for other members to finish joining etcd cluster: etcdserver: too many learner members in cluster", "learner"),
@@ -114,13 +131,34 @@ def test_a_unit_of_ours_is_not_foreign():
         ("write /var/lib/rancher/k3s/x: no space left on device", "disk-full"),
         ("Network policy controller waiting for removal of node.cloudprovider.kubernetes.io/uninitialized taint", "cpi-taint"),
         ("cluster-cidr: [x] and node-ip: [y], must share the same IP version", "address-family"),
-        ("Waiting for /etc/rancher/k3s/token to be available", "token-file"),
+        ("Waiting for /etc/rancher/k3s/token to be available\\n", "token-file"),
+        ('msg="Waiting for file \\"/etc/rancher/k3s/token\\" to be created"', "token-file"),
         ("apiserver exited: unknown flag: --no-such-flag", "unknown-flag"),
     ],
 )
 def test_the_journal_tells_the_cause(line, cause):
     found = journal.find_cause(["noise", line, "more noise"])
     assert found is not None and found.id == cause and found.remedy
+
+
+def test_somebody_elses_token_blames_no_healthy_server():
+    """An agent with a wrong token asks every few seconds, and this is the journal of the server that it asks."""
+    line = 'level=error msg="Failed to authenticate request from 198.18.0.21:40112: invalid username/password combination"'
+    assert journal.find_cause([line]) is None
+
+
+def test_a_peer_that_refuses_is_not_the_end():
+    """A restarted server asks the one of its `server:` once, and goes on without."""
+    line = 'level=warning msg="Unable to reconcile with remote datastore: not authorized"'
+    found = journal.find_cause([line])
+    assert found is not None and not found.final
+
+
+def test_etcds_own_lines_count_as_loud():
+    """They are objects in JSON."""
+    etcd = '{"level":"fatal","ts":"2026-11-22T21:10:44Z","caller":"embed/etcd.go","msg":"failed to open database","error":"file already locked"}'
+    assert journal.tail(["noise", etcd, 'level=info msg="quiet"']) == ["failed to open database: file already locked"]
+    assert journal.message_of('level=info msg="Waiting for /x to be available\\n"') == "Waiting for /x to be available"
 
 
 def test_a_final_cause_goes_before_its_consequences():
