@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 
 from . import state
-from .files import CONFIG_DIR, DATA_DIR
+from .files import CONFIG_DIR, COPY, DATA_DIR
 from .join import LINKS
 from .system import NodeError, System
-from .unit import SERVICES, environment_path, unit_path
+from .unit import SERVICES, environment_path, environment_paths, unit_path
 
 MOUNTS = ("/run/k3s", DATA_DIR, "/var/lib/kubelet/pods", "/var/lib/kubelet/plugins", "/run/netns/cni-")
 # What is mounted here is somebody's data, or made by containerd, whatever it is mounted from.
 VOLUMES = ("/var/lib/kubelet/pods/", "/var/lib/kubelet/plugins/", DATA_DIR + "/storage", DATA_DIR + "/agent/containerd/")
 INTERFACES = ("cni0", "flannel.1", "flannel-v6.1", "flannel-wg", "flannel-wg-v6", "kube-ipvs0")
-CHAINS = ("KUBE-", "CNI-", "flannel")
-# /etc/rancher/node stays: its password lets a machine of the same name come back.
-TREES = (CONFIG_DIR, "/run/k3s", "/run/flannel", DATA_DIR, "/var/lib/kubelet")
+# Rules of flannel are in FLANNEL-FWD and FLANNEL-POSTRTG, and in comments in small letters.
+RULES = re.compile(r"KUBE-|CNI-|flannel|FLANNEL")
+# /etc/rancher/node stays: its password lets a machine of the same name come back. The configuration goes last: by it an interrupted run is still
+# known as this collection's.
+TREES = ("/run/k3s", "/run/flannel", DATA_DIR, "/var/lib/kubelet", CONFIG_DIR)
+# Leases of addresses and logs of pods: k3s' own where k3s is, and somebody else's on a machine without it.
+SHARED = ("/var/lib/cni", "/var/log/pods", "/var/log/containers")
+# What k3s' install script puts beside the binary.
+SCRIPTS = ("k3s-killall.sh", "k3s-uninstall.sh", "k3s-agent-uninstall.sh")
 
 
 class Remover:
@@ -40,15 +47,24 @@ class Remover:
         units = [role for role in SERVICES if self.system.exists(unit_path(role))]
         for role in units:
             self._act(f"remove {SERVICES[role]}.service", unit_path(role))
-        files = [environment_path(role) for role in SERVICES if self.system.exists(environment_path(role))]
         directory = os.path.dirname(self.binary)
+        # What an adoption kept comes first: the copies of variables hold the token.
+        kept = [path + COPY for role in SERVICES for path in (*reversed(environment_paths(role)), unit_path(role))]
+        kept += [f"{CONFIG_DIR}/{name}" for name in self.system.listdir(CONFIG_DIR) if name.endswith(COPY)]
+        own = [environment_path(role) for role in SERVICES] + [f"{directory}/{name}" for name in SCRIPTS]
+        copies = [path for path in kept if self.system.exists(path)]
+        files = [path for path in own if self.system.exists(path)]
         links = [f"{directory}/{name}" for name in LINKS if self._is_our_link(f"{directory}/{name}")]
         trees = [tree for tree in TREES if self.system.exists(tree) and not self.system.bare(tree)]
         staged = os.path.join(directory, ".k3s-from-controller")
         binaries = [path for path in (self.binary, staged) if self.system.exists(path)]
-        for path in files + links + trees + binaries:
+        if units or trees or binaries:
+            trees = [tree for tree in SHARED if self.system.exists(tree) and not self.system.bare(tree)] + trees
+        for path in copies + files + links + trees + binaries:
             self._act(f"remove {path}", path)
         if self.actions and not self.check_mode:
+            for path in copies:
+                self.system.remove(path)
             for role in units:
                 self._checked("disable", "--now", f"{SERVICES[role]}.service")
             self._kill_leftovers()
@@ -78,7 +94,7 @@ class Remover:
     def _checked(self, *argv: str) -> None:
         done = self.system.systemctl(*argv, timeout=180)
         if done.rc != 0:
-            raise NodeError(f"systemctl {' '.join(argv)} failed: {(done.err or done.out).strip()}. Nothing was removed yet.")
+            raise NodeError(f"systemctl {' '.join(argv)} failed: {(done.err or done.out).strip()}. Nothing of k3s was removed yet.")
 
     # -- what KillMode=process leaves running ----------------------------------------------------
 
@@ -144,6 +160,6 @@ class Remover:
             saved = self.system.run([f"{family}-save"])
             if saved.rc != 0:
                 continue
-            kept = [line for line in saved.out.splitlines() if not any(chain in line for chain in CHAINS)]
+            kept = [line for line in saved.out.splitlines() if not RULES.search(line)]
             if len(kept) != len(saved.out.splitlines()):
                 self.system.restore_rules(family, "\n".join(kept) + "\n")
