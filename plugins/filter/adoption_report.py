@@ -58,8 +58,15 @@ def adoption_report(results: Mapping[str, Mapping[str, Any]], wanted: Mapping[st
     lines = []
     rows: dict[str, list[str]] = {}
     for host, result in results.items():
-        where = f"by other means, in {', '.join(result['places'])}" if not result["adopted"] else "managed by this collection"
+        if not result.get("installed", True):
+            lines.append(f"{host}: has no k3s; site.yml would install it")
+            continue
+        where = "managed by this collection" if result["adopted"] else f"by other means, in {', '.join(result['places'])}"
         lines.append(f"{host}: {where}; {result['runtime']}; {result['provider_id'] or 'no provider ID'}")
+        if result.get("datastore") == "sqlite":
+            rows.setdefault(
+                "datastore: SQLite, so no second server can join and backup.yml can save nothing; playbooks/migrate_datastore.yml makes etcd of it,"
+                " after the adoption", []).append(host)
         other = (wanted or {}).get(host) or {}
         if result["provider_id"] and other.get("provider_id") and result["provider_id"] != other["provider_id"]:
             rows.setdefault(

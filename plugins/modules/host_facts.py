@@ -139,6 +139,12 @@ host:
       type: bool
       returned: success
       sample: false
+    k3s_foreign:
+      description: Where the machine has a k3s that was installed by other means, and by what it shows.
+      type: list
+      elements: str
+      returned: success
+      sample: ["/etc/rancher/k3s/config.yaml is not there, so it runs with k3s' defaults"]
     ports_in_use:
       description: Those of O(ports) that something listens on.
       type: list

@@ -10,8 +10,8 @@ short_description: Take over a k3s node that was installed by hand
 version_added: 1.0.0
 description:
   - Reads the settings of a node from its unit, its environment file and C(config.yaml), and says where they differ from the wanted ones.
-  - Moves them as they are into C(config.yaml), the token into a file of its own, and restarts the node. The files as they were are kept
-    beside, with the ending C(.before-adoption).
+  - Moves them into C(config.yaml), the token into a file of its own, and restarts the node. No setting gets another meaning. The files as
+    they were are kept beside, with the ending C(.before-adoption).
   - Uses Python's standard library only.
 author:
   - CHT k3s maintainers (@cht-k3s)
@@ -31,9 +31,20 @@ options:
     choices: [reported, moved]
     default: reported
   config:
-    description: The settings that the roles would give the node, by the names of k3s' flags.
+    description:
+      - The settings that the roles would give the node, by the names of k3s' flags.
+      - What says the same as a setting that was found is written in this form, so that the roles find nothing to change afterwards.
     type: dict
     default: {}
+  secret_config:
+    description: Those of the settings that must not be seen.
+    type: dict
+    default: {}
+  servers:
+    description: The URLs by which the roles would let an agent join.
+    type: list
+    elements: str
+    default: []
   environment:
     description: The environment of the service that the roles would set.
     type: dict
@@ -62,11 +73,21 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+installed:
+  description: Whether the machine has k3s or data of it.
+  type: bool
+  returned: with O(state=reported)
+  sample: true
 adopted:
-  description: Whether the node has no settings of other means.
+  description: Whether the node is managed by this collection.
   type: bool
   returned: with O(state=reported)
   sample: false
+datastore:
+  description: A server's datastore on its disk, V(etcd) or V(sqlite); empty for an agent or where there is none.
+  type: str
+  returned: with O(state=reported)
+  sample: sqlite
 places:
   description: Files with settings of other means.
   type: list
@@ -116,6 +137,8 @@ def main() -> None:
             role={"type": "str", "choices": ["server", "agent"], "required": True},
             state={"type": "str", "choices": ["reported", "moved"], "default": "reported"},
             config={"type": "dict", "default": {}},
+            secret_config={"type": "dict", "default": {}, "no_log": True},
+            servers={"type": "list", "elements": "str", "default": []},
             environment={"type": "dict", "default": {}},
             registries={"type": "dict", "default": {}},
             timeout={"type": "int", "default": 300},
@@ -123,11 +146,13 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    adopter = Adopter(System(), params["role"], params["binary"], params["timeout"], module.check_mode)
+    adopter = Adopter(
+        System(), params["role"], params["binary"], params["timeout"], module.check_mode, params["config"], params["secret_config"],
+    )
     try:
         result = adopter.move() if params["state"] == "moved" else None
         if result is None:
-            result = dict(adopter.report(params["config"], params["environment"], params["registries"]), changed=False)
+            result = dict(adopter.report(params["environment"], params["registries"], params["servers"]), changed=False)
     except NodeError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import zipfile
 
 from .files import CONFIG_PATH, DATA_DIR
@@ -32,7 +33,7 @@ def is_on(value: object) -> bool:
 def setting(system: System) -> str:
     """What a member is started with."""
     config = system.read(CONFIG_PATH)
-    argument = [word.partition("=")[2] or "true" for word in foreign_arguments(system.read(unit_path("server")), "server").split()
+    argument = [word.partition("=")[2] or "true" for word in shlex.split(foreign_arguments(system.read(unit_path("server")), "server"))
                 if word.partition("=")[0] == f"--{FLAG}"]
     if argument:
         return ENCRYPTED if is_on(argument[-1]) else PLAIN

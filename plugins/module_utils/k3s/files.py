@@ -14,19 +14,28 @@ from .yamltext import dump, top_level
 
 CONFIG_DIR = "/etc/rancher/k3s"
 CONFIG_PATH = CONFIG_DIR + "/config.yaml"
+# The last configuration with which the node came up.
+GOOD_CONFIG_PATH = CONFIG_DIR + "/config.yaml.good"
 TOKEN_PATH = CONFIG_DIR + "/token"
 REGISTRIES_PATH = CONFIG_DIR + "/registries.yaml"
 KUBECONFIG_PATH = CONFIG_DIR + "/k3s.yaml"
 DATA_DIR = "/var/lib/rancher/k3s"
+# The ending of a file as it was before its node was adopted.
+COPY = ".before-adoption"
 # A configuration without this in its first line is somebody else's.
 OWNER = "cht.k3s.k3s_join"
 HEADER = f"# Written by Ansible ({OWNER}): changes made here are overwritten.\n"
 MASK = "********"
 
 
+def ours(text: str | None) -> bool:
+    """This collection wrote it."""
+    return text is not None and OWNER in text.split("\n", 1)[0]
+
+
 def foreign_file(text: str | None) -> bool:
     """Somebody else wrote it, and something is in it."""
-    return bool(text and text.strip()) and OWNER not in str(text).split("\n", 1)[0]
+    return bool(text and text.strip()) and not ours(text)
 
 
 def render_config(bootstrap: dict, config: dict, secret_config: dict) -> str:

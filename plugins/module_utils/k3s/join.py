@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from dataclasses import dataclass, field
 
@@ -17,21 +18,23 @@ from . import encryption, state
 from .api import ApiError, condition, is_true
 from .drain import busy_pods
 from .files import (
-    CONFIG_DIR, CONFIG_PATH, MASK, OWNER, REGISTRIES_PATH, TOKEN_PATH, check_token, foreign_file, is_bootstrap_token, mask_config, mask_environment,
+    CONFIG_PATH, GOOD_CONFIG_PATH, MASK, REGISTRIES_PATH, TOKEN_PATH, check_token, is_bootstrap_token, mask_config, mask_environment,
     mask_registries, render_config, render_registries, same_token, split_token,
 )
 from .flags import SECRET, check, check_fixed, check_s3
+from .foreign import refusal
 from .journal import Cause, find_cause, tail
 from .release import download, installed_version, version_key
 from .restore import PENDING
 from .system import NodeError, System, UnitState, parse_timestamp
-from .unit import SERVICES, environment_path, foreign_arguments, render_environment, render_unit, unit_path
+from .unit import SERVICES, environment_path, render_environment, render_unit, unit_path
+from .values import same_config
 from .yamltext import top_level
 
-GOOD_CONFIG_PATH = CONFIG_DIR + "/config.yaml.good"
 # A final cause must be seen for this long: a peer that is just starting may refuse a good token for a moment.
 PERSISTENT = 12.0
 LINKS = ("kubectl", "crictl", "ctr")
+_PROVIDER_ID = re.compile(r"""^\s*-\s+["']?provider-id=.*\n""", re.MULTILINE)
 
 
 @dataclass
@@ -197,27 +200,12 @@ class Joiner:
                 f"This host has {SERVICES[other]}.service, so it is {_article(other)}; it cannot become {_article(role)} as it is. "
                 f"Correct the inventory's groups, or remove the node first (playbooks/remove_node.yml)."
             )
-        unit_text = self.system.read(unit_path(role))
-        foreign = foreign_arguments(unit_text, role)
-        environment = top_level((self.system.read(environment_path(role)) or "").replace("=", ": "))
-        by_variable = sorted(name for name in environment if name.startswith("K3S_"))
-        if foreign or by_variable:
-            what = "arguments in its unit" if foreign else f"{', '.join(by_variable)} in {environment_path(role)}"
-            raise NodeError(
-                f"k3s was installed on this host by other means ({what}). It is left alone, because its settings would get lost."
-                " Run playbooks/adopt.yml, which first reports them and then moves them. Nothing was changed."
-            )
+        why = refusal(state.foreign(self.system))
+        if why:
+            raise NodeError(why)
+        # One that was deleted is written anew, from the same settings.
         config = self.system.read(CONFIG_PATH)
-        if config is not None and OWNER not in config.split("\n", 1)[0] and self._is_member():
-            raise NodeError(
-                f"This member's {CONFIG_PATH} was not written by this collection. It is left alone, because its settings would get lost."
-                " Run playbooks/adopt.yml, which first reports them and then moves them. Nothing was changed."
-            )
-        if foreign_file(self.system.read(REGISTRIES_PATH)) and self._is_member():
-            raise NodeError(
-                f"This member's {REGISTRIES_PATH} was not written by this collection. It is left alone, because its mirrors and logins would get lost."
-                " Put them into k3s_registries and run playbooks/adopt.yml, which keeps a copy. Nothing was changed."
-            )
+        config = self.system.read(GOOD_CONFIG_PATH) if config is None else config
         self._refuse_another_runtime(config)
         problems = check(self.wanted.config, role, self.wanted.version) + check(self.wanted.secret_config, role, self.wanted.version)
         problems += check_s3({**self.wanted.config, **self.wanted.secret_config})
@@ -225,7 +213,7 @@ class Joiner:
         problems += [f"'{key}' is a secret; give it in secret_config, which is never shown" for key in misplaced]
         if problems:
             raise NodeError("The configuration for k3s is not valid: " + "; ".join(problems) + ". Nothing was changed.")
-        if role == "server" and config is not None and self._is_member():
+        if role == "server" and self._is_member():
             problems = check_fixed(config, self.wanted.config)
             if problems:
                 raise NodeError(
@@ -371,8 +359,13 @@ class Joiner:
             changes.append(self._token_change())
         text = render_config(bootstrap, wanted.config, wanted.secret_config)
         before = self.system.read(CONFIG_PATH)
+        # Another way to say the same is no change: it stays as it is.
+        text = before if same_config(before, text) else text
         change = self._change(CONFIG_PATH, 0o600, text, mask_config(before), mask_config(text, before))
-        change.inert = before is not None and before == self._with_cluster_init(bootstrap)
+        change.inert = same_config(before, self._with_cluster_init(bootstrap)) or (
+            # A kubelet gives its provider ID when the Node registers, and never again.
+            self._is_member() and same_config(_PROVIDER_ID.sub("", before or ""), _PROVIDER_ID.sub("", text))
+        )
         changes.append(change)
         registries = render_registries(wanted.registries, wanted.registries_auth)
         before = self.system.read(REGISTRIES_PATH)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 
+from . import state
 from .firewall import Firewall
+from .foreign import refusal
 from .system import NodeError, System
-from .unit import foreign_arguments, unit_path
 
 MODULES_PATH = "/etc/modules-load.d/cht-k3s.conf"
 SYSCTL_PATH = "/etc/sysctl.d/90-cht-k3s.conf"
@@ -57,13 +58,9 @@ class Preparer:
 
     def _refuse_a_foreign_node(self) -> None:
         """Before anything is changed: a cluster that was built by hand is adopted first."""
-        for role in ("server", "agent"):
-            arguments = foreign_arguments(self.system.read(unit_path(role)), role)
-            if arguments:
-                raise NodeError(
-                    f"k3s was installed on this machine by other means: {unit_path(role)} passes arguments to it. Run playbooks/adopt.yml, which first"
-                    " reports its settings and then moves them. Nothing was changed."
-                )
+        why = refusal(state.foreign(self.system))
+        if why:
+            raise NodeError(why)
 
     def _time_sync(self) -> None:
         """One of the time services runs; which one is the machine's choice."""

@@ -9,7 +9,7 @@ import os
 import re
 
 from . import encryption, state
-from .files import CONFIG_DIR, CONFIG_PATH, DATA_DIR, check_token, same_token, split_token
+from .files import CONFIG_DIR, CONFIG_PATH, DATA_DIR, HEADER, check_token, same_token, split_token
 from .journal import find_cause, message_of, tail
 from .system import NodeError, System
 from .unit import SERVICES
@@ -91,7 +91,11 @@ class Restorer:
         if self.check_mode:
             return {"changed": True}
         text = self.system.read(CONFIG_PATH)
-        text = _JOINING.sub("", text) if text is not None else dump(config)
+        if text is None:
+            # Data without a configuration of ours would be taken for somebody else's.
+            text = HEADER + dump(config)
+            self.system.write(CONFIG_PATH, text, 0o600)
+        text = _JOINING.sub("", text)
         # As the data was encrypted when it was saved: with another setting k3s could not read its Secrets, or would make a key for each server.
         has = encryption.of_snapshot(self.system, snapshot)
         text = encryption.with_setting(text, has)

@@ -53,9 +53,8 @@ def common_config(node: dict) -> dict:
             "k3s_provider_id is empty, but the cloud provider is external: the node would never be initialised."
             " Give vsphere_bios_uuid for the host, or set k3s_provider_id."
         )
-    kubelet = ["cloud-provider=external"] if external else []
-    if node.get("provider_id"):
-        kubelet.append(f"provider-id={node['provider_id']}")
+    # Without it k3s gives the Node an ID of its own, which can't be changed any more.
+    kubelet = ["cloud-provider=external", f"provider-id={node['provider_id']}"] if external else []
     labels = node.get("labels") or {}
     return {
         "node-ip": node.get("ip"),

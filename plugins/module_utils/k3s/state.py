@@ -11,9 +11,10 @@ import re
 from . import datastore, encryption
 from .api import Api, ApiError, is_etcd, is_true, labels
 from .files import CONFIG_PATH, DATA_DIR, KUBECONFIG_PATH, TOKEN_PATH
+from .foreign import places as foreign_places
 from .release import installed_version
 from .system import System
-from .unit import SERVICES, foreign_arguments, unit_path
+from .unit import SERVICES, unit_path
 from .yamltext import top_level
 
 # NODENAME-8hex of the time when the server joined, and what etcd leaves on a server that was taken out.
@@ -37,6 +38,11 @@ def has_etcd(system: System) -> bool:
 
 def has_joined_as_agent(system: System) -> bool:
     return system.exists(KUBELET_CERTIFICATE)
+
+
+def foreign(system: System) -> dict:
+    """Where this machine has a k3s that was installed by other means; {} when it has none, or one of this collection."""
+    return foreign_places(system, has_datastore(system) or has_joined_as_agent(system))
 
 
 def node_name(system: System, wanted: str = "") -> str:
@@ -110,7 +116,7 @@ def inspect_server(system: System, binary: str, credentials: bool = False) -> di
         "reason": "",
         "members": [],
         "encryption": encryption.setting(system) if kind else "",
-        "adopted": not foreign_arguments(system.read(unit_path("server")), "server"),
+        "adopted": not foreign(system),
     }
     if not kind and not unit.loaded:
         info["cluster"] = datastore.identity(system)

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import re
+
 UNIT_DIR = "/etc/systemd/system"
 SERVICES = {"server": "k3s", "agent": "k3s-agent"}
 
@@ -16,6 +18,11 @@ def unit_path(role: str) -> str:
 
 def environment_path(role: str) -> str:
     return f"{UNIT_DIR}/{SERVICES[role]}.service.env"
+
+
+def environment_paths(role: str) -> list:
+    """All files of variables that the unit reads; a later one beats an earlier one."""
+    return [f"/etc/default/{SERVICES[role]}", f"/etc/sysconfig/{SERVICES[role]}", environment_path(role)]
 
 
 def render_unit(role: str, binary: str) -> str:
@@ -63,16 +70,10 @@ def render_environment(environment: dict) -> str:
 
 
 def foreign_arguments(unit_text: str | None, role: str) -> str:
-    """What an existing unit passes to k3s besides its role: such a node was installed by hand or by another tool."""
-    if not unit_text:
-        return ""
-    joined = unit_text.replace("\\\n", " ")
-    for line in joined.splitlines():
-        if not line.startswith("ExecStart="):
-            continue
-        words = [word.strip("'\"") for word in line[len("ExecStart="):].split()]
-        rest = [word for word in words[1:] if word]
-        if rest and rest[0] == role:
-            rest = rest[1:]
-        return " ".join(rest)
+    """What an existing unit passes to k3s besides its role, with its quotes: such a node was installed by hand or by another tool."""
+    for line in (unit_text or "").replace("\\\n", " ").splitlines():
+        if line.startswith("ExecStart="):
+            words = line[len("ExecStart="):].strip().split(None, 1)
+            rest = words[1].strip() if len(words) > 1 else ""
+            return re.sub(rf"""\A["']?{role}["']?(\s+|\Z)""", "", rest)
     return ""

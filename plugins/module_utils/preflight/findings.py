@@ -63,6 +63,7 @@ CHECKS: dict[str, Check] = {
     "host-kernel": Check(ERROR, "Install a newer kernel."),
     "host-disk": Check(ERROR, "Free space or enlarge the file system."),
     "host-clock": Check(ERROR, "Synchronise the clock (chrony, or Tools' periodic synchronisation, not both)."),
+    "host-foreign": Check(ERROR, "Run playbooks/adopt.yml, which first reports what is there and then takes it over."),
     "host-port": Check(ERROR, "Stop what listens there; k3s needs the port."),
     "host-swap": Check(WARNING, "Switch swap off, or know what the kubelet does with it."),
     "host-dns": Check(ERROR, "Correct the resolver of the host (/etc/resolv.conf)."),

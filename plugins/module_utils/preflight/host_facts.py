@@ -10,6 +10,9 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.state import foreign
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import System
+
 _DMI = "sys/class/dmi/id"
 _LISTEN = "0A"
 _UNITS = ("k3s.service", "k3s-agent.service")
@@ -89,6 +92,10 @@ class Host:
         """Whether a k3s unit is there; then k3s' ports are taken by k3s itself."""
         return any(os.path.exists(self._path(f"etc/systemd/system/{unit}")) for unit in _UNITS)
 
+    def k3s_foreign(self):
+        """Where the machine has a k3s that this collection did not install."""
+        return [f"{path} {sign}" for path, sign in foreign(System(self._root)).items()]
+
     def listening(self):
         """TCP ports that something listens on."""
         ports = set()
@@ -144,6 +151,7 @@ def collect(disk_paths, ports, targets, timeout, root="/"):
         **host.size(),
         "disks": host.disks(disk_paths),
         "k3s_installed": host.k3s_installed(),
+        "k3s_foreign": host.k3s_foreign(),
         "ports_in_use": host.ports_in_use(ports),
         "reach": reach(targets, timeout),
     }

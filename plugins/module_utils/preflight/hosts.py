@@ -54,6 +54,7 @@ def check_host(node: Node, record: Mapping[str, Any] | None, requirements: HostR
         *_system(node),
         *_disk(node, requirements),
         *_clock(node, requirements),
+        *_foreign(node),
         *_ports(node),
         *_reach(node),
     ]
@@ -121,6 +122,11 @@ def _clock(node: Node, requirements: HostRequirements) -> list[Finding]:
         return []
     side = "ahead of" if offset > 0 else "behind"
     return [Finding("host-clock", node.name, f"the clock is at least {abs(offset):.1f} s {side} this controller's")]
+
+
+def _foreign(node: Node) -> list[Finding]:
+    signs = node.host["k3s_foreign"]
+    return [Finding("host-foreign", node.name, f"k3s was installed by other means: {'; '.join(signs)}")] if signs else []
 
 
 def _ports(node: Node) -> list[Finding]:

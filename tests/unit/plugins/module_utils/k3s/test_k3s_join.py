@@ -264,7 +264,7 @@ def test_a_server_does_not_become_an_agent(member):
 
 def test_a_node_installed_by_hand_is_left_alone(system):
     system.put("/etc/systemd/system/k3s.service", "[Service]\nExecStart=/usr/local/bin/k3s \\\n    server \\\n\t'--cluster-init' \\\n")
-    with pytest.raises(NodeError, match="installed on this host by other means"):
+    with pytest.raises(NodeError, match="installed on this machine by other means"):
         join(system, wanted())
 
 
@@ -277,7 +277,7 @@ def test_a_members_foreign_configuration_is_left_alone(member):
 
 def test_a_members_foreign_registries_are_left_alone(member):
     member.put("/etc/rancher/k3s/registries.yaml", "configs: {}\n")
-    with pytest.raises(NodeError, match="mirrors and logins would get lost.*adopt.yml"):
+    with pytest.raises(NodeError, match="mirrors or logins of its own, which belong into k3s_registries.*adopt.yml"):
         join(member, wanted(config={"node-ip": "198.18.0.11"}))
     assert member.read("/etc/rancher/k3s/registries.yaml") == "configs: {}\n"
     member.put("/etc/rancher/k3s/registries.yaml", "")

@@ -16,8 +16,10 @@ from ansible_collections.cht.k3s.plugins.filter.certificate_report import certif
 from ansible_collections.cht.k3s.plugins.filter.kubeconfig_for_people import kubeconfig_for_people
 from ansible_collections.cht.k3s.plugins.filter.node_addresses import node_addresses
 from ansible_collections.cht.k3s.plugins.module_utils.k3s import adopt, certificates, settings, state
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.adopt import Adopter, config_values, differences, environment_values, exec_flags
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.adopt import Adopter, differences
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.values import config_values, environment_values, exec_flags
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.fence import TAINT, Fencer
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.files import HEADER
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.firewall import Firewall
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.node import Preparer
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.ports import open_for
@@ -28,6 +30,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.k3s.unit import render_uni
 UNIT = "/etc/systemd/system/k3s.service"
 AGENT_UNIT = "/etc/systemd/system/k3s-agent.service"
 TOKEN = "/etc/rancher/k3s/token"
+CONFIG = "/etc/rancher/k3s/config.yaml"
 BY_HAND = """[Service]
 ExecStart=/usr/local/bin/k3s \\
     server \\
@@ -101,10 +104,10 @@ def test_the_unit_beats_the_file_and_the_file_the_variables(system, api):
 def test_a_report_masks_and_changes_nothing(system, api):
     system.put(UNIT, BY_HAND)
     wanted = {"docker": None, "disable": ["local-storage", "traefik", "servicelb"], "tls-san": ["x"]}
-    report = Adopter(system, "server", "/usr/local/bin/k3s", 10).report(wanted)
-    assert not report["adopted"] and report["places"] == [UNIT] and report["runtime"] == "docker" and "a secret" not in str(report)
+    report = Adopter(system, "server", "/usr/local/bin/k3s", 10, config=wanted).report()
+    assert not report["adopted"] and report["places"] == [UNIT, CONFIG] and report["runtime"] == "docker" and "a secret" not in str(report)
     keys = [row["key"] for row in report["differences"]]
-    assert "disable" not in keys and "tls-san" in keys and "cluster-init" not in keys and system.read(UNIT) == BY_HAND
+    assert "disable" not in keys and "tls-san" not in keys and "kubelet-arg" in keys and "cluster-init" not in keys and system.read(UNIT) == BY_HAND
 
 
 def test_moving_keeps_every_setting_and_the_old_files(system, api):
@@ -155,7 +158,7 @@ def test_what_cannot_be_managed_is_not_adopted(system, api, flag):
     with pytest.raises(NodeError, match="settings that this collection cannot manage: .*Nothing was changed") as failure:
         Adopter(system, "server", "/usr/local/bin/k3s", 10).move()
     assert system.read(UNIT) == unit and "word" not in str(failure.value)
-    report = dict(Adopter(system, "server", "/usr/local/bin/k3s", 10).report({}), cluster_ids=[])
+    report = dict(Adopter(system, "server", "/usr/local/bin/k3s", 10).report(), cluster_ids=[])
     text = "\n".join(adoption_report({"a": report}))
     assert "so this node is not adopted with it" in text and "word" not in text
 
@@ -176,7 +179,7 @@ def test_logins_proxy_and_drop_ins_are_reported_before_they_get_lost(system, api
     system.put("/etc/systemd/system/k3s-agent.service.env", "K3S_TOKEN=x\nHTTP_PROXY=http://u:hidden@p:3128\nNO_PROXY=.svc\n")
     system.put(REGISTRIES, LOGIN)
     system.put("/etc/rancher/k3s/config.yaml.d/10-more.yaml", "debug: true\n")
-    report = Adopter(system, "agent", "/usr/local/bin/k3s", 10).report({"docker": True}, {"NO_PROXY": ".svc"}, {})
+    report = Adopter(system, "agent", "/usr/local/bin/k3s", 10, config={"docker": True}).report({"NO_PROXY": ".svc"}, {})
     text = "\n".join(adoption_report({"a": report}))
     assert REGISTRIES in report["places"] and f"{REGISTRIES}: has mirrors or logins of its own; site.yml would set nothing (a)" in text
     assert "environment HTTP_PROXY: has http://u:********@p:3128; site.yml would set nothing (a)" in text and "NO_PROXY" not in text
@@ -185,6 +188,7 @@ def test_logins_proxy_and_drop_ins_are_reported_before_they_get_lost(system, api
 
 def test_registries_alone_are_adopted_without_a_restart(system, api):
     system.put(AGENT_UNIT, render_unit("agent", "/usr/local/bin/k3s"))
+    system.put(CONFIG, HEADER)
     system.put(REGISTRIES, LOGIN)
     adopter = Adopter(system, "agent", "/usr/local/bin/k3s", 10)
     assert adopter.move()["changed"] and not system.commands() and not adopter.move()["changed"]

@@ -65,6 +65,7 @@ def test_a_unit_tells_that_k3s_is_installed(root):
     unit.parent.mkdir(parents=True)
     unit.write_text("")
     assert Host(str(root)).k3s_installed()
+    assert Host(str(root)).k3s_foreign() == ["/etc/rancher/k3s/config.yaml is not there, so it runs with k3s' defaults"]
 
 
 @pytest.fixture

@@ -1,0 +1,72 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What tells that a k3s was installed by other means than this collection: the one place that says so.
+
+A node of this collection has all its settings in a config.yaml of ours. So a unit with arguments, variables K3S_* beside it, somebody else's config.yaml or
+none at all (k3s' defaults) are signs of a hand install, and its settings would get lost.
+"""
+
+from __future__ import annotations
+
+from .files import CONFIG_PATH, DATA_DIR, GOOD_CONFIG_PATH, REGISTRIES_PATH, foreign_file, ours
+from .system import System
+from .unit import SERVICES, UNIT_DIR, environment_paths, foreign_arguments, unit_path
+from .values import environment_values
+
+
+def places(system: System, data: bool) -> dict:
+    """Path -> what is there that this collection did not write; {} for its own nodes and for machines without k3s.
+
+    `data`: the machine holds data of a server or an agent.
+    """
+    found = {}
+    units = [role for role in SERVICES if system.exists(unit_path(role))]
+    others = _other_units(system)
+    for role in units:
+        if foreign_arguments(system.read(unit_path(role)), role):
+            found[unit_path(role)] = "passes arguments to it"
+        for path in environment_paths(role):
+            names = sorted(name for name in environment_values(system.read(path)) if name.startswith("K3S_"))
+            if names:
+                found[path] = f"sets {', '.join(names)}"
+    for path in others:
+        found[path] = "runs it under another name"
+    if not (units or others or data):
+        return found
+    config = system.read(CONFIG_PATH)
+    if config is not None and not ours(config):
+        found[CONFIG_PATH] = "was not written by this collection"
+    elif config is None and not ours(system.read(GOOD_CONFIG_PATH)):
+        if units or others:
+            found[CONFIG_PATH] = "is not there, so it runs with k3s' defaults"
+        else:
+            found[DATA_DIR] = f"holds its data, and there is neither a unit nor {CONFIG_PATH}"
+    if foreign_file(system.read(REGISTRIES_PATH)):
+        found[REGISTRIES_PATH] = "has mirrors or logins of its own, which belong into k3s_registries"
+    return found
+
+
+def _other_units(system: System) -> list:
+    """Units that the installer of k3s was given another name for."""
+    known = {f"{service}.service" for service in SERVICES.values()}
+    found = []
+    for name in system.listdir(UNIT_DIR):
+        if name.startswith("k3s") and name.endswith(".service") and name not in known:
+            text = system.read(f"{UNIT_DIR}/{name}") or ""
+            if any(line.startswith("ExecStart=") and "/k3s " in line + " " for line in text.splitlines()):
+                found.append(f"{UNIT_DIR}/{name}")
+    return found
+
+
+def refusal(found: dict) -> str:
+    """Why such a machine is left alone; '' for one that is ours or has no k3s."""
+    if not found:
+        return ""
+    what = "; ".join(f"{path} {sign}" for path, sign in found.items())
+    if list(found) == [DATA_DIR]:
+        what += " (its system was installed anew, or k3s was taken off by hand)"
+    return (
+        f"k3s was installed on this machine by other means: {what}. It is left alone, because its settings would get lost. Run playbooks/adopt.yml, which"
+        " first reports them and then takes them over. Nothing was changed."
+    )
