@@ -56,6 +56,10 @@ KNOWN = (
         "the token was changed, but the datastore is encrypted with the old one",
         "put the old token back into k3s_token; a token is changed with `k3s token rotate` only", True),
     _known(
+        "sqlite", r"etcd disabled|etcd datastore disabled",
+        "the server that was asked keeps its data in SQLite, not in etcd, so no other server can join it",
+        "take its datastore to etcd first (playbooks/migrate_datastore.yml), or keep it the only server", True),
+    _known(
         "duplicate-member", r"duplicate node name found, please use a unique name",
         "etcd still has a member of this node's name",
         "delete the old node with `kubectl delete node NAME`, which removes its etcd member, and run again", True),
