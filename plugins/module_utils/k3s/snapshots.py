@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from . import state
+from . import datastore
 from .files import CONFIG_PATH, DATA_DIR
 from .release import installed_version, version_key
 from .system import NodeError, System
@@ -46,9 +46,9 @@ def here(version: str, config: dict) -> list:
 
 def save(system: System, binary: str, base: str, timeout: int) -> dict:
     """Save one now, and make sure that it is there and not empty."""
-    if state.datastore_kind(system) == "sqlite":
+    if datastore.kind(system) == "sqlite":
         raise NodeError(
-            f"This server keeps its data in SQLite ({state.SQLITE}), of which k3s makes no snapshots. playbooks/migrate_datastore.yml takes it to etcd;"
+            f"This server keeps its data in SQLite ({datastore.SQLITE}), of which k3s makes no snapshots. playbooks/migrate_datastore.yml takes it to etcd;"
             " until then a backup is a copy of /var/lib/rancher/k3s/server/db and of /var/lib/rancher/k3s/server/token, made while k3s is stopped."
             " Nothing was done."
         )

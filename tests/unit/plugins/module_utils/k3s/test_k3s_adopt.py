@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.cht.k3s.plugins.filter.adoption_report import adoption_report
 from ansible_collections.cht.k3s.plugins.module_utils.k3s import settings, state, values
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.adopt import Adopter, differences
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.datastore import ETCD_WAL, SQLITE
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.files import GOOD_CONFIG_PATH, HEADER
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.join import Joiner, Wanted
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.node import Preparer
@@ -42,7 +43,7 @@ def by_script(system: FakeSystem, role: str, flags: list[str], environment: str 
         system.put(f"/usr/local/bin/{name}")
     if role == "server":
         system.put(state.SERVER_TOKEN, MADE)
-        system.put(state.ETCD_WAL + "/0.wal" if "--cluster-init" in flags else state.SQLITE)
+        system.put(ETCD_WAL + "/0.wal" if "--cluster-init" in flags else SQLITE)
     else:
         system.put(state.KUBELET_CERTIFICATE)
     system.units[service] = UnitState(loaded=True, active="active", enabled="enabled", pid=7, started_at=system.clock - 90)
@@ -103,7 +104,7 @@ def flags(system):
 
 
 def data_alone(system):
-    system.put(state.ETCD_WAL + "/0.wal")
+    system.put(ETCD_WAL + "/0.wal")
 
 
 def another_name(system):
@@ -136,7 +137,7 @@ def test_a_machine_without_k3s_and_one_of_ours_are_not_foreign(node):
     assert state.foreign(node) == {}, "nothing runs with it"
     node.put(UNIT, render_unit("server", BINARY))
     node.put(CONFIG, HEADER)
-    node.put(state.SQLITE)
+    node.put(SQLITE)
     assert state.foreign(node) == {}
     node.remove(CONFIG)
     node.put(GOOD_CONFIG_PATH, HEADER)
@@ -152,7 +153,7 @@ def test_a_bare_machine_is_not_called_managed(node):
 
 def test_ranges_are_compared_with_the_defaults_where_no_file_says_them(node):
     node.put(UNIT, render_unit("server", BINARY))
-    node.put(state.SQLITE)
+    node.put(SQLITE)
     node.put(CONFIG, HEADER)
     with pytest.raises(NodeError, match="cluster-cidr is 10.42.0.0/16 here, and 10.200.0.0/16 is wanted"):
         site(node, config={"cluster-cidr": "10.200.0.0/16"})
@@ -285,7 +286,7 @@ def test_settings_are_compared_by_what_they_say(one, other, equal):
 def test_another_form_of_a_file_restarts_nothing(node):
     node.put(UNIT, render_unit("server", BINARY), 0o644)
     node.put(UNIT + ".env", "")
-    node.put(state.SQLITE)
+    node.put(SQLITE)
     node.put(CONFIG, HEADER + "disable: traefik,servicelb\nnode-ip:\n- 198.18.0.11\n")
     node.put(GOOD_CONFIG_PATH, node.read(CONFIG))
     for path in (BINARY, "/usr/local/bin/kubectl", "/usr/local/bin/crictl", "/usr/local/bin/ctr"):
@@ -300,7 +301,7 @@ def test_a_provider_id_that_goes_restarts_nothing(node):
     """Earlier runs wrote one without a cloud provider; the Node has its ID for ever."""
     node.put(UNIT, render_unit("server", BINARY), 0o644)
     node.put(UNIT + ".env", "")
-    node.put(state.SQLITE)
+    node.put(SQLITE)
     node.put(CONFIG, HEADER + "kubelet-arg:\n  - provider-id=vsphere://420e\n  - max-pods=200\n")
     for path in (BINARY, "/usr/local/bin/kubectl", "/usr/local/bin/crictl", "/usr/local/bin/ctr"):
         node.put(path)
