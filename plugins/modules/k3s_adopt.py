@@ -155,6 +155,8 @@ def main() -> None:
             result = dict(adopter.report(params["environment"], params["registries"], params["servers"]), changed=False)
     except NodeError as error:
         module.fail_json(msg=str(error))
+    for text in adopter.warnings:
+        module.warn(text)
     module.exit_json(**result)
 
 

@@ -14,6 +14,7 @@ description:
     in etcd; for an agent a Ready node.
   - Looks at everything before it changes anything, and refuses what would hurt a cluster, like another token on existing data, a
     skipped release, a restart that would cost etcd its quorum, or a node that was installed by other means.
+  - An agent whose node is Ready and whose service does not finish its start within half a minute is restarted once, with a warning.
   - Restarts k3s only when something it reads has changed since it was started, so an interrupted run is completed by the next one.
   - When a changed configuration does not come up in time, the last good one is put back.
   - Uses Python's standard library only.
@@ -116,9 +117,16 @@ options:
     type: str
     choices: ['', encrypted, plain]
     default: ''
+  repaired:
+    description:
+      - Names of the Nodes of servers that this run brings in order before it comes to this one. In check mode they count as healthy voters, so that
+        a prediction does not refuse for what the run itself cures. Without check mode it means nothing.
+    type: list
+    elements: str
+    default: []
   wait:
     description:
-      - V(active) waits until the node is a Ready member and its service has started.
+      - V(active) waits until the node is a Ready member and its service has started, and goes on for some seconds without a restart.
       - V(node) does not wait for the service, which on an agent starts only after the cloud provider has initialised the node.
       - V(none) returns after the service was told to start.
     type: str
@@ -233,6 +241,7 @@ def argument_spec() -> dict:
         cluster_version={"type": "str", "default": ""},
         provider_id={"type": "str", "default": ""},
         encryption={"type": "str", "choices": ["", "encrypted", "plain"], "default": ""},
+        repaired={"type": "list", "elements": "str", "default": []},
         wait={"type": "str", "choices": ["active", "node", "none"], "default": "active"},
         timeout={"type": "int", "default": 300},
     )

@@ -109,6 +109,8 @@ def main() -> None:
             result = rotator.take_token(params["token"])
     except NodeError as error:
         module.fail_json(msg=str(error))
+    for text in rotator.warnings:
+        module.warn(text)
     module.exit_json(**result)
 
 

@@ -66,8 +66,13 @@ healthy:
   type: bool
   returned: always
   sample: true
+well:
+  description: Whether it can be relied on. Its API answers, its service goes on without a restart, its Node is Ready and it is a voter of etcd.
+  type: bool
+  returned: always
+  sample: true
 reason:
-  description: Why it is not healthy.
+  description: Why it is not healthy, or not well.
   type: str
   returned: always
   sample: "its API does not answer: /etc/rancher/k3s/k3s.yaml does not exist yet"

@@ -49,12 +49,13 @@ def two_clusters(answers: dict) -> str:
 
 
 def choose(results: list, servers: list) -> tuple:
-    """(server, its answer, None) of the first healthy one, or (None, None, Problem)."""
+    """(server, its answer, None) of the first one that is well, else healthy, or (None, None, Problem)."""
     answers = answers_by_server(results)
     split = two_clusters(answers)
     if split:
         return None, None, Problem(split, True)
-    for server in servers:
+    # The API of one that ends and starts again answers in between, too; it is asked only where no other does.
+    for server in sorted(servers, key=lambda name: not (answers.get(name) or {}).get("well")):
         info = answers.get(server)
         if info and info.get("healthy") and info.get("kubeconfig"):
             return server, info, None

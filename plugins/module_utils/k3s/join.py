@@ -23,7 +23,7 @@ from .files import (
 )
 from .flags import SECRET, check, check_fixed, check_s3
 from .foreign import refusal
-from .journal import Cause, find_cause, tail
+from .journal import Cause, Journal, find_cause, tail
 from .release import download, installed_version, version_key
 from .restore import PENDING
 from .system import NodeError, System, UnitState, parse_timestamp
@@ -31,8 +31,9 @@ from .unit import SERVICES, environment_path, render_environment, render_unit, u
 from .values import same_config
 from .yamltext import top_level
 
-# A final cause must be seen for this long: a peer that is just starting may refuse a good token for a moment.
-PERSISTENT = 12.0
+# An agent that is Ready, and has been initialised, has started a few seconds later; one that has not after this long is started anew.
+LATE = 30.0
+UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 LINKS = ("kubectl", "crictl", "ctr")
 _PROVIDER_ID = re.compile(r"""^\s*-\s+["']?provider-id=.*\n""", re.MULTILINE)
 
@@ -61,6 +62,7 @@ class Wanted:
     cluster_version: str = ""
     provider_id: str = ""
     encryption: str = ""
+    repaired: list = field(default_factory=list)
     wait: str = "active"
     timeout: int = 300
 
@@ -91,6 +93,7 @@ class Joiner:
         self.steps: list = []
         self.restarted = False
         self.warnings: list = []
+        self._late_agent = False
         self._api = None
 
     @property
@@ -502,13 +505,15 @@ class Joiner:
         """Refuse a restart that etcd can't spare. With `cure` an API that does not answer is what the restart is for."""
         if self.wanted.role != "server" or not datastore:
             return
+        # A prediction must not forbid its own cure: these are in order by the time when this run comes to the restart, and then asked again.
+        repaired = self.wanted.repaired if self.check_mode else []
         try:
             api = state.server_api(self.system, timeout=15)
-            members = state.etcd_members(api.nodes())
+            members = [dict(member, voter=True, ready=True) if member["name"] in repaired else member for member in state.etcd_members(api.nodes())]
             api.close()
         except ApiError as error:
             # Of one that is down already a new start takes nothing away. One that runs may be the vote that is missing.
-            if cure or unit.active != "active" or isinstance(error.__cause__, ConnectionRefusedError):
+            if cure or repaired or unit.active != "active" or isinstance(error.__cause__, ConnectionRefusedError):
                 return
             raise NodeError(
                 f"Not restarted, nothing was changed: {self.service}.service is active, but its API could not say whether etcd can spare it ({error})."
@@ -612,12 +617,13 @@ class Joiner:
             return
         deadline = self.system.now() + self.wanted.timeout
         step, step_since, began = "", self.system.now(), time.monotonic()
-        seen: dict = {}
+        journal = Journal(self.system, self.service, since)
         next_look = self.system.now() + 3
         pause = 0.5
         while True:
             now = self.system.now()
-            missing = self._missing(old_pid)
+            unit = self.system.unit(self.service)
+            missing = self._missing(unit, old_pid)
             if missing is None:
                 if step:
                     self._step(step, began)
@@ -627,31 +633,39 @@ class Joiner:
                 if step:
                     self._step(step, began)
                 step, step_since, began = missing[0], now, time.monotonic()
-            if now >= next_look:
+            if step == "unit" and now - step_since >= LATE and self._start_late_agent_anew(unit):
+                old_pid, deadline = unit.pid, max(deadline, now + 2 * LATE)
+            if now >= next_look or now >= deadline:
                 next_look = now + 3
-                cause = self._persistent_cause(since, now, seen)
-                if cause:
+                journal.read()
+                cause = journal.final_cause(now, unit.pid == 0)
+                if cause or now >= deadline:
                     self._close_api()
-                    raise self._failure(step, step_since, missing[1], cause, since)
-            if now >= deadline:
-                self._close_api()
-                raise self._failure(step, step_since, missing[1], None, since)
+                    raise self._failure(step, step_since, missing[1], cause, journal.lines())
             self.system.sleep(pause)
             pause = min(pause * 1.3, 2.0)
 
-    def _persistent_cause(self, since: float, now: float, seen: dict) -> Cause | None:
-        cause = find_cause(self.system.journal(self.service, max(since, now - 15), lines=200))
-        for known in [known for known in seen if cause is None or known != cause.id]:
-            del seen[known]
-        if cause is None or not cause.final:
-            return None
-        seen.setdefault(cause.id, now)
-        return cause if now - seen[cause.id] >= PERSISTENT else None
+    def _start_late_agent_anew(self, unit: UnitState) -> bool:
+        """Restart an agent that does everything but say so; once.
 
-    def _missing(self, old_pid: int) -> tuple | None:
+        k3s' network policy controller waits for a report of the kubelet that is newer than its own start (pkg/agent/netpol). Where the kubelet
+        has reported just before, the next report is minutes away. Until then no NetworkPolicy is enforced there.
+        """
+        if self._late_agent:
+            return False
+        self._late_agent = True
+        why = "the node is Ready, but the start does not end"
+        self._act(f"restart {self.service}.service ({why})")
+        self.warnings.append(
+            f"{self.service}.service on {self.name} was started anew: the node was Ready and its start did not end for {int(LATE)} s, as k3s' network policy"
+            " controller waited for another report of the kubelet. Containers went on."
+        )
+        self._change_service("restart", unit)
+        return True
+
+    def _missing(self, unit: UnitState, old_pid: int) -> tuple | None:
         """The first fact that does not hold yet, as (step, detail)."""
         role, wanted = self.wanted.role, self.wanted
-        unit = self.system.unit(self.service)
         if unit.active == "failed":
             return "service", f"{self.service}.service has failed ({unit.result})"
         if unit.pid == 0 or unit.pid == old_pid:
@@ -689,11 +703,16 @@ class Joiner:
             voter = condition(node, "EtcdIsVoter")
             return "etcd", f"Node {name} is no etcd voter yet: {voter.get('reason') or 'no condition yet'} {voter.get('message') or ''}".rstrip()
         if wanted.wait == "active" and unit.active != "active":
-            return "unit", f"{self.service}.service is {unit.active} ({unit.sub}); an agent stays so until the cloud provider has seen it"
+            if any(taint.get("key") == UNINITIALIZED for taint in spec.get("taints") or []):
+                return "cloud provider", f"{self.service}.service is {unit.active} ({unit.sub}); an agent stays so until the cloud provider has seen it"
+            return "unit", f"{self.service}.service is {unit.active} ({unit.sub}), although Node {name} is Ready"
+        # READY is a moment: a service that ends and starts again every few seconds says it each time.
+        gone_on = unit.active_for if unit.active == "active" else unit.running_for
+        if gone_on < unit.patience:
+            return "lasting", f"{self.service}.service goes on for {gone_on:.0f} s only, restarted {unit.restarts} times"
         return None
 
-    def _failure(self, step: str, step_since: float, detail: str, cause: Cause | None, since: float) -> NodeError:
-        lines = self.system.journal(self.service, since)
+    def _failure(self, step: str, step_since: float, detail: str, cause: Cause | None, lines: list) -> NodeError:
         cause = cause or find_cause(lines)
         at = time.strftime("%H:%M:%S", time.gmtime(step_since))
         text = f"The node did not come up: step '{step}' since {at} UTC: {detail}."

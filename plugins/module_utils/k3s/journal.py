@@ -14,6 +14,13 @@ import json
 import re
 from dataclasses import dataclass
 
+from .system import System
+
+# A final cause must be said for this long: a peer that is just starting may refuse a good token for a moment. Said once, it proves nothing.
+PERSISTENT = 12.0
+# It is still said when it was within this time: k3s tries again every 5 to 10 seconds.
+RECENT = 15.0
+
 
 @dataclass(frozen=True)
 class Cause:
@@ -138,7 +145,8 @@ KNOWN = (
     _known(
         "cgroup-v1", r"kubelet is configured to not run on a host using cgroup v1",
         "this release needs cgroup v2",
-        "boot the machine with systemd.unified_cgroup_hierarchy=1 (a current release of the system), or use Kubernetes 1.34 or older", True),
+        "boot the machine with systemd.unified_cgroup_hierarchy=1 (a current release of the system), or add fail-cgroupv1=false to"
+        " control_plane_kubelet_args and agent_kubelet_args", True),
     _known(
         "cpi-taint-timeout", r"(timed out waiting for|failed to wait for) \S*node\.cloudprovider\.kubernetes\.io/uninitialized taint",
         "the cloud provider has not initialised the node, and k3s gave up: after 15 minutes, 1.29.4 and 1.29.5 at once",
@@ -151,6 +159,10 @@ KNOWN = (
         "panic", r"server panicked: ",
         "k3s failed with a fault of its own",
         "see the lines before it (`journalctl -u k3s`); go back to the release that ran, or on to a newer patch release"),
+    _known(
+        "cluster-cidr", r"failed to mark cidr\[\S+ at idx \[\d+\] as occupied",
+        "the cluster was begun with another range of pod addresses than cluster-cidr says",
+        "set k3s_cluster_cidr to the range that the cluster has (`kubectl get nodes -o jsonpath={.items[*].spec.podCIDR}`)", True),
     _known(
         "address-family", r"must share the same IP version",
         "addresses of different families are mixed",
@@ -183,14 +195,25 @@ KNOWN = (
 )
 
 
+# The line with which a start ends; what the other components say around it is often its consequence.
+_ENDING = re.compile(r"level=fatal|Shutdown request received: |server panicked: ")
+
+
+def _known_of(line: str) -> _Known | None:
+    return next((known for known in KNOWN if known.pattern.search(line)), None)
+
+
 def find_cause(lines: list) -> Cause | None:
-    """The best explanation in the journal: final causes first, then by precedence, with the newest line that shows it."""
+    """The best explanation: the line with which k3s ended, else final causes first, then by precedence, with the newest line that shows it."""
+    return _best([line for line in lines if _ENDING.search(line)]) or _best(lines)
+
+
+def _best(lines: list) -> Cause | None:
     newest: dict = {}
     for line in lines:
-        for known in KNOWN:
-            if known.pattern.search(line):
-                newest[known.id] = line
-                break
+        known = _known_of(line)
+        if known:
+            newest[known.id] = line
     found = [known for known in KNOWN if known.id in newest]
     found.sort(key=lambda known: not known.final)
     if not found:
@@ -223,10 +246,55 @@ def _etcd_entry(line: str) -> dict:
     return entry if isinstance(entry, dict) else {}
 
 
-_LOUD = re.compile(r"""level=(fatal|error|warning)|^[EF]\d{4} |"level":"(fatal|panic|error|warn)\"""")
+_LOUD = re.compile(r"""level=(fatal|error|warning)|^[EFW]\d{4} |"level":"(fatal|panic|error|warn)\"""")
 
 
 def tail(lines: list, count: int = 5) -> list:
-    """The last warnings and errors, or simply the last lines."""
-    loud = [line for line in lines if _LOUD.search(line)]
-    return [message_of(line) for line in (loud or lines)[-count:]]
+    """The last warnings and errors, or simply the last lines; first the one with which k3s ended, which others may follow."""
+    loud = [line for line in lines if _LOUD.search(line)] or lines
+    ending = [line for line in lines if _ENDING.search(line)][-1:]
+    last = [line for line in loud[-count:] if line not in ending]
+    return list(dict.fromkeys(message_of(line) for line in [*ending, *last[-(count - len(ending)):]]))
+
+
+class Journal:
+    """What a unit says from a moment on, by its starts. Each message is read once, however many there are."""
+
+    def __init__(self, system: System, service: str, since: float) -> None:
+        self._system, self._service, self._since = system, service, since
+        self._cursor = ""
+        # start -> its entries, in their order; the last one runs, or ran last
+        self.starts: dict = {}
+
+    def read(self) -> None:
+        """Take in what was said since the last time."""
+        for entry in self._system.journal(self._service, self._since, self._cursor):
+            start = entry.start or next(reversed(self.starts), "")
+            self.starts.setdefault(start, []).append(entry)
+            self._cursor = entry.cursor
+
+    def lines(self) -> list:
+        """The messages of the last two starts: one that has just begun has said little."""
+        return [entry.text for start in list(self.starts)[-2:] for entry in self.starts[start]]
+
+    def final_cause(self, now: float, ended: bool) -> Cause | None:
+        """A cause that waiting cannot cure: two starts in a row ended with it, or the running one says it again and again.
+
+        ended: the last start is over
+        """
+        order = list(self.starts)
+        over = order if ended else order[:-1]
+        causes = [find_cause([entry.text for entry in self.starts[start]]) for start in over[-2:]]
+        if len(causes) == 2 and all(cause and cause.final for cause in causes) and causes[0].id == causes[1].id:
+            return causes[1]
+        times: dict = {}
+        for entry in self.starts[order[-1]] if order else []:
+            known = _known_of(entry.text)
+            if known and known.final:
+                first = times.get(known.id, (entry.time,))[0]
+                times[known.id] = (first, entry.time, entry.text)
+        for known in KNOWN:
+            first, last, text = times.get(known.id, (0.0, 0.0, ""))
+            if last - first >= PERSISTENT and now - last <= RECENT:
+                return _best([text])
+        return None

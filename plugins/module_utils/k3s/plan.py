@@ -58,6 +58,7 @@ def decide(
     """
     own = answers.get(host) if server else None
     healthy = [name for name in urls if name != host and (answers.get(name) or {}).get("healthy")]
+    healthy.sort(key=lambda name: not answers[name].get("well"))
     plan = {"servers": [], "cluster_init": False, "token": token, "problem": "", "via": "", "version": "", "encryption": ""}
     plan["peers"] = [urls[name] for name in urls if name != host] if server else []
     plan["problem"] = two_clusters(answers)

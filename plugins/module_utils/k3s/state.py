@@ -13,7 +13,7 @@ from .api import Api, ApiError, is_etcd, is_true, labels
 from .files import CONFIG_PATH, DATA_DIR, KUBECONFIG_PATH, TOKEN_PATH
 from .foreign import places as foreign_places
 from .release import installed_version
-from .system import System
+from .system import System, UnitState
 from .unit import SERVICES, unit_path
 from .yamltext import top_level
 
@@ -98,6 +98,17 @@ def quorum_problem(members: list, name: str) -> str:
     return ""
 
 
+def _unwell(unit: UnitState, members: list, own: dict | None) -> str:
+    """Why a server whose API answers is not to be relied on; one answer is only a moment, as of a server that ends and starts again."""
+    if not unit.lasting:
+        return f"its API answers, but {SERVICES['server']}.service is {unit.active} for {unit.active_for:.0f} s only, restarted {unit.restarts} times"
+    if own is None or not is_true(own, "Ready"):
+        return f"its API answers, but its Node is not {'there' if own is None else 'Ready'}"
+    if any(member["name"] == own["metadata"]["name"] and not member["voter"] for member in members):
+        return "its API answers, but it is no voter of etcd"
+    return ""
+
+
 def inspect_server(system: System, binary: str, credentials: bool = False) -> dict:
     """Everything the other hosts need to know about a server, without changing anything."""
     unit = system.unit(SERVICES["server"])
@@ -113,6 +124,7 @@ def inspect_server(system: System, binary: str, credentials: bool = False) -> di
         "registered_name": registered_name(system),
         "removed": system.exists(TOMBSTONE),
         "healthy": False,
+        "well": False,
         "reason": "",
         "members": [],
         "encryption": encryption.setting(system) if kind else "",
@@ -130,9 +142,12 @@ def inspect_server(system: System, binary: str, credentials: bool = False) -> di
         info["members"] = etcd_members(nodes)
         info["agents"] = sum("node-role.kubernetes.io/control-plane" not in labels(node) for node in nodes)
         info["healthy"] = True
-        own = next((node for node in nodes if node["metadata"]["name"] == info["node_name"]), None)
+        names = (info["node_name"], info["registered_name"])
+        own = next((node for name in names for node in nodes if node["metadata"]["name"] == name), None)
         if own:
             info["version"] = ((own.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion", "")
+        info["reason"] = _unwell(unit, info["members"], own)
+        info["well"] = not info["reason"]
     except ApiError as error:
         info["reason"] = f"its API does not answer: {error}"
     finally:

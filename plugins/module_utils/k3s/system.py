@@ -12,6 +12,7 @@ from __future__ import annotations
 import calendar
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -51,6 +52,9 @@ class Mount:
 # File systems that programs make for themselves while they run.
 PASSING = frozenset("tmpfs ramfs overlay fuse.fuse-overlayfs proc sysfs nsfs cgroup cgroup2 mqueue devpts devtmpfs bpf debugfs tracefs hugetlbfs".split())
 
+# Seconds that a service has to go on before it counts as up; the second is the most for one that systemd has restarted again and again.
+LASTING, LASTING_AFTER_FAILURES = 5.0, 30.0
+
 
 @dataclass
 class UnitState:
@@ -65,11 +69,35 @@ class UnitState:
     started_at: float = 0.0
     restarts: int = 0
     result: str = ""
+    # The start that runs, or ran last: systemd gives each one an ID, also when it restarts the unit by itself.
+    invocation: str = ""
+    active_for: float = 0.0
+    running_for: float = 0.0
 
     @property
     def running(self) -> bool:
         """Systemd is keeping the service up (it may still be on its way)."""
         return self.active in ("active", "activating", "reloading", "deactivating")
+
+    @property
+    def patience(self) -> float:
+        """How long the service has to go on before it counts as up. One that systemd had to restart was ready before as well, for a moment."""
+        return min(LASTING * (1 + self.restarts), LASTING_AFTER_FAILURES)
+
+    @property
+    def lasting(self) -> bool:
+        """It is up, and not only for a moment: a service that ends and starts again every few seconds is ready in between."""
+        return self.active == "active" and self.active_for >= self.patience
+
+
+@dataclass
+class Entry:
+    """One message in the journal of a unit: of which start it is, when it was written, and where it stands."""
+
+    start: str
+    time: float
+    text: str
+    cursor: str = ""
 
 
 class System:
@@ -252,19 +280,20 @@ class System:
 
     def unit(self, name: str) -> UnitState:
         """The state of a unit, in one call."""
-        wanted = "LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,MainPID,ExecMainStartTimestamp,NRestarts,Result"
+        wanted = (
+            "LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,MainPID,ExecMainStartTimestamp,NRestarts,Result,InvocationID,"
+            "ActiveEnterTimestampMonotonic,ExecMainStartTimestampMonotonic"
+        )
         shown = self.systemctl("show", name, "--property", wanted)
         if shown.rc != 0:
             raise NodeError(f"systemctl show {name} failed: {shown.err.strip() or shown.out.strip()}. This host must run systemd.")
-        return parse_unit(shown.out)
+        return parse_unit(shown.out, time.monotonic())
 
-    def journal(self, unit: str, since: float, lines: int = 400) -> list:
-        """Messages of a unit since a moment, oldest first."""
-        read = self.run(
-            ["journalctl", "--unit", unit, "--since", f"@{int(since)}", "--output", "cat", "--no-pager", "--lines", str(lines)],
-            timeout=30,
-        )
-        return [line for line in read.out.splitlines() if line.strip() and not line.startswith("-- ")]
+    def journal(self, unit: str, since: float, cursor: str = "") -> list:
+        """All messages of a unit since a moment, or after one of them, oldest first. A unit that fails may write 30 lines a second."""
+        place = ["--after-cursor", cursor] if cursor else ["--since", f"@{int(since)}"]
+        read = self.run(["journalctl", "--unit", unit, *place, "--output", "json", "--all", "--no-pager"], timeout=60)
+        return parse_journal(read.out)
 
 
 def _unescaped(text: str) -> str:
@@ -272,9 +301,14 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)
 
 
-def parse_unit(text: str) -> UnitState:
-    """Read `systemctl show` output."""
+def parse_unit(text: str, now: float = 0.0) -> UnitState:
+    """Read `systemctl show` output; `now` is the monotonic clock, which systemd's own monotonic times are of."""
     values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+    def elapsed(name: str) -> float:
+        since = int(values.get(name) or 0) / 1e6
+        return max(0.0, now - since) if since else 0.0
+
     return UnitState(
         loaded=values.get("LoadState") == "loaded",
         active=values.get("ActiveState", "inactive"),
@@ -285,7 +319,28 @@ def parse_unit(text: str) -> UnitState:
         started_at=parse_timestamp(values.get("ExecMainStartTimestamp", "")),
         restarts=int(values.get("NRestarts") or 0),
         result=values.get("Result", ""),
+        invocation=values.get("InvocationID", ""),
+        active_for=elapsed("ActiveEnterTimestampMonotonic"),
+        running_for=elapsed("ExecMainStartTimestampMonotonic"),
     )
+
+
+def parse_journal(text: str) -> list:
+    """Read `journalctl --output json`. What systemd itself says of a unit carries the ID of its start under another name."""
+    entries = []
+    for line in text.splitlines():
+        try:
+            fields = json.loads(line)
+        except ValueError:
+            continue
+        message = fields.get("MESSAGE")
+        if isinstance(message, list):
+            # Bytes, where it is no plain text, as with colours in it.
+            message = bytes(message).decode("utf-8", "replace")
+        if isinstance(message, str) and message.strip():
+            start = fields.get("_SYSTEMD_INVOCATION_ID") or fields.get("INVOCATION_ID") or ""
+            entries.append(Entry(str(start), int(fields.get("__REALTIME_TIMESTAMP") or 0) / 1e6, message, str(fields.get("__CURSOR") or "")))
+    return entries
 
 
 def parse_timestamp(text: str) -> float:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.api import ApiError
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import Result, System, UnitState
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import Entry, Result, System, UnitState
 
 VERSION = "v1.34.4+k3s1"
 
@@ -21,13 +21,16 @@ class FakeSystem(System):
         self.units: dict[str, UnitState] = {}
         self.calls: list[tuple[str, ...]] = []
         self.lines: list[str] = []
+        self.entries: list[Entry] = []
         self.version = ""
         self.clock = 1_000_000.0
         self.pid = 100
         self.on_start = lambda: None
 
     def unit(self, name: str) -> UnitState:
-        return self.units.setdefault(name, UnitState())
+        unit = self.units.setdefault(name, UnitState())
+        unit.active_for = unit.running_for = self.clock - unit.started_at
+        return unit
 
     def systemctl(self, *argv: str, timeout: float = 120) -> Result:
         self.calls.append(argv)
@@ -51,8 +54,12 @@ class FakeSystem(System):
         self.calls.append(tuple(argv))
         return Result(1, "", "")
 
-    def journal(self, unit: str, since: float, lines: int = 400) -> list:
-        return list(self.lines)
+    def journal(self, unit: str, since: float, cursor: str = "") -> list:
+        """`lines` are said again and again; `entries` once, at their time."""
+        told = [entry for entry in self.entries if since <= entry.time <= self.clock]
+        new = told[int(cursor or 0):]
+        said = [Entry("", self.clock, line, str(len(told))) for line in self.lines]
+        return [*(Entry(entry.start, entry.time, entry.text, str(len(told))) for entry in new), *said]
 
     def hostname(self) -> str:
         return "Control-Plane-1"

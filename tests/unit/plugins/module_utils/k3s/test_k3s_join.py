@@ -12,7 +12,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.k3s import join as join_mo
 from ansible_collections.cht.k3s.plugins.module_utils.k3s import datastore, state
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.api import ApiError
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.join import Joiner, Wanted
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import Entry, NodeError, UnitState
 
 from k3s_fakes import VERSION, make_node
 
@@ -398,10 +398,11 @@ def test_a_server_that_began_the_cluster_names_a_peer_once_it_has_its_data(syste
     want = wanted(config={"node-ip": "198.18.0.11"}, peers=["https://198.18.0.12:6443", "https://198.18.0.13:6443"])
     predicted = join(system, want, check_mode=True)
     assert not system.exists("/etc")
+    began = system.clock
     real = join(system, want)
     assert predicted["actions"] == real["actions"] and predicted["diff"] == real["diff"]
     assert "server: https://198.18.0.12:6443" in system.read(CONFIG) and "cluster-init" not in system.read(CONFIG)
-    assert os.stat(system.path(CONFIG)).st_mtime == system.clock - 100, "k3s does not count as older than it"
+    assert os.stat(system.path(CONFIG)).st_mtime == began - 100, "k3s does not count as older than it"
     system.age()
     again = join(system, wanted(config={"node-ip": "198.18.0.11"}, cluster_init=False, servers=["https://198.18.0.12:6443"]))
     assert not again["changed"]
@@ -470,6 +471,101 @@ def test_a_final_cause_ends_the_wait_early(system, api):
     with pytest.raises(NodeError, match=r"step 'node' since .* Cause \(wrong-token\).* Remedy: correct k3s_token") as failure:
         join(system, wanted("agent", timeout=300))
     assert failure.value.cause == "wrong-token" and 12 <= system.clock - started < 40
+
+
+def test_a_service_that_ends_and_starts_again_is_not_up_because_it_was_ready(system, api):
+    """Ready after each start, gone some seconds later: the real one did so when cluster-cidr was another one than the cluster's."""
+    began = system.clock
+
+    def look(name: str) -> UnitState:
+        unit = system.units.setdefault(name, UnitState())
+        if unit.started_at:
+            count, at = divmod(system.clock - began, 12)
+            unit.active, unit.sub, unit.pid = ("active", "running", 200 + int(count)) if 3 <= at < 7 else ("activating", "auto-restart", 0)
+            unit.active_for = unit.running_for = at - 3
+            unit.restarts = int(count)
+        return unit
+
+    system.unit = look
+    with pytest.raises(NodeError, match=r"The node did not come up.*restarted \d times"):
+        join(system, wanted(timeout=60))
+
+
+def test_up_costs_a_few_seconds_after_a_start_and_nothing_on_a_second_run(system):
+    began = system.clock
+    join(system, wanted())
+    assert 5 <= system.clock - began < 9
+    system.put(WAL)
+    system.age()
+    began = system.clock
+    join(system, wanted(cluster_init=True))
+    assert system.clock - began < 1
+
+
+def late_agent(system, api, taints=()):
+    """Ready, but its start does not end before it is started anew, as when the kubelet reported just before the network policy controller began."""
+    node = make_node("control-plane-1", voter=None)
+    node["spec"]["taints"] = [{"key": key} for key in taints]
+
+    def start():
+        api.objects["control-plane-1"] = node
+        if not system.commands("restart"):
+            system.units["k3s-agent"].active, system.units["k3s-agent"].sub = "activating", "start"
+
+    system.on_start = start
+    return Joiner(system, wanted("agent", timeout=120))
+
+
+def test_an_agent_that_is_ready_and_does_not_finish_its_start_is_started_anew_once(system, api):
+    began, joiner = system.clock, late_agent(system, api)
+    result = joiner.present()
+    assert system.commands("restart") == [("restart", "--no-block", "k3s-agent.service")] and 30 <= system.clock - began < 50
+    assert result["restarted"] and result["actions"][-1] == "restart k3s-agent.service (the node is Ready, but the start does not end)"
+    assert len(joiner.warnings) == 1 and "was started anew" in joiner.warnings[0]
+
+
+def test_an_agent_that_waits_for_the_cloud_provider_is_not_started_anew(system, api):
+    joiner = late_agent(system, api, ["node.cloudprovider.kubernetes.io/uninitialized"])
+    with pytest.raises(NodeError, match="step 'cloud provider'.*stays so until the cloud provider has seen it"):
+        joiner.present()
+    assert not system.commands("restart")
+
+
+def test_an_agent_is_started_anew_only_once(system, api):
+    joiner = late_agent(system, api)
+    system.on_start = lambda: (api.objects.update({"control-plane-1": make_node("control-plane-1", voter=None)}),
+                               setattr(system.units["k3s-agent"], "active", "activating"))
+    with pytest.raises(NodeError, match="step 'unit'.*although Node control-plane-1 is Ready"):
+        joiner.present()
+    assert len(system.commands("restart")) == 1
+
+
+def test_a_restart_loop_is_told_soon_and_with_its_cause(system, api):
+    fatal = 'time="x" level=fatal msg="Error: kubelet exited: kubelet is configured to not run on a host using cgroup v1"'
+    began = system.clock
+    system.on_start = lambda: setattr(system.units["k3s"], "active", "activating")
+    for number in range(20):
+        system.entries += [Entry(f"s{number}", began + 11 * number + second / 30, f"I1126 noise {second}") for second in range(180)]
+        system.entries.append(Entry(f"s{number}", began + 11 * number + 6, fatal))
+    with pytest.raises(NodeError, match=r"Cause \(cgroup-v1\).*fail-cgroupv1=false") as failure:
+        join(system, wanted(timeout=300))
+    assert failure.value.cause == "cgroup-v1" and system.clock - began < 40
+
+
+def test_a_prediction_does_not_refuse_for_what_the_run_itself_brings_in_order(member, api):
+    """A rerun after the first server failed was refused at the second, and never got to the first."""
+    api.objects.update({"control-plane-2": make_node("control-plane-2", ready=False), "control-plane-3": make_node("control-plane-3")})
+    want = wanted(config={"node-ip": "198.18.0.11", "debug": True}, repaired=["control-plane-2"])
+    assert "restart k3s.service (config.yaml)" in join(member, want, True)["actions"]
+    with pytest.raises(NodeError, match="and 2 are needed"):
+        join(member, want)
+    api.objects["control-plane-3"] = make_node("control-plane-3", ready=False)
+    with pytest.raises(NodeError, match="control-plane-3 is not a healthy etcd voter, so.* 1 of 3 members|1 of 3|2 are needed"):
+        join(member, wanted(config={"node-ip": "198.18.0.11", "debug": True}, repaired=["control-plane-4"]), True)
+    api.objects = None
+    assert join(member, want, True)["actions"], "without a quorum no API can say who is healthy"
+    with pytest.raises(NodeError, match="is active, but its API could not say"):
+        join(member, want)
 
 
 def test_a_passing_cause_waits_until_the_time_is_up(system, api):

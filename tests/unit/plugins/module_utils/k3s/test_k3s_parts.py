@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.cht.k3s.plugins.module_utils.k3s import encryption, files, flags, journal, release, settings, snapshots, state, unit, yamltext
+from ansible_collections.cht.k3s.plugins.module_utils.k3s import (
+    datastore, encryption, files, flags, journal, release, settings, snapshots, state, unit, yamltext,
+)
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.api import ApiError, condition, parse_kubeconfig
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.drain import Drainer
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.find import find
@@ -22,7 +24,9 @@ from ansible_collections.cht.k3s.plugins.module_utils.k3s.forget import Forgette
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.node import FSTAB_PATH, SYSCTL_PATH, Preparer
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.restore import DB, PENDING, RESET_CONFIG, RESET_TOKEN, Restorer
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.state import SERVER_TOKEN, quorum_problem
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError, Result, UnitState, parse_timestamp, parse_unit
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import (
+    Entry, NodeError, Result, System, UnitState, parse_journal, parse_timestamp, parse_unit,
+)
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.uninstall import Remover
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,6 +138,10 @@ def test_a_unit_of_ours_is_not_foreign():
         ("Waiting for /etc/rancher/k3s/token to be available\\n", "token-file"),
         ('msg="Waiting for file \\"/etc/rancher/k3s/token\\" to be created"', "token-file"),
         ("apiserver exited: unknown flag: --no-such-flag", "unknown-flag"),
+        ("failed to mark cidr[10.42.0.0/24] at idx [0] as occupied for node: control-plane-1: cidr 10.42.0.0/24 is out the range of cluster cidr"
+         " 10.50.0.0/16", "cluster-cidr"),
+        ('"command failed" err="failed to run Kubelet: kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is unsupported"',
+         "cgroup-v1"),
     ],
 )
 def test_the_journal_tells_the_cause(line, cause):
@@ -167,6 +175,105 @@ def test_a_final_cause_goes_before_its_consequences():
     assert journal.find_cause(["nothing", "known"]) is None
     own = "Failed to test etcd connection: dial tcp 127.0.0.1:2379: connect: connection refused"
     assert journal.find_cause([own]) is None, "the node's own etcd is starting; no other server is to blame"
+
+
+FATAL = 'time="2026-11-26T05:00:07Z" level=fatal msg="Error: kubelet exited: kubelet is configured to not run on a host using cgroup v1"'
+
+
+def test_the_line_with_which_k3s_ended_goes_before_what_others_said():
+    lines = ['E1126 05:00:06 reflector.go:200] "Failed to watch" err="the server said 401 Unauthorized"', FATAL, "W1126 05:00:08 clientconn.go: EOF"]
+    assert journal.find_cause(lines).id == "cgroup-v1"
+    shut = 'level=error msg="Shutdown request received: failed to join: duplicate node name found, please use a unique name for this node"'
+    assert journal.find_cause([*lines[:1], shut]).id == "duplicate-member"
+
+
+def test_the_last_lines_hold_the_end_and_what_etcd_says():
+    etcd = '{"level":"warn","ts":"2026-11-26T05:00:06Z","caller":"x.go:1","msg":"prober detected unhealthy status","error":"connection refused"}'
+    assert journal.tail(["I1126 fine", etcd]) == ["prober detected unhealthy status: connection refused"]
+    assert journal.tail([etcd.replace("warn", "info")]) == ["prober detected unhealthy status: connection refused"], "nothing is loud: the last lines"
+    noise = [f"W1126 05:00:{second:02} reflector.go:200] again {second}" for second in range(40)]
+    last = journal.tail([FATAL, *noise])
+    assert len(last) == 5 and last[0].startswith("Error: kubelet exited") and last[-1].endswith("again 39")
+    assert journal.tail(["{broken", "W1 same", "W1 same"]) == ["{broken", "W1 same"]
+
+
+def entries(start: str, begin: float, *texts: str, every: float = 0.03) -> list[Entry]:
+    return [Entry(start, begin + number * every, text) for number, text in enumerate(texts)]
+
+
+def test_two_starts_that_end_alike_tell_the_cause_whatever_they_say_besides(system):
+    """30 lines a second, each start for 6 s, another one every 11 s, as seen on a real k3s."""
+    noise = [f"I1126 05:00:00.{number} controller.go:1] noise {number}" for number in range(180)]
+    began = system.clock
+    for number in range(9):
+        system.entries += entries(f"start-{number}", began + 11 * number, *noise, FATAL)
+    told = journal.Journal(system, "k3s", began)
+    while system.clock < began + 60:
+        told.read()
+        cause = told.final_cause(system.clock, False)
+        if cause:
+            break
+        system.clock += 3
+    assert cause and cause.id == "cgroup-v1" and system.clock - began <= 30, "not only after the whole timeout"
+    assert sum(len(start) for start in told.starts.values()) <= 3 * 181, "each line is read once"
+
+
+def test_a_final_cause_that_is_said_once_proves_nothing(system):
+    """A restarted member asks its peer, which may refuse it for a moment, says so once and goes on."""
+    began = system.clock
+    system.entries = entries("one", began + 2, 'level=warning msg="Unable to validate: not authorized"', "I1126 fine", "I1126 fine", every=15)
+    told = journal.Journal(system, "k3s", began)
+    for dummy in range(20):
+        told.read()
+        assert told.final_cause(system.clock, False) is None
+        system.clock += 3
+
+
+def test_one_start_that_says_it_again_and_again_tells_the_cause(system):
+    began = system.clock
+    system.entries = entries("one", began, *['level=info msg="Waiting to retrieve agent configuration; server is not ready: not authorized"'] * 9, every=5)
+    told = journal.Journal(system, "k3s-agent", began)
+    system.clock += 10
+    told.read()
+    assert told.final_cause(system.clock, False) is None
+    system.clock += 6
+    told.read()
+    assert told.final_cause(system.clock, False).id == "wrong-token"
+    system.clock += 60
+    assert told.final_cause(system.clock, False) is None, "it is no longer said"
+
+
+def test_the_journal_is_read_by_starts_and_from_where_it_ended():
+    lines = [
+        '{"__CURSOR":"c1","__REALTIME_TIMESTAMP":"1795669092000001","_SYSTEMD_INVOCATION_ID":"a1","MESSAGE":"one"}',
+        '{"__CURSOR":"c2","__REALTIME_TIMESTAMP":"1795669093000000","INVOCATION_ID":"a2","MESSAGE":"k3s.service: Scheduled restart job"}',
+        '{"__CURSOR":"c3","__REALTIME_TIMESTAMP":"1795669094000000","_SYSTEMD_INVOCATION_ID":"a2","MESSAGE":[116,119,111,195,182]}',
+        '{"__CURSOR":"c4","_SYSTEMD_INVOCATION_ID":"a2","MESSAGE":null}', "-- No entries --",
+    ]
+    found = parse_journal("\n".join(lines))
+    assert [(entry.start, entry.text, entry.cursor) for entry in found] == [
+        ("a1", "one", "c1"), ("a2", "k3s.service: Scheduled restart job", "c2"), ("a2", "two\u00f6", "c3")]
+    assert found[0].time == pytest.approx(1795669092.000001)
+
+
+def test_the_real_journal_is_asked_for_everything_since_and_then_for_what_is_new(system, monkeypatch):
+    asked = []
+    monkeypatch.setattr(system, "run", lambda argv, timeout=60: asked.append(argv) or Result(0, "", ""))
+    System.journal(system, "k3s", 1795669092.7)
+    System.journal(system, "k3s", 1795669092.7, "c3")
+    assert asked[0][:5] == ["journalctl", "--unit", "k3s", "--since", "@1795669092"] and asked[1][3:5] == ["--after-cursor", "c3"]
+    assert not any("lines" in word for argv in asked for word in argv)
+
+
+def test_one_moment_of_ready_is_not_up():
+    up = UnitState(loaded=True, active="active", active_for=5.0)
+    assert up.lasting and not UnitState(active="activating", active_for=9.0).lasting and not UnitState(active="active", active_for=4.9).lasting
+    assert not UnitState(active="active", active_for=9.0, restarts=1).lasting, "it was ready before it was restarted as well"
+    assert UnitState(active="active", active_for=30.0, restarts=900).lasting
+    shown = parse_unit(
+        "ActiveState=active\nInvocationID=a1\nActiveEnterTimestampMonotonic=95000000\nExecMainStartTimestampMonotonic=90000000\nNRestarts=0\n", 100.0)
+    assert (shown.invocation, shown.active_for, shown.running_for, shown.lasting) == ("a1", 5.0, 10.0, True)
+    assert parse_unit("ActiveState=inactive\nActiveEnterTimestampMonotonic=0\n", 100.0).active_for == 0.0
 
 
 # -- releases ----------------------------------------------------------------------------------------
@@ -651,6 +758,22 @@ def test_a_server_knows_the_name_it_joined_under(system):
     assert (info["registered_name"], info["node_name"], info["removed"]) == ("srv-a", "control-plane-1", False)
     system.put(state.TOMBSTONE)
     assert state.inspect_server(system, "/usr/local/bin/k3s")["removed"]
+
+
+@pytest.mark.parametrize(("restarts", "since", "ready", "voter", "why"), [
+    (0, 60, True, True, ""), (0, 2, True, True, "is active for 2 s only"), (16, 12, True, True, "restarted 16 times"), (16, 40, True, True, ""),
+    (0, 60, False, True, "its Node is not Ready"), (0, 60, True, False, "no voter of etcd"), (0, 60, None, True, "its Node is not there"),
+])
+def test_an_api_that_answers_is_not_a_server_that_is_well(system, api, restarts, since, ready, voter, why):
+    """One that ends and starts again every few seconds answers in between."""
+    system.put(datastore.ETCD_WAL + "/0.wal")
+    system.units["k3s"] = UnitState(loaded=True, active="active", sub="running", pid=7, started_at=system.clock - since, restarts=restarts)
+    api.objects = {} if ready is None else {"control-plane-1": make_node("control-plane-1", ready=ready, voter=voter)}
+    info = state.inspect_server(system, "/usr/local/bin/k3s")
+    assert info["healthy"] and info["well"] == (not why) and why in info["reason"]
+    api.objects = None
+    info = state.inspect_server(system, "/usr/local/bin/k3s")
+    assert not info["healthy"] and not info["well"] and "does not answer" in info["reason"]
 
 
 def _tasks(path):
