@@ -18,7 +18,7 @@ description:
 positional: _input, cpi, csi, snapshotter
 options:
   _input:
-    description: A k3s version such as C(v1.34.4+k3s1), or an empty string for the newest set.
+    description: A k3s version such as C(v1.34.4+k3s1), or an empty string for the default one.
     type: str
     required: true
   cpi:
@@ -37,7 +37,7 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ ('v1.34.4+k3s1' | cht.k3s.version_set).cpi }}"
 
-- name: The newest k3s for which CPI and CSI are known
+- name: The k3s of the default set
   ansible.builtin.debug:
     msg: "{{ ('' | cht.k3s.version_set).k3s }}"
 """
@@ -50,7 +50,7 @@ _value:
     kubernetes: "1.34"
     k3s: v1.34.4+k3s1
     cpi: 1.34.0
-    csi: 3.6.2
+    csi: 3.6.3
     cpi_image: registry.k8s.io/cloud-pv-vsphere/cloud-provider-vsphere:v1.34.0
     problems: []
 """

@@ -10,7 +10,7 @@ short_description: Read Kubernetes manifests from the web, a mirror or a file
 version_added: 1.0.0
 description:
   - Fetches or reads manifests, compares them with pinned digests, and returns their objects. Changes nothing.
-  - A download without a digest is taken as it comes, with a warning that names the digest found. A file is the user's own choice and needs none.
+  - A download without a digest is refused, and the message names the digest found. A file is the user's own choice and needs none.
   - Proxies are taken from the environment.
 author:
   - CHT k3s maintainers (@cht-k3s)
@@ -28,7 +28,7 @@ options:
         description: A file on the host that the module runs on; takes the place of O(sources[].url).
         type: path
       sha256:
-        description: The digest that the file must have; an empty string if it is not known.
+        description: The digest that the manifest must have. A download needs one; for a file it may be an empty string.
         type: str
         default: ""
       variable:
@@ -91,7 +91,7 @@ from urllib.error import HTTPError, URLError
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 
-from ansible_collections.cht.k3s.plugins.module_utils.manifest.source import ManifestError, check_digest, documents, unpinned_warning
+from ansible_collections.cht.k3s.plugins.module_utils.manifest.source import ManifestError, check_digest, documents, unpinned
 
 _LIMIT = 5_000_000
 
@@ -144,7 +144,7 @@ def main() -> None:
             found.extend(documents(content, place))
             seen.append({"place": place, "sha256": digest, "pinned": bool(source["sha256"])})
             if not source["sha256"] and not source["path"]:
-                module.warn(unpinned_warning(place, digest, source["variable"]))
+                raise ManifestError(unpinned(place, digest, source["variable"]))
     except ManifestError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, documents=found, sources=seen)

@@ -152,7 +152,9 @@ def _patched(manifest: shape.Manifest, found: list[VCenter], settings: dict[str,
     _check_mounts(pod, container)
     container["image"] = shape.with_registry(str(settings.get("image") or container["image"]), str(settings.get("image_registry") or ""))
     if settings.get("log_level") is not None:
-        container["args"] = [f"--v={settings['log_level']}" if str(text).startswith("--v=") else text for text in container["args"]]
+        arguments = container["args"]
+        place = next((number for number, text in enumerate(arguments) if str(text).startswith("--v=")), len(arguments))
+        arguments[place:place + 1] = [f"--v={settings['log_level']}"]
     _place(pod)
     read = [f"{key}={value}".encode() for part in (secret["stringData"], config["data"]) for key, value in sorted(part.items())]
     shape.annotate(workload, shape.config_hash(f"{NAMESPACE}/{DAEMON_SET}", *read), "CPI")

@@ -29,6 +29,11 @@ _CA_KEY = "vcenter-ca.pem"
 _SECTIONS = {"global": "Global", "virtualcenter": "VirtualCenter"}
 _KUBELET_ROOT = "/var/lib/kubelet"
 _TOPOLOGY_GATE = "Topology=true"
+_MAX_VOLUMES = "MAX_VOLUMES_PER_NODE"
+# The driver's own number of volumes for a node, and, from 3.7.1 on, the only other one that it knows, with its switch.
+_USUAL_VOLUMES, _MANY_VOLUMES, _DENSITY = 59, 255, "high-pv-node-density"
+# The parts that csi_images names by their role, however their images are called.
+_PARTS = {"vsphere-csi-controller": "driver", "vsphere-csi-node": "driver", "vsphere-syncer": "syncer"}
 
 EXPECTED: dict[tuple[str, str], bool] = {
     ("Namespace", NAMESPACE): False,
@@ -243,10 +248,12 @@ def _patched(manifest: shape.Manifest, found: list[VCenter], settings: dict[str,
     data = render_config(found, settings)
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET, "namespace": NAMESPACE}, "type": "Opaque", "stringData": data}
     features = manifest.need("ConfigMap", FEATURES)
+    # A release that has no switch left may leave them out.
+    switches = features["data"] = features.get("data") or {}
     for key, value in (settings.get("feature_states") or {}).items():
-        if key not in features["data"]:
-            raise SettingsError(f"csi_feature_states has the unknown feature {key}; this version has {', '.join(sorted(features['data']))}.")
-        features["data"][key] = str(value).lower()
+        if key not in switches:
+            raise SettingsError(f"csi_feature_states has the unknown feature {key}; this version has {', '.join(sorted(switches)) or 'none'}.")
+        switches[key] = str(value).lower()
 
     controller = manifest.need("Deployment", CONTROLLER)
     node = manifest.need("DaemonSet", NODE)
@@ -258,8 +265,8 @@ def _patched(manifest: shape.Manifest, found: list[VCenter], settings: dict[str,
     if settings.get("topology_categories"):
         _topology(controller)
     if settings.get("max_volumes"):
-        _environment(node, "vsphere-csi-node", "MAX_VOLUMES_PER_NODE", str(settings["max_volumes"]))
-    feature_text = [f"{key}={value}".encode() for key, value in sorted(features["data"].items())]
+        _volumes(node, switches, settings)
+    feature_text = [f"{key}={value}".encode() for key, value in sorted(switches.items())]
     read = [f"{key}={value}".encode() for key, value in sorted(data.items())]
     shape.annotate(controller, shape.config_hash(f"{NAMESPACE}/{CONTROLLER}", *read, *feature_text), "CSI")
     # Labels of the topology are read when a node's plugin registers: others need new pods. None leave running clusters' pods alone.
@@ -306,8 +313,8 @@ def _images(workloads: list[dict[str, Any]], settings: dict[str, Any]) -> None:
     wanted = dict(settings.get("images") or {})
     known: set[str] = set()
     for workload in workloads:
-        for container in shape.containers(workload, "CSI").values():
-            name = container["image"].rpartition("/")[2].partition("@")[0].partition(":")[0]
+        for part, container in shape.containers(workload, "CSI").items():
+            name = _PARTS.get(part) or container["image"].rpartition("/")[2].partition("@")[0].partition(":")[0]
             known.add(name)
             image = wanted.get(name) or re.sub(r"^k8s\.gcr\.io/", "registry.k8s.io/", container["image"])
             container["image"] = shape.with_registry(image, str(settings.get("image_registry") or ""))
@@ -347,9 +354,20 @@ def _kubelet_root(node: dict[str, Any], root: str) -> None:
     node["spec"]["template"]["spec"] = moved(node["spec"]["template"]["spec"])
 
 
-def _environment(workload: dict[str, Any], container: str, name: str, value: str) -> None:
-    for entry in shape.containers(workload, "CSI")[container].get("env") or []:
-        if entry.get("name") == name:
-            entry["value"] = value
+def _volumes(node: dict[str, Any], switches: dict[str, str], settings: dict[str, Any]) -> None:
+    """How many volumes a node may have: a variable up to 3.7.0, a switch between two numbers from 3.7.1 on."""
+    wanted = int(settings["max_volumes"])
+    for entry in shape.containers(node, "CSI")["vsphere-csi-node"].get("env") or []:
+        if entry.get("name") == _MAX_VOLUMES:
+            entry["value"] = str(wanted)
             return
-    raise ManifestError(f"The CSI manifest is not built as expected: container {container} has no variable {name}.")
+    if wanted == _MANY_VOLUMES and _DENSITY in switches:
+        if str((settings.get("feature_states") or {}).get(_DENSITY, True)).lower() != "true":
+            raise SettingsError(f"csi_max_volumes is {_MANY_VOLUMES}, which csi_feature_states takes back with {_DENSITY}: false; remove one of them.")
+        switches[_DENSITY] = "true"
+    elif wanted != _USUAL_VOLUMES:
+        many = f" or {_MANY_VOLUMES}" if _DENSITY in switches else ""
+        raise SettingsError(
+            f"csi_max_volumes is {wanted}, but this version of CSI can't be told: {_MAX_VOLUMES} was removed in 3.7.1, and the driver allows "
+            f"{_USUAL_VOLUMES}{many} volumes on each node. Set csi_max_volumes to {_USUAL_VOLUMES}{many}."
+        )

@@ -19,7 +19,7 @@ class ManifestError(Exception):
 
 
 def check_digest(content: bytes, sha256: str, place: str, variable: str = "") -> str:
-    """Compare with the pinned digest and return the one found; an unknown one ('') is accepted."""
+    """Compare with the pinned digest and return the one found; '' compares with nothing."""
     found = hashlib.sha256(content).hexdigest()
     if sha256 and found != sha256.lower().removeprefix("sha256:"):
         raise ManifestError(
@@ -29,10 +29,13 @@ def check_digest(content: bytes, sha256: str, place: str, variable: str = "") ->
     return found
 
 
-def unpinned_warning(place: str, sha256: str, variable: str = "") -> str:
-    """What to say about a download that nothing could be compared with."""
-    remedy = f"set {variable} to it" if variable else "keep a copy of the file and name that"
-    return f"The manifest {place} is taken as it came: no SHA-256 is known for its version. It has {sha256}; {remedy} to be told when it changes."
+def unpinned(place: str, sha256: str, variable: str = "") -> str:
+    """Why a download that nothing can be compared with is refused, and what to do."""
+    remedy = f"set {variable} to that digest" if variable else "name a file that you keep a copy of"
+    return (
+        f"No SHA-256 is known for the manifest {place}: its version is not in the table, so nobody has tried it with this collection. What came has "
+        f"{sha256}. Choose a version of the table (docs/cpi_csi.md), or compare it with the release and {remedy}."
+    )
 
 
 def documents(content: bytes, place: str) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.preflight.vms import (
     check_vm,
     vcenter_version_findings,
 )
-from ansible_collections.cht.k3s.plugins.module_utils.versions import VersionError, describe
+from ansible_collections.cht.k3s.plugins.module_utils.versions import VersionError, conflicts, describe
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.lookup import missing_hint, search_vms
@@ -104,7 +104,7 @@ def version_findings(versions: Mapping[str, str | None]) -> list[Finding]:
         chosen = describe(versions.get("k3s") or None, versions.get("cpi") or None, versions.get("csi") or None)
     except VersionError as exc:
         return [Finding("version-set", "cluster", str(exc))]
-    return [Finding("version-set", "cluster", problem) for problem in chosen["problems"]]
+    return [Finding("version-set", part, problem) for part, problem in conflicts(chosen["k3s"], chosen["cpi"], chosen["csi"]).items()]
 
 
 def summary(findings: Sequence[Finding], accept: Sequence[str]) -> dict[str, Any]:

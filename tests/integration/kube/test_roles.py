@@ -226,18 +226,20 @@ def mirror() -> Iterator[str]:
 ])
 def test_8_what_a_mirror_may_answer_is_named_and_changes_nothing(site: Site, mirror: str, page: str, words: str) -> None:
     before = {name: site.get(name, "-A")["items"] for name in ("daemonset", "deployment", "secret", "configmap")}
-    done = site.run("--tags", "csi", csi_manifest_file="", csi_manifest_url=f"{mirror}/{page}", csi_manifest_checksum="")
+    digest = hashlib.sha256(Pages.answers.get(page, b"")).hexdigest()
+    done = site.run("--tags", "csi", csi_manifest_file="", csi_manifest_url=f"{mirror}/{page}", csi_manifest_checksum=digest)
     assert done.code != 0
     assert re.search(words, re.sub(r"\s+", " ", done.output)), done.output
     assert {name: site.get(name, "-A")["items"] for name in before} == before
 
 
-def test_8b_what_is_not_pinned_is_said_with_its_digest(site: Site, mirror: str) -> None:
+def test_8b_what_is_not_pinned_is_refused_until_its_digest_is_given(site: Site, mirror: str) -> None:
     pinned = site.run("--tags", "csi_apply", "--check", csi_manifest_file="", csi_manifest_url=f"{mirror}/good")
-    assert pinned.code == 0 and "is taken as it came" not in pinned.output, pinned.output
-    done = site.run("--tags", "csi_apply", "--check", csi_manifest_file="", csi_manifest_url=f"{mirror}/good", csi_manifest_checksum="")
-    text = re.sub(r"\s+", "", done.output)
-    assert f"is taken as it came: no SHA-256 is known for its version. It has {DIGEST}; set csi_manifest_checksum to it".replace(" ", "") in text, done.output
+    assert pinned.code == 0, pinned.output
+    refused = site.run("--tags", "csi_apply", "--check", csi_manifest_file="", csi_manifest_url=f"{mirror}/good", csi_version="3.99.0", csi_images={})
+    text = re.sub(r"\s+", "", refused.output)
+    assert refused.code != 0 and f"its version is not in the table".replace(" ", "") in text, refused.output
+    assert f"What came has {DIGEST}.".replace(" ", "") in text and "set csi_manifest_checksum to that digest".replace(" ", "") in text, refused.output
 
 
 def test_9_a_second_default_class_is_named_until_it_is_listed(site: Site) -> None:

@@ -41,7 +41,7 @@ MODULES = {
 # Where the files of the snapshot-controller lie on the mirror; its CRDs come in the module of its client.
 _SNAPSHOTTER = "github.com/kubernetes-csi/external-snapshotter"
 SNAPSHOTTER = (
-    (f"{_SNAPSHOTTER}/client/v8", "config/crd", "refs/tags/client/v{version}/client/config/crd"),
+    (f"{_SNAPSHOTTER}/client/v8", "config/crd", "v{version}/client/config/crd"),
     (f"{_SNAPSHOTTER}/v8", "deploy/kubernetes/snapshot-controller", "v{version}/deploy/kubernetes/snapshot-controller"),
 )
 

@@ -1,20 +1,17 @@
 """The table of versions holds together, and says no where it has to."""
 from __future__ import annotations
 
-import hashlib
 import re
-from pathlib import Path
 
 import pytest
-import yaml
 from ansible_collections.cht.k3s.plugins.module_utils import versions
-
-MANIFESTS = Path(__file__).parents[2] / "data" / "manifests"
 
 
 @pytest.mark.parametrize("row", versions.SETS, ids=lambda row: row.kubernetes)
 def test_every_set_is_compatible(row: versions.VersionSet) -> None:
-    assert versions.compatible(row.k3s, row.cpi, row.csi) == []
+    # Until a CSI for Kubernetes 1.36 is released, its row says what is wrong with it.
+    expected = ["CSI 3.7.3 supports Kubernetes 1.33 to 1.35, not 1.36"] if row.kubernetes == "1.36" else []
+    assert versions.compatible(row.k3s, row.cpi, row.csi) == expected
     assert versions.minor(row.k3s) == row.kubernetes
     assert re.fullmatch(r"v\d+\.\d+\.\d+\+k3s\d+", row.k3s)
 
@@ -24,15 +21,29 @@ def test_sets_are_in_order_without_a_gap() -> None:
     assert numbers == list(range(25, numbers[-1] + 1))
 
 
-def test_the_newest_is_the_default() -> None:
-    assert versions.describe()["k3s"] == versions.SETS[-1].k3s
+def test_the_default_is_the_newest_row_that_the_vendors_allow() -> None:
+    found = versions.describe()
+    assert (found["k3s"], found["cpi"], found["csi"], found["problems"]) == ("v1.35.4+k3s1", "1.35.1", "3.7.3", [])
+    newer = versions.SETS[versions.SETS.index(versions.default()) + 1:]
+    assert all(versions.compatible(row.k3s, row.cpi, row.csi) for row in newer), "a newer row became possible: run its Kubernetes in the lab, and move DEFAULT"
     assert versions.describe("v1.34.4+k3s1")["k3s"] == "v1.34.4+k3s1"
 
 
 def test_the_guides_set() -> None:
     found = versions.describe("v1.25.14+k3s1")
-    assert (found["cpi"], found["csi"], found["problems"]) == ("1.25.0", "2.7.2", [])
-    assert found["cpi_manifest"]["path"] == "v1.31.0/releases/v1.25/vsphere-cloud-controller-manager.yaml"
+    assert (found["cpi"], found["csi"], found["problems"]) == ("1.25.3", "2.7.2", [])
+    assert found["cpi_manifest"]["path"] == "v1.25.3/releases/v1.25/vsphere-cloud-controller-manager.yaml"
+
+
+@pytest.mark.parametrize(("version", "wanted"), [
+    ("v1.34.4+k3s1", "1.34.4"), ("v1.34.4-k3s1", "1.34.4"), ("3.7.3", "3.7.3"), ("v3.8.0-rc.1", "3.8.0-rc.1"),
+])
+def test_a_plain_version(version: str, wanted: str) -> None:
+    assert versions.plain(version) == wanted
+
+
+def test_a_candidate_is_not_taken_for_the_release() -> None:
+    assert versions.csi_manifest("3.8.0-rc.1") == {"path": "v3.8.0-rc.1/manifests/vanilla/vsphere-csi-driver.yaml", "sha256": ""}
 
 
 @pytest.mark.parametrize(("k3s", "cpi", "csi", "words"), [
@@ -68,29 +79,3 @@ def test_no_image_of_the_deleted_project(row: versions.VersionSet) -> None:
     for image in (found["cpi_image"], *found["csi_images"].values()):
         assert not image.startswith("gcr.io/")
         assert image.count("/") >= 1 and ":v" in image
-
-
-def test_pinned_digests_are_those_of_the_released_files() -> None:
-    checked = 0
-    for row in versions.SETS:
-        pinned = {
-            f"cpi-v{versions.minor(row.cpi)}": versions.cpi_manifest(row.cpi)["sha256"], f"csi-v{row.csi}": versions.csi_manifest(row.csi)["sha256"],
-        }
-        for name, digest in pinned.items():
-            file = MANIFESTS / f"{name}.manifest"
-            if file.exists() and digest:
-                assert hashlib.sha256(file.read_bytes()).hexdigest() == digest, name
-                checked += 1
-    assert checked >= 10
-
-
-@pytest.mark.parametrize("minor", ["2.7", "3.3", "3.6"])
-def test_sidecars_are_those_of_the_manifest(minor: str) -> None:
-    file = next(MANIFESTS.glob(f"csi-v{minor}.*.manifest"))
-    images = {
-        container["image"].rpartition("/")[2]
-        for document in yaml.safe_load_all(file.read_text())
-        if document and document["kind"] in ("Deployment", "DaemonSet") and "windows" not in document["metadata"]["name"]
-        for container in document["spec"]["template"]["spec"]["containers"]
-    }
-    assert {f"{name}:{tag}" for name, tag in versions.CSI_SIDECARS[minor].items()} == {image for image in images if not image.startswith(("driver", "syncer"))}

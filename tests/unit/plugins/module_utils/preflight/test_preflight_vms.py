@@ -237,7 +237,10 @@ def test_without_vcenter_the_machines_are_still_judged():
 
 
 def test_versions_that_do_not_belong_together():
+    found = run.version_findings({"k3s": "v1.34.4+k3s1", "cpi": "1.31.0", "csi": "3.3.1"})
+    assert [(finding.id, finding.object) for finding in found] == [("version-set", "cpi"), ("version-set", "csi")], "each can be accepted alone"
     assert ids(run.version_findings({"k3s": "v1.34.4+k3s1", "cpi": "1.31.0", "csi": ""})) == ["version-set"]
+    assert ids(run.version_findings({"k3s": "v1.36.4+k3s1"})) == ["version-set"], "no CSI for 1.36 is released"
     assert run.version_findings({"k3s": None}) == []
     assert ids(run.version_findings({"k3s": "v1.99.0+k3s1"})) == ["version-set"]
 
