@@ -14,6 +14,7 @@ import re
 import time
 from dataclasses import dataclass, field
 
+from .. import versions
 from . import encryption, state
 from .api import ApiError, condition, is_true
 from .drain import busy_pods
@@ -281,6 +282,12 @@ class Joiner:
         if old and new and new[1] > old[1] + 1:
             raise NodeError(
                 f"From k3s {installed} to {self.wanted.version} would skip a minor release. Upgrade to each minor in turn, 1.{old[1] + 1} first."
+            )
+        row = versions.row_of(self.wanted.version) if old and new and new[1] == old[1] + 1 else None
+        if row and self.wanted.role == "server" and old < version_key(row.upgrade_from):
+            raise NodeError(
+                f"From k3s {installed} this server can't go to {self.wanted.version}: {row.upgrade_reason}. Upgrade all servers to {row.upgrade_from} or a"
+                f" newer 1.{old[1]} first, with playbooks/upgrade.yml. The newest that is known here is {versions.for_k3s(installed).k3s}."
             )
         if not self.wanted.upgrade:
             raise NodeError(

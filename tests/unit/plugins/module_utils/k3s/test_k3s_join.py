@@ -323,6 +323,23 @@ def test_another_release_is_refused(member, version, message):
     assert member.commands() == []
 
 
+@pytest.mark.parametrize(("running", "refused"), [
+    ("v1.33.2+k3s1", True), ("v1.33.7+k3s1", True), ("v1.33.7+k3s2", True), ("v1.33.7+k3s3", False), ("v1.33.8+k3s1", False), ("v1.34.1+k3s1", False),
+])
+def test_an_etcd_that_leaves_removed_members_behind_is_not_followed_by_etcd_3_6(member, api, running, refused):
+    member.version = running
+    member.on_start = lambda: api.objects.update({"control-plane-1": make_node("control-plane-1", version="v1.34.4+k3s1")})
+    want = wanted(config={"node-ip": "198.18.0.11"}, version="v1.34.4+k3s1", upgrade=True)
+    if refused:
+        words = r"an etcd before 3\.5\.26.*Upgrade all servers to v1\.33\.7\+k3s3 or a newer 1\.33 first.*newest that is known here is v1\.33"
+        for check_mode in (True, False):
+            with pytest.raises(NodeError, match=words):
+                join(member, want, check_mode=check_mode)
+        assert member.commands() == []
+    else:
+        assert join(member, want)["actions"] == ["binary /usr/local/bin/k3s v1.34.4+k3s1", "restart k3s.service (binary)"]
+
+
 @pytest.mark.parametrize(("servers", "upgrade", "message"), [
     ("v1.34.4+k3s1", True, "goes back only to the release of the servers, which is v1.34.4"), ("", True, "which is not known"),
     ("v1.34.2+k3s1", False, "no agent may be newer than they are. Run playbooks/upgrade.yml"), ("v1.34.2+k3s1", True, ""),
