@@ -11,6 +11,8 @@ version_added: 1.0.0
 description:
   - Runs on a healthy server, for any node. Evicts pods as disruption budgets allow, asking again until time is up.
   - A node that people cordoned before stays cordoned; only what this module cordoned is taken back.
+  - A node that has not been Ready for a minute ends no pod. There they are told to go, and neither they nor their volumes are waited for, as
+    work on that machine is what cures it.
   - Uses Python's standard library only.
 author:
   - CHT k3s maintainers (@cht-k3s)
@@ -60,6 +62,12 @@ evicted:
   elements: str
   returned: success
   sample: [county-a/cht-api-5d4f]
+left:
+  description: Pods that were told to go and are still there, as the node is silent.
+  type: list
+  elements: str
+  returned: when the node is not Ready
+  sample: [county-a/cht-api-5d4f]
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -87,6 +95,8 @@ def main() -> None:
         )
     except NodeError as error:
         module.fail_json(msg=str(error))
+    if result.get("left"):
+        module.warn(f"Node {params['name']} is not Ready, so these pods end only when its machine does: {', '.join(result['left'])}")
     module.exit_json(**result)
 
 

@@ -117,6 +117,10 @@ options:
     type: str
     choices: ['', encrypted, plain]
     default: ''
+  keep_release:
+    description: Whether k3s stays at the release that is installed, whatever O(version) says; O(staged) and O(checksum) then mean nothing.
+    type: bool
+    default: false
   repaired:
     description:
       - Names of the Nodes of servers that this run brings in order before it comes to this one. In check mode they count as healthy voters, so that
@@ -241,6 +245,7 @@ def argument_spec() -> dict:
         cluster_version={"type": "str", "default": ""},
         provider_id={"type": "str", "default": ""},
         encryption={"type": "str", "choices": ["", "encrypted", "plain"], "default": ""},
+        keep_release={"type": "bool", "default": False},
         repaired={"type": "list", "elements": "str", "default": []},
         wait={"type": "str", "choices": ["active", "node", "none"], "default": "active"},
         timeout={"type": "int", "default": 300},

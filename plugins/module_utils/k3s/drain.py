@@ -11,11 +11,13 @@ from __future__ import annotations
 import urllib.parse
 
 from . import state
-from .api import Api, ApiError
+from .api import Api, ApiError, is_true
 from .system import NodeError, System
 
 ANNOTATION = "k3s.cht/cordoned-by"
 MERGE = "application/merge-patch+json"
+# A node whose kubelet is silent for this long ends no pod by itself: they are told to go, and nothing more is waited for.
+SILENT = 60.0
 
 
 class Drainer:
@@ -57,19 +59,29 @@ class Drainer:
         if wanted == "drained":
             evicted = [_label(pod) for pod in pods_to_leave(api, name)]
             if not self.check_mode:
-                self._evict(api, name, timeout, grace)
+                left = self._evict(api, name, timeout, grace)
+                if left:
+                    return {"changed": not cordoned or bool(evicted), "evicted": evicted, "left": left}
                 if detach:
                     self._wait_detached(api, name, timeout)
         return {"changed": not cordoned or bool(evicted), "evicted": evicted}
 
-    def _evict(self, api: Api, name: str, timeout: int, grace: int) -> None:
-        """Ask again and again for what a disruption budget holds back, until all are gone or time is up."""
+    def _evict(self, api: Api, name: str, timeout: int, grace: int) -> list:
+        """Ask again and again for what a disruption budget holds back, until all are gone or time is up.
+
+        Gives the pods that are left: where the node is silent none ends before its machine is cured, which this must not forbid.
+        """
         deadline = self.system.now() + timeout
         held: dict = {}
+        reported = self.system.now()
         while True:
             pods = pods_to_leave(api, name)
             if not pods:
-                return
+                return []
+            if is_true(api.node(name) or {}, "Ready"):
+                reported = self.system.now()
+            if self.system.now() - reported >= SILENT and all(pod["metadata"].get("deletionTimestamp") for pod in pods):
+                return [_label(pod) for pod in pods]
             if self.system.now() >= deadline:
                 waiting = "; ".join(f"{_label(pod)} ({held.get(_label(pod)) or 'is still ending'})" for pod in pods)
                 raise NodeError(

@@ -63,6 +63,7 @@ class Wanted:
     cluster_version: str = ""
     provider_id: str = ""
     encryption: str = ""
+    keep_release: bool = False
     repaired: list = field(default_factory=list)
     wait: str = "active"
     timeout: int = 300
@@ -107,10 +108,13 @@ class Joiner:
     def present(self) -> dict:
         began = time.monotonic()
         unit = self.system.unit(self.service)
+        version = installed_version(self.system, self.wanted.binary)
+        if self.wanted.keep_release and version:
+            # The file from the controller and its checksum are those of another release.
+            self.wanted.version, self.wanted.staged, self.wanted.checksum = version, "", ""
         self._refuse_what_cannot_work()
         self._keep_encryption()
         datastore = state.has_datastore(self.system)
-        version = installed_version(self.system, self.wanted.binary)
         self._check_version(version, unit)
         self._check_token(datastore)
         bootstrap = self._bootstrap(datastore)

@@ -585,6 +585,15 @@ def test_a_prediction_does_not_refuse_for_what_the_run_itself_brings_in_order(me
         join(member, want)
 
 
+def test_a_server_that_is_brought_in_order_keeps_its_release(member):
+    """Before a snapshot is made nothing moves to another release, also where the file of the new one lies there already."""
+    member.put(STAGED, "the new release", 0o755)
+    want = wanted(config={"node-ip": "198.18.0.11", "debug": True}, version="v1.35.1+k3s1", keep_release=True, release_url="", staged=STAGED, checksum="0" * 64)
+    result = join(member, want)
+    assert result["version"] == {"before": VERSION, "after": VERSION} and result["actions"] == [f"file {CONFIG}", "restart k3s.service (config.yaml)"]
+    assert member.exists(STAGED)
+
+
 def test_a_passing_cause_waits_until_the_time_is_up(system, api):
     api.objects = None
     system.lines = ["failed to get CA certs: Get \"https://198.18.0.11:6443/cacerts\": dial tcp: connect: connection refused"]

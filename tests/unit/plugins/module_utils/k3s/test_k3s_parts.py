@@ -531,6 +531,24 @@ def test_a_budget_that_never_gives_way_is_named(system, monkeypatch):
         drain(system, monkeypatch, DrainApi({"app": {}}, held=10**6))
 
 
+def test_a_silent_node_is_not_waited_for(system, monkeypatch):
+    """Its pods end only with the machine, and the work on that is what cures it: an upgrade that failed there, a VM to correct, a removal."""
+    class Silent(DrainApi):
+        def request(self, method, path, body=None, content_type=""):
+            if method == "POST":
+                self.pods[body["metadata"]["name"]]["deletionTimestamp"] = "2026-11-26T05:00:00Z"
+            else:
+                super().request(method, path, body, content_type)
+
+    api = Silent({"app": {}})
+    with pytest.raises(NodeError, match="not empty after 300 s"):
+        drain(system, monkeypatch, api, timeout=300)
+    api.objects["n"] = make_node("n", ready=False, voter=None)
+    began = system.clock
+    assert drain(system, monkeypatch, api, timeout=300) == {"changed": True, "evicted": ["x/app"], "left": ["x/app"]}
+    assert 60 <= system.clock - began < 70, "one moment of not being Ready is no silence"
+
+
 def test_a_node_that_people_cordoned_stays_cordoned(system, monkeypatch):
     api = DrainApi({})
     api.objects["n"]["spec"]["unschedulable"] = True
@@ -778,6 +796,23 @@ def test_an_api_that_answers_is_not_a_server_that_is_well(system, api, restarts,
 
 def _tasks(path):
     return yaml.safe_load((Path(__file__).parents[5] / path).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("playbook", ["site", "upgrade"])
+def test_servers_that_are_not_up_are_brought_in_order_before_the_others(playbook):
+    """A rerun was refused for the server that the run before had left, and never got to it."""
+    names = [play["name"] for play in _tasks(f"playbooks/{playbook}.yml")]
+    order = ["See how the servers are", "Bring the servers in order that are not up, one at a time"]
+    order += ["Save the cluster's data", "Upgrade the servers, one at a time"] if playbook == "upgrade" else ["Join the servers, one at a time"]
+    assert [name for name in names if name in order] == order
+    attempt = _tasks("roles/control_plane/tasks/attempt.yml")[0]["cht.k3s.k3s_join"]
+    assert "__k3s_repaired" in attempt["repaired"] and "__control_plane_keep_release" in attempt["keep_release"]
+
+
+def test_a_snapshot_is_made_where_the_server_is_well():
+    tasks = {task["name"]: task for task in _tasks("roles/k3s/tasks/snapshot.yml")}
+    assert "well" in tasks["Ask the servers for one that is well"]["loop_control"]["break_when"][0]
+    assert "__k3s_well" in tasks["Save etcd"]["delegate_to"] and "healthy" not in str(tasks)
 
 
 def test_nothing_is_removed_or_upgraded_whose_node_is_not_found():
