@@ -27,13 +27,14 @@ class ActionModule(ActionBase):
                 "answers": {"type": "list", "elements": "dict", "default": []},
                 "urls": {"type": "dict", "default": {}},
                 "server_url": {"type": "str", "default": ""},
+                "way_out": {"type": "bool", "default": False},
             }
         )
         if args["kubeconfig"]:
             if not os.access(args["kubeconfig"], os.R_OK):
                 return dict(result, failed=True, msg=f"k3s_kubeconfig: {args['kubeconfig']} is not a readable file.")
             return dict(result, changed=False, via=args["kubeconfig"], ansible_facts={"k3s_access_kubeconfig": args["kubeconfig"]})
-        server, info, problem = choose(args["answers"], list(args["urls"]))
+        server, info, problem = choose(args["answers"], list(args["urls"]), args["way_out"])
         if server is None:
             # In check mode a cluster that does not exist yet is no error: all objects would be created.
             if self._task.check_mode and not problem.exists:

@@ -11,6 +11,7 @@ version_added: 1.0.0
 description:
   - Runs on the controller. Takes what M(cht.k3s.k3s_server_info) gave for the servers, puts the kubeconfig of the first healthy one, with that
     server's address, into a 0600 file in Ansible's own temporary directory of this run, and sets the fact C(k3s_access_kubeconfig) to its path.
+  - Fails when the servers are of different clusters, see P(cht.k3s.cluster_verdict#filter).
   - Ansible removes that directory when it ends, also after a failure or Ctrl-C. The content is never returned.
 author:
   - CHT k3s maintainers (@cht-k3s)
@@ -32,6 +33,12 @@ options:
     description: URL to use instead of the server's own, like that of a load balancer.
     type: str
     default: ''
+  way_out:
+    description:
+      - Whether to go on when the servers are of different clusters, with the one that is the inventory's where that can be told. Only for what
+        changes nothing, like a report.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Does the same in check mode; with no cluster yet the fact is empty there, and a failure otherwise.

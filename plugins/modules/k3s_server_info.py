@@ -23,6 +23,17 @@ options:
       - Use C(no_log) on such a task.
     type: bool
     default: false
+  wait:
+    description:
+      - Seconds to wait for a server that is on its way, one whose unit is up or activating and whose API does not answer yet.
+      - A server that is off, or on which k3s is not installed, answers at once.
+    type: int
+    default: 0
+  need:
+    description: What is waited for, a server whose API answers or one that can be relied on.
+    type: str
+    choices: [healthy, well]
+    default: healthy
 attributes:
   check_mode:
     description: Reads only, so it does the same in check mode.
@@ -71,6 +82,11 @@ well:
   type: bool
   returned: always
   sample: true
+starting:
+  description: Whether its service runs and it is not well yet.
+  type: bool
+  returned: always
+  sample: false
 reason:
   description: Why it is not healthy, or not well.
   type: str
@@ -132,17 +148,18 @@ kubeconfig:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.argument_spec import binary_spec
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.state import inspect_server
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.state import await_server
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError, System
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=dict(binary_spec(), credentials={"type": "bool", "default": False}),
+        argument_spec=dict(binary_spec(), credentials={"type": "bool", "default": False}, wait={"type": "int", "default": 0},
+                           need={"type": "str", "choices": ["healthy", "well"], "default": "healthy"}),
         supports_check_mode=True,
     )
     try:
-        info = inspect_server(System(), module.params["binary"], module.params["credentials"])
+        info = await_server(System(), **module.params)
     except NodeError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **info)

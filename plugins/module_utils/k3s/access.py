@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from .clusters import judge
+
 
 @dataclass
 class Problem:
@@ -18,45 +20,35 @@ class Problem:
 
 
 def answers_by_server(results: list) -> dict:
-    """server -> its answer, or None where it could not be asked; servers that the loop did not reach are left out."""
+    """server -> its last answer, or None where it could not be asked; servers that the loop did not reach are left out.
+
+    The item of a loop in rounds is a list that ends in the server's name.
+    """
     answers = {}
     for entry in results:
         item = entry.get("item")
         if item is None or entry.get("skipped"):
             continue
+        item = item[-1] if isinstance(item, (list, tuple)) else item
         usable = "datastore" in entry and not entry.get("unreachable")
         answers[str(item)] = dict(entry) if usable else None
     return answers
 
 
-def two_clusters(answers: dict) -> str:
-    """Two servers whose etcd has no member in common, as a sentence; '' when there are none such."""
-    known = {}
-    for name, info in answers.items():
-        members = {member["name"] for member in (info or {}).get("members") or []}
-        if members and (info or {}).get("healthy"):
-            known[name] = members
-    for name, members in known.items():
-        for other, others in known.items():
-            if not members & others:
-                return (
-                    f"{name} and {other} are servers of two clusters: etcd's members are {', '.join(sorted(members))} on the one and"
-                    f" {', '.join(sorted(others))} on the other. Most likely one lost its data and began anew. See which one has your projects (`k3s kubectl"
-                    " get namespaces` on each), take k3s off the other one (playbooks/reset.yml with --limit and its name), and run site.yml, with"
-                    " which it joins. Nothing was changed."
-                )
-    return ""
+def choose(results: list, servers: list, way_out: bool = False) -> tuple:
+    """(server, its answer, None) of the first one that is well, else healthy, or (None, None, Problem).
 
-
-def choose(results: list, servers: list) -> tuple:
-    """(server, its answer, None) of the first one that is well, else healthy, or (None, None, Problem)."""
+    Servers of two clusters give none, but for what is a `way_out` of that: it gets the cluster that is the inventory's, where that can be told.
+    """
     answers = answers_by_server(results)
-    split = two_clusters(answers)
-    if split:
-        return None, None, Problem(split, True)
+    verdict = judge(answers, servers)
+    if verdict.problem and not way_out:
+        return None, None, Problem(verdict.problem, True)
     # The API of one that ends and starts again answers in between, too; it is asked only where no other does.
     for server in sorted(servers, key=lambda name: not (answers.get(name) or {}).get("well")):
         info = answers.get(server)
+        if verdict.right and server not in verdict.right:
+            continue
         if info and info.get("healthy") and info.get("kubeconfig"):
             return server, info, None
     if not servers:

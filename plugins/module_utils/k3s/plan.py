@@ -8,7 +8,7 @@ The first server of the inventory has no special place: one that lost its data j
 
 from __future__ import annotations
 
-from .access import two_clusters
+from .clusters import judge
 from .release import version_key
 
 # How many minor releases an agent may be behind its server, by the server's: two, and three since Kubernetes 1.28.
@@ -44,6 +44,13 @@ def release_problem(host: str, server: bool, version: str, via: str, running: st
     return ""
 
 
+def starting(answers: dict, member: str = "", need: str = "healthy") -> dict:
+    """server -> what it said, of those worth waiting for because none is as needed yet; {} for a `member`, which needs no other."""
+    if any((info or {}).get(need) for info in answers.values()) or (answers.get(member) or {}).get("datastore"):
+        return {}
+    return {name: info.get("reason") or "not healthy" for name, info in answers.items() if info and info.get("starting")}
+
+
 def decide(
     answers: dict, urls: dict, host: str, server: bool, alone: bool, first: str, fixed_url: str = "", token: str = "", check_mode: bool = False,
     version: str = "",
@@ -61,7 +68,7 @@ def decide(
     healthy.sort(key=lambda name: not answers[name].get("well"))
     plan = {"servers": [], "cluster_init": False, "token": token, "problem": "", "via": "", "version": "", "encryption": ""}
     plan["peers"] = [urls[name] for name in urls if name != host] if server else []
-    plan["problem"] = two_clusters(answers)
+    plan["problem"] = judge(answers, list(urls)).problem
     if plan["problem"]:
         return plan
 

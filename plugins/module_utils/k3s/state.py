@@ -109,6 +109,16 @@ def _unwell(unit: UnitState, members: list, own: dict | None) -> str:
     return ""
 
 
+def await_server(system: System, binary: str, credentials: bool = False, wait: int = 0, need: str = "healthy") -> dict:
+    """What a server says, once it is healthy or, where that is needed, well; one that is on its way gets so many seconds, one that is off none."""
+    deadline = system.now() + wait
+    while True:
+        info = inspect_server(system, binary, credentials)
+        if info[need] or not info["starting"] or system.now() >= deadline:
+            return info
+        system.sleep(2)
+
+
 def inspect_server(system: System, binary: str, credentials: bool = False) -> dict:
     """Everything the other hosts need to know about a server, without changing anything."""
     unit = system.unit(SERVICES["server"])
@@ -125,6 +135,7 @@ def inspect_server(system: System, binary: str, credentials: bool = False) -> di
         "removed": system.exists(TOMBSTONE),
         "healthy": False,
         "well": False,
+        "starting": False,
         "reason": "",
         "members": [],
         "encryption": encryption.setting(system) if kind else "",
@@ -150,10 +161,14 @@ def inspect_server(system: System, binary: str, credentials: bool = False) -> di
         info["well"] = not info["reason"]
     except ApiError as error:
         info["reason"] = f"its API does not answer: {error}"
+        if unit.running:
+            info["reason"] += f"; {SERVICES['server']}.service is {unit.active}"
     finally:
         if api is not None:
             api.close()
     info["cluster"] = info["cluster"] or datastore.identity(system)
+    # It goes on by itself: its API server, etcd's quorum or its promotion from a learner is still to come.
+    info["starting"] = unit.running and unit.active != "deactivating" and not info["well"]
     if not info["version"]:
         info["version"] = installed_version(system, binary)
     if credentials and info["healthy"]:

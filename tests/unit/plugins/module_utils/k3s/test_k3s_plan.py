@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.cht.k3s.plugins.filter.join_plan import join_plan
+from ansible_collections.cht.k3s.plugins.filter.server_answers import server_answers
 from ansible_collections.cht.k3s.plugins.filter.server_urls import server_urls
+from ansible_collections.cht.k3s.plugins.filter.servers_on_their_way import servers_on_their_way
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.access import answers_by_server, choose, with_server
 
 URLS = {f"cp-{number}": f"https://198.18.0.1{number}:6443" for number in (1, 2, 3)}
@@ -94,17 +96,18 @@ def test_urls_prefer_the_node_address():
     }
 
 
-def _member(*names, version="v1.34.4+k3s1"):
-    return dict(HEALTHY, version=version, members=[{"name": name, "voter": True, "ready": True} for name in names])
+def _member(*names, version="v1.34.4+k3s1", uid="one"):
+    members = [{"name": name, "voter": True, "ready": True} for name in names]
+    return dict(HEALTHY, version=version, members=members, datastore_kind="etcd", cluster={"uid": uid})
 
 
 def test_servers_of_two_clusters_are_told_apart():
     """The first one lost its data and began anew: nobody joins either before a person has looked."""
-    split = results(cp_1=_member("cp-1"), cp_2=_member("cp-2", "cp-3"))
+    split = results(cp_1=_member("cp-1", uid="two"), cp_2=_member("cp-2", "cp-3"))
     for host, server in (("cp-1", True), ("cp-3", True), ("agent-1", False)):
-        assert "cp-1 and cp-2 are servers of two clusters" in plan(split, host=host, server=server)["problem"]
+        assert "are of different clusters" in plan(split, host=host, server=server)["problem"]
     server, dummy, problem = choose(split, list(URLS))
-    assert server is None and "servers of two clusters" in problem.message and problem.exists
+    assert server is None and "are of different clusters" in problem.message and problem.exists
     assert not plan(results(cp_1=_member("cp-1", "cp-2"), cp_2=_member("cp-1", "cp-2"), cp_3=NOTHING), host="cp-3")["problem"]
     assert not plan(results(cp_1=_member(), cp_2=_member("cp-2"), cp_3=NOTHING), host="cp-3")["problem"], "its Node has no label yet"
 
@@ -130,6 +133,26 @@ def test_nobody_joins_with_another_release(server, version, text):
 
 def test_a_members_release_is_not_the_plans_business():
     assert not plan(results(cp_1=_member("cp-1", "cp-2")), version="v1.35.1+k3s1")["problem"]
+
+
+# -- servers on their way ----------------------------------------------------------------------------
+
+STARTING = dict(DOWN, starting=True, reason="its API does not answer: 503 apiserver not ready; k3s.service is activating")
+
+
+def test_a_server_on_its_way_is_waited_for_when_none_is_healthy():
+    assert servers_on_their_way(results(cp_1=STARTING, cp_2=DOWN, cp_3=SILENT)) == {"cp-1": STARTING["reason"]}
+    assert servers_on_their_way(results(cp_1=STARTING, cp_2=HEALTHY)) == {}
+    assert servers_on_their_way(results(cp_1=DOWN, cp_2=NOTHING, cp_3=SILENT)) == {}, "what is off costs no time"
+    assert servers_on_their_way(results(cp_1=STARTING), member="cp-1") == {}, "a member needs no other"
+    assert servers_on_their_way(results(cp_1=STARTING), member="cp-2") == {"cp-1": STARTING["reason"]}
+
+
+def test_what_a_server_said_last_counts():
+    """Rounds of waiting have [round, server] as their items."""
+    asked = [*results(cp_1=STARTING, cp_2=SILENT), dict(STARTING, item=[0, "cp-1"]), dict(HEALTHY, item=[10, "cp-1"])]
+    assert server_answers(asked) == {"cp-1": dict(HEALTHY, well=False, item=[10, "cp-1"]), "cp-2": {"healthy": False, "well": False}}
+    assert plan(asked, host="agent-1", server=False)["via"] == "cp-1" and choose(asked, list(URLS))[0] == "cp-1"
 
 
 # -- access to the API -------------------------------------------------------------------------------
