@@ -38,7 +38,7 @@ def judge(answers: dict, servers: list) -> Verdict:
     if lone:
         note = (
             f"{lone[0]} keeps the cluster's data in {NAMES[_kind(answers[lone[0]])]}: no other server can join it and `k3s etcd-snapshot` does not save it,"
-            " so there is no backup by backup.yml. playbooks/adopt.yml says how it moves to etcd."
+            " so there is no backup by backup.yml. playbooks/migrate_datastore.yml takes it to etcd."
         )
     return Verdict(known, [], "", note)
 
@@ -133,7 +133,7 @@ def _not_joinable(answers: dict, lone: list, servers: list) -> str:
     if kind == "sqlite":
         return (
             f"{lone[0]} keeps the cluster's data in SQLite, which no other server can join, and the inventory has {len(servers)} servers"
-            f" ({', '.join(servers)}). Move it to etcd first (playbooks/adopt.yml says how), or leave {lone[0]} alone in the group of the servers."
+            f" ({', '.join(servers)}). Take it to etcd first (playbooks/migrate_datastore.yml), or leave {lone[0]} alone in the group of the servers."
             f" If it is not your cluster but lost its data and began anew: take k3s off it ({RESET.format(lone[0])}) and run site.yml, with which it"
             " joins. Nothing was changed."
         )
