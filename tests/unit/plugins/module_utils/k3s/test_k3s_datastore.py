@@ -9,6 +9,8 @@ import hashlib
 import pytest
 from ansible_collections.cht.k3s.plugins.module_utils.k3s import datastore, state
 
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import UnitState
+
 from k3s_fakes import make_node
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -57,3 +59,44 @@ def test_a_silent_server_tells_what_its_disk_does(system, api):
     info = state.inspect_server(system, BINARY)
     assert (info["healthy"], info["datastore_kind"], info["cluster"]["uid"]) == (False, "sqlite", "")
     assert info["cluster"]["ca_hash"] == datastore.ca_hash(PEM)
+
+
+# -- a server on its way -----------------------------------------------------------------------------
+
+
+def _running(system, active="activating"):
+    system.units["k3s"] = UnitState(loaded=True, active=active, pid=7, started_at=system.clock - 5)
+
+
+def test_a_server_on_its_way_gets_the_time_it_was_given(system, api):
+    """503 until its API server is ready, as for a minute and more after power-on."""
+    system.put(datastore.ETCD_WAL + "/0.wal")
+    _running(system)
+    nodes, api.objects = {"control-plane-1": make_node("control-plane-1")}, None
+    began, sleep = system.clock, system.sleep
+
+    def wake(seconds):
+        sleep(seconds)
+        api.objects = nodes if system.clock - began >= 20 else None
+
+    system.sleep = wake
+    late = state.await_server(system, BINARY, wait=10)
+    assert (late["healthy"], late["starting"]) == (False, True) and "k3s.service is activating" in late["reason"]
+    assert state.await_server(system, BINARY, wait=60)["healthy"] and system.clock - began < 30
+
+
+@pytest.mark.parametrize("active", ["inactive", "failed", "deactivating"])
+def test_a_server_that_is_off_costs_no_time(system, api, active):
+    system.put(datastore.ETCD_WAL + "/0.wal")
+    _running(system, active)
+    api.objects, began = None, system.clock
+    assert not state.await_server(system, BINARY, wait=300)["starting"] and system.clock == began
+
+
+def test_a_server_that_is_healthy_is_not_waited_for_unless_it_must_be_well(system, api):
+    system.put(datastore.ETCD_WAL + "/0.wal")
+    _running(system, "active")
+    api.objects = {"control-plane-1": make_node("control-plane-1", ready=False)}
+    began = system.clock
+    assert state.await_server(system, BINARY, wait=60)["healthy"] and system.clock == began
+    assert not state.await_server(system, BINARY, wait=60, need="well")["well"] and system.clock - began >= 60
