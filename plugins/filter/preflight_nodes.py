@@ -67,6 +67,12 @@ def _host_part(registered: Mapping[str, Any]) -> dict[str, Any]:
     return {"host": {}, "host_error": f"{reason} {output.splitlines()[0]}" if output else reason}
 
 
+def _kubelet_args(role: str, variables: Mapping[str, Any]) -> list[str]:
+    """As the roles hand them to k3s: by the variable of their own, and by the settings that are given as k3s names them."""
+    more = (variables.get(f"{role}_config") or {}).get("kubelet-arg") or []
+    return [str(word) for word in [*(variables.get(f"{role}_kubelet_args") or []), *([more] if isinstance(more, str) else more)]]
+
+
 def preflight_nodes(
     groups: Mapping[str, Iterable[str]], hostvars: Mapping[str, Mapping[str, Any]], limit: Iterable[str]
 ) -> list[dict[str, Any]]:
@@ -85,6 +91,7 @@ def preflight_nodes(
                     "role": role,
                     "address": str(variables.get("ansible_host") or ""),
                     "checked": name in checked,
+                    "kubelet_args": _kubelet_args(role, variables),
                     **_host_part(variables.get("preflight_host") or {}),
                 }
             )

@@ -128,6 +128,16 @@ host:
       type: int
       returned: success
       sample: 0
+    cgroup_version:
+      description: Version of control groups; V(0) where it can't be told.
+      type: int
+      returned: success
+      sample: 2
+    cgroup_v1_configured:
+      description: Whether a file of the kubelet's configuration lets it start with version 1.
+      type: bool
+      returned: success
+      sample: false
     disks:
       description: Free and whole size where each of O(disk_paths) is.
       type: list

@@ -55,6 +55,11 @@ options:
         description: Whether findings of this node are wanted. The others are only read to see duplicates.
         type: bool
         default: true
+      kubelet_args:
+        description: Arguments that its kubelet gets.
+        type: list
+        elements: str
+        default: []
       host:
         description: What M(cht.k3s.host_facts) returned for it.
         type: dict
@@ -193,6 +198,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.preflight.run import (
     version_findings,
 )
 from ansible_collections.cht.k3s.plugins.module_utils.preflight.vms import Node, Requirements
+from ansible_collections.cht.k3s.plugins.module_utils.versions import default
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.argument_spec import base_argument_spec
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import PYVMOMI_ERROR
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
@@ -223,6 +229,7 @@ def main() -> None:
                     "role": {"type": "str", "choices": ["control_plane", "agent"], "default": "agent"},
                     "address": {"type": "str", "default": ""},
                     "checked": {"type": "bool", "default": True},
+                    "kubelet_args": {"type": "list", "elements": "str", "default": []},
                     "host": {"type": "dict"},
                     "host_error": {"type": "str", "default": ""},
                 },
@@ -257,7 +264,7 @@ def main() -> None:
         view,
         options.address,
         Requirements(params["hardware_version"], params["minimum"]),
-        HostRequirements(params["free_disk_gb"], params["clock_offset"]),
+        HostRequirements(params["free_disk_gb"], params["clock_offset"], (params["versions"] or {}).get("k3s") or default().k3s),
     )
     if params["versions"]:
         findings += version_findings(params["versions"])

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 
 from .. import versions
-from . import encryption, state
+from . import cgroups, encryption, state
 from .api import ApiError, condition, is_true
 from .drain import busy_pods
 from .files import (
@@ -113,6 +113,7 @@ class Joiner:
             # The file from the controller and its checksum are those of another release.
             self.wanted.version, self.wanted.staged, self.wanted.checksum = version, "", ""
         self._refuse_what_cannot_work()
+        self._refuse_cgroup_v1(version)
         self._keep_encryption()
         datastore = state.has_datastore(self.system)
         self._check_version(version, unit)
@@ -243,6 +244,14 @@ class Joiner:
         self.warnings.append(warning)
         self.wanted.secret_config = {key: value for key, value in self.wanted.secret_config.items() if key != encryption.FLAG}
         self.wanted.config = {key: value for key, value in config.items() if key not in self.wanted.secret_config}
+
+    def _refuse_cgroup_v1(self, version: str) -> None:
+        """Before anything is changed, and in an upgrade before the first server. One that runs with this release shows that it does start."""
+        if version == self.wanted.version and self.system.unit(self.service).lasting:
+            return
+        problem = cgroups.problem(self.system, self.wanted.version, self.wanted.config.get("kubelet-arg"))
+        if problem:
+            raise NodeError(f"{problem}. Nothing was changed.", "cgroup-v1")
 
     def _refuse_another_runtime(self, config: str | None) -> None:
         """One runtime does not know the containers of the other, so a node changes it only while it is empty."""

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.cgroups import REMEDY
+
 ERROR = "error"
 WARNING = "warning"
 
@@ -61,6 +63,7 @@ CHECKS: dict[str, Check] = {
     "host-os": Check(WARNING, "Use an operating system that k3s is tested on (Ubuntu, Debian, RHEL and its kin, SLES)."),
     "host-architecture": Check(ERROR, "Use x86_64 or aarch64 machines."),
     "host-kernel": Check(ERROR, "Install a newer kernel."),
+    "host-cgroup": Check(ERROR, f"{REMEDY}."),
     "host-disk": Check(ERROR, "Free space or enlarge the file system."),
     "host-clock": Check(ERROR, "Synchronise the clock (chrony, or Tools' periodic synchronisation, not both)."),
     "host-foreign": Check(ERROR, "Run playbooks/adopt.yml, which first reports what is there and then takes it over."),

@@ -10,6 +10,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from ansible_collections.cht.k3s.plugins.module_utils.k3s import cgroups
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.state import foreign
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import System
 
@@ -96,6 +97,11 @@ class Host:
         """Where the machine has a k3s that this collection did not install."""
         return [f"{path} {sign}" for path, sign in foreign(System(self._root)).items()]
 
+    def cgroups(self):
+        """The version of control groups, and whether a file tells the kubelet to start with version 1."""
+        system = System(self._root)
+        return {"cgroup_version": cgroups.version(system), "cgroup_v1_configured": cgroups.configured_v1(system)}
+
     def listening(self):
         """TCP ports that something listens on."""
         ports = set()
@@ -149,6 +155,7 @@ def collect(disk_paths, ports, targets, timeout, root="/"):
         **host.firmware(),
         **host.system(),
         **host.size(),
+        **host.cgroups(),
         "disks": host.disks(disk_paths),
         "k3s_installed": host.k3s_installed(),
         "k3s_foreign": host.k3s_foreign(),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.cgroups import accepts_v1, refused
 from ansible_collections.cht.k3s.plugins.module_utils.preflight.findings import ERROR, WARNING, Finding
 from ansible_collections.cht.k3s.plugins.module_utils.preflight.vms import Node
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.uuids import from_product_serial, same_machine
@@ -36,6 +37,7 @@ class HostRequirements:
 
     free_disk_gb: float = 10.0
     clock_offset: float = 2.0
+    k3s: str = ""
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -52,6 +54,7 @@ def check_host(node: Node, record: Mapping[str, Any] | None, requirements: HostR
     return [
         *_identity(node, record),
         *_system(node),
+        *_cgroups(node, requirements),
         *_disk(node, requirements),
         *_clock(node, requirements),
         *_foreign(node),
@@ -95,6 +98,13 @@ def _system(node: Node) -> list[Finding]:
     if host["swap_mb"]:
         findings.append(Finding("host-swap", node.name, f"{host['swap_mb']} MB of swap are in use by the system"))
     return findings
+
+
+def _cgroups(node: Node, requirements: HostRequirements) -> list[Finding]:
+    host = node.host
+    if host["cgroup_version"] != 1 or not refused(requirements.k3s) or host["cgroup_v1_configured"] or accepts_v1(node.kubelet_args):
+        return []
+    return [Finding("host-cgroup", node.name, f"the machine has version 1 of control groups; k3s {requirements.k3s} does not start with it")]
 
 
 def _disk(node: Node, requirements: HostRequirements) -> list[Finding]:

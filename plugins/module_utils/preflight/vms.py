@@ -36,6 +36,7 @@ class Node:
     moid: str = ""
     # The vCenter that the inventory read it from, if that is not the one that is asked
     vcenter: str = ""
+    kubelet_args: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,15 @@ def test_the_first_line_of_raw_output_tells_why_sudo_failed():
     assert preflight_nodes(GROUPS, HOSTVARS, [])[2]["host_error"] == "failed sudo: no"
 
 
+def test_the_kubelets_arguments_go_along():
+    known = {
+        "cp-1": {"control_plane_kubelet_args": ["v=2"], "agent_kubelet_args": ["x=1"]},
+        "agent-1": {"agent_config": {"kubelet-arg": "fail-cgroupv1=false"}},
+    }
+    nodes = preflight_nodes({"control_plane": ["cp-1"], "agent": ["agent-1"]}, known, [])
+    assert [node["kubelet_args"] for node in nodes] == [["v=2"], ["fail-cgroupv1=false"]]
+
+
 def test_no_groups_are_no_nodes():
     assert preflight_nodes({}, {}, []) == []
 

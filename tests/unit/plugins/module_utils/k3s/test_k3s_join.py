@@ -594,6 +594,32 @@ def test_a_server_that_is_brought_in_order_keeps_its_release(member):
     assert member.exists(STAGED)
 
 
+CGROUP_V1 = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n"
+
+
+@pytest.mark.parametrize("role", ["server", "agent"])
+def test_a_machine_with_cgroup_v1_is_refused_before_anything_changes(system, role):
+    system.put("/proc/self/mounts", CGROUP_V1)
+    for check_mode in (True, False):
+        with pytest.raises(NodeError, match=r"version 1 of control groups.*k3s v1.35.4\+k3s1.*fail-cgroupv1=false.*Nothing was changed") as refused:
+            join(system, wanted(role, version="v1.35.4+k3s1"), check_mode)
+        assert refused.value.cause == "cgroup-v1" and not system.exists("/etc")
+    assert join(system, wanted(role, version="v1.35.4+k3s1", config={"kubelet-arg": ["fail-cgroupv1=false"]}), True)["actions"]
+    assert join(system, wanted(role), True)["actions"], "1.34 starts with it"
+    system.put("/proc/self/mounts", "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n")
+    assert join(system, wanted(role, version="v1.35.4+k3s1"), True)["actions"]
+
+
+def test_an_upgrade_is_refused_where_a_member_has_cgroup_v1(member):
+    member.put("/proc/self/mounts", CGROUP_V1)
+    want = wanted(config={"node-ip": "198.18.0.11"}, version="v1.35.4+k3s1", upgrade=True)
+    with pytest.raises(NodeError, match="version 1 of control groups"):
+        join(member, want, True)
+    member.version = "v1.35.4+k3s1"
+    member.clock += 60
+    assert not join(member, want, True)["restarted"], "one that runs shows that it does start"
+
+
 def test_a_passing_cause_waits_until_the_time_is_up(system, api):
     api.objects = None
     system.lines = ["failed to get CA certs: Get \"https://198.18.0.11:6443/cacerts\": dial tcp: connect: connection refused"]

@@ -41,6 +41,23 @@ def test_facts_come_from_the_machines_own_files(root):
     assert host.size()["memory_mb"] == 8000 and host.size()["swap_mb"] == 2000
 
 
+@pytest.mark.parametrize(("mounts", "version"), [
+    ("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n", 2),
+    ("tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n", 1),
+    ("proc /proc proc rw 0 0\n", 0),
+])
+def test_the_version_of_cgroups_is_what_is_mounted(root, mounts, version):
+    (root / "proc/self").mkdir()
+    (root / "proc/self/mounts").write_text(mounts)
+    assert Host(str(root)).cgroups() == {"cgroup_version": version, "cgroup_v1_configured": False}
+    folder = root / "var/lib/rancher/k3s/agent/etc/kubelet.conf.d"
+    folder.mkdir(parents=True)
+    (folder / "10-own.conf").write_text("kind: KubeletConfiguration\nfailCgroupV1: false\n")
+    assert Host(str(root)).cgroups()["cgroup_v1_configured"]
+    (folder / "20-json.conf").write_text('{"kind": "KubeletConfiguration",\n "failCgroupV1": true}\n')
+    assert not Host(str(root)).cgroups()["cgroup_v1_configured"]
+
+
 def test_only_listening_ports_count(root):
     host = Host(str(root))
     assert host.listening() == {6443, 10250}

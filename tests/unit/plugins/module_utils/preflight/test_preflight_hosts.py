@@ -20,6 +20,8 @@ def host(**more):
         "architecture": "x86_64",
         "kernel": "5.15.0-91-generic",
         "swap_mb": 0,
+        "cgroup_version": 2,
+        "cgroup_v1_configured": False,
         "disks": [{"path": "/var/lib/rancher", "free_gb": 40.0, "size_gb": 50.0}],
         "k3s_installed": False,
         "k3s_foreign": [],
@@ -70,6 +72,16 @@ def test_a_good_machine_has_no_findings():
 )
 def test_each_fault_is_found_and_nothing_else(fault, found):
     assert ids(check(**fault)) == found
+
+
+@pytest.mark.parametrize(("release", "version", "configured", "arguments", "found"), [
+    ("v1.35.4+k3s1", 1, False, (), ["host-cgroup"]), ("v1.36.0+k3s1", 1, False, ["v=2", "fail-cgroupv1=true"], ["host-cgroup"]),
+    ("v1.34.4+k3s1", 1, False, (), []), ("v1.35.4+k3s1", 2, False, (), []), ("v1.35.4+k3s1", 0, False, (), []),
+    ("v1.35.4+k3s1", 1, True, (), []), ("v1.35.4+k3s1", 1, False, ["v=2", "fail-cgroupv1=false"], []), ("", 1, False, (), []),
+])
+def test_version_1_of_cgroups_is_an_error_from_1_35_on_unless_the_kubelet_takes_it(release, version, configured, arguments, found):
+    node = Node("agent-1", "agent-1", host=host(cgroup_version=version, cgroup_v1_configured=configured), kubelet_args=arguments)
+    assert ids(hosts.check_host(node, RECORD, HostRequirements(k3s=release))) == found
 
 
 def test_the_message_about_clocks_has_the_direction():
