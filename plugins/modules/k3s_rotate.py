@@ -23,9 +23,11 @@ options:
       - V(certificates) renews all certificates of the node, but not its authorities, when one ends within O(within) days.
       - V(token_known) only asks whether this server has O(token) already.
       - V(token_changed) changes the token of the cluster through this server, once for all.
-      - V(token) gives the node the token that was changed, and restarts it.
+      - V(token) gives the node the token that was changed, and restarts it. A server that has the token in its files is asked whether it takes
+        it, as k3s reads its passwords only at its start.
+      - V(token_proven) fails unless this server takes O(token), and the one of before no more.
     type: str
-    choices: [certificates, token_known, token_changed, token]
+    choices: [certificates, token_known, token_changed, token, token_proven]
     required: true
   within:
     description: Days. New certificates last 365.
@@ -83,7 +85,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeErro
 
 
 def main() -> None:
-    tokens = ["token_known", "token_changed", "token"]
+    tokens = ["token_known", "token_changed", "token", "token_proven"]
     module = AnsibleModule(
         argument_spec=dict(
             binary_spec(),
@@ -105,8 +107,10 @@ def main() -> None:
             result = {"changed": False, "known": rotator.knows(params["token"])}
         elif params["part"] == "token_changed":
             result = rotator.change_token(params["token"], params["supervisor_port"])
+        elif params["part"] == "token_proven":
+            result = rotator.prove_token(params["token"], params["supervisor_port"])
         else:
-            result = rotator.take_token(params["token"])
+            result = rotator.take_token(params["token"], params["supervisor_port"])
     except NodeError as error:
         module.fail_json(msg=str(error))
     for text in rotator.warnings:

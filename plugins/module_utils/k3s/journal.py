@@ -97,7 +97,7 @@ KNOWN = (
     _known(
         "peer-refuses", r"Unable to reconcile with remote datastore: .*not authorized",
         "the server that this one asks at its start does not take its token; this server goes on with its own data",
-        "one of the two has not been restarted since the token was changed: run playbooks/rotate_token.yml again"),
+        "one of the two has not been restarted since the token was changed: run playbooks/rotate.yml --tags token again, with the same k3s_new_token"),
     # A server that tells of somebody else's wrong token is well itself.
     _known(
         "wrong-token", r"401 Unauthorized|not authorized",

@@ -5,23 +5,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 
 from . import encryption, state
 from .files import CONFIG_DIR, CONFIG_PATH, DATA_DIR, HEADER, check_token, same_token, split_token
 from .journal import find_cause, message_of, tail
-from .system import NodeError, System
+from .system import TEMPORARY, NodeError, System
 from .unit import SERVICES
 from .yamltext import dump
 
-RESET_CONFIG = "/etc/rancher/k3s/cluster-reset.yaml"
-RESET_TOKEN = "/etc/rancher/k3s/cluster-reset.token"
+# Holds the token: for a reset k3s takes it from nothing else but the command line, the environment or server/token.
+RESET_CONFIG = CONFIG_DIR + "/cluster-reset.yaml"
+# What earlier releases of this collection gave it in.
+RESET_TOKEN = CONFIG_DIR + "/cluster-reset.token"
 DB = DATA_DIR + "/server/db"
 RESET_FLAG = DB + "/reset-flag"
 ETCD = DB + "/etcd"
 # What a reset makes on an empty server; half of it would be taken for data of its own by the next one.
-MADE = (ETCD, DATA_DIR + "/server/tls", DATA_DIR + "/server/cred", DATA_DIR + "/server/token")
+SERVER = DATA_DIR + "/server"
+PASSWD = SERVER + "/cred/passwd"
+# A reset writes them with the token that it was given before it has opened the snapshot with it, and with others than today's k3s would not start.
+KEEP = ("token", "cred", "tls")
+MADE = (ETCD, *(f"{SERVER}/{name}" for name in KEEP))
+# There while a reset runs, and after one that was killed: what it changes as it was, and what there was.
+KEPT = SERVER + "/before-reset"
+THERE = KEPT + "/there.json"
 # There while a restore is under way: servers with data of before and after it must not find each other.
 PENDING = CONFIG_DIR + "/restore-pending"
 DONE = "Managed etcd cluster membership has been reset"
@@ -51,6 +61,7 @@ class Restorer:
         text, before = f"{what}\n", self.system.read(PENDING)
         enabled = self._enabled()
         if not self.check_mode:
+            self._sweep()
             if before != text:
                 self.system.write(PENDING, text, 0o600)
             if enabled:
@@ -61,6 +72,8 @@ class Restorer:
         """The data is as it was: the server may start with it, also after a reboot."""
         changed = self.system.exists(PENDING)
         if changed and not self.check_mode:
+            self._sweep()
+            self._put_back()
             if self.system.unit(SERVICES["server"]).loaded and not self._enabled():
                 self._systemctl("enable")
             self.system.remove(PENDING)
@@ -99,25 +112,23 @@ class Restorer:
         # As the data was encrypted when it was saved: with another setting k3s could not read its Secrets, or would make a key for each server.
         has = encryption.of_snapshot(self.system, snapshot)
         text = encryption.with_setting(text, has)
-        before = {name for name in self.system.listdir(DB) if name.startswith("etcd-old-")}
-        missing = [path for path in MADE if not self.system.exists(path)]
+        self._sweep()
+        self._keep()
         # A reset that was done, but never started, would block this one.
         self.system.remove(RESET_FLAG)
         try:
-            self.system.write(RESET_TOKEN, split_token(token)[1] + "\n", 0o600)
-            self.system.write(RESET_CONFIG, f"{text.rstrip()}\ntoken-file: {RESET_TOKEN}\n", 0o600)
+            self.system.write(RESET_CONFIG, f"{text.rstrip()}\n{dump({'token': split_token(token)[1]})}", 0o600)
             done = self.system.run(
                 [self.system.path(self.binary), "server", f"--config={RESET_CONFIG}", "--cluster-reset", f"--cluster-reset-restore-path={snapshot}"],
                 timeout=timeout,
             )
         finally:
-            self.system.remove(RESET_TOKEN)
-            self.system.remove(RESET_CONFIG)
+            self._sweep()
         lines = (done.out + "\n" + done.err).splitlines()
         if done.rc != 0 or not any(DONE in line for line in lines):
             cause = find_cause(lines)
             why = f"{cause.summary}. Remedy: {cause.remedy}. {cause.line}" if cause else " | ".join(tail(lines)) or f"exit code {done.rc}"
-            self._put_back(before, missing)
+            self._put_back()
             raise NodeError(f"The snapshot was not put back: {why}. This server's data is as it was.")
         # One that was changed after the snapshot does not open this data: k3s would not start with it.
         if self.system.exists(state.SERVER_TOKEN) and not same_token(self.system.read(state.SERVER_TOKEN), token):
@@ -125,24 +136,68 @@ class Restorer:
         settings = self.system.read(CONFIG_PATH)
         if settings is not None and encryption.setting(self.system) != has:
             self.system.write(CONFIG_PATH, encryption.with_setting(settings, has), 0o600)
+        self._let_go()
         self.system.remove(PENDING)
         return {"changed": True, "said": [message_of(line) for line in lines if DONE in line][0]}
 
-    def _put_back(self, before: set, missing: list) -> None:
-        """The data that k3s moved away for a reset that failed; what was not there goes."""
-        for path in missing:
+    def _sweep(self) -> None:
+        """Nothing that holds the token stays, whatever became of a reset; one that was killed while it wrote leaves a file of another name."""
+        for path in (RESET_CONFIG, RESET_TOKEN, *(f"{CONFIG_DIR}/{name}" for name in self.system.listdir(CONFIG_DIR) if name.startswith(TEMPORARY))):
             self.system.remove(path)
-        moved = [name for name in self.system.listdir(DB) if name.startswith("etcd-old-") and name not in before]
+
+    def _keep(self) -> None:
+        """Copies of what a reset changes, with their times, by which k3s tells whether the datastore or the file is newer."""
+        # Of one that was killed: this server's data is that from before it.
+        self._put_back()
+        half = KEPT + ".half"
+        self.system.remove(half)
+        self.system.make_folder(half, 0o700)
+        for name in KEEP:
+            self.system.copy(f"{SERVER}/{name}", f"{half}/{name}")
+        there = {"made": [path for path in MADE if self.system.exists(path)], "db": self.system.listdir(DB), "server": self.system.listdir(SERVER)}
+        self.system.write(half + "/" + os.path.basename(THERE), json.dumps(there), 0o600)
+        self.system.rename(half, KEPT)
+
+    def _let_go(self) -> None:
+        """The copies are of no use any more. In one step, as half of them would be put back by the next run."""
+        if self.system.exists(KEPT):
+            self.system.remove(KEPT + ".half")
+            self.system.rename(KEPT, KEPT + ".half")
+        self.system.remove(KEPT + ".half")
+
+    def _put_back(self) -> None:
+        """This server's data as it was before the reset: what k3s moved away or wrote anew comes back, what was not there goes."""
+        text = self.system.read(THERE)
+        if text is None:
+            return
+        there = json.loads(text)
+        moved = [name for name in self.system.listdir(DB) if name.startswith("etcd-old-") and name not in there["db"]]
         if moved:
             self.system.remove(ETCD)
-            self.system.rename(f"{DB}/{moved[-1]}", ETCD)
+            self.system.rename(f"{DB}/{moved[0]}", ETCD)
+        for name in KEEP:
+            if self.system.exists(f"{KEPT}/{name}"):
+                self.system.remove(f"{SERVER}/{name}")
+                self.system.copy(f"{KEPT}/{name}", f"{SERVER}/{name}")
+        for path in MADE:
+            if path not in there["made"]:
+                self.system.remove(path)
+        for name in self.system.listdir(SERVER):
+            # A reset saves the certificates that it replaces, those of a snapshot that was not put back among them.
+            if re.match(r"tls-\d+\Z", name) and name not in there["server"]:
+                self.system.remove(f"{SERVER}/{name}")
         self.system.remove(RESET_FLAG)
+        self._let_go()
 
     def clear(self) -> dict:
         """Move this server's data aside, so that it joins the restored one as a new member."""
         self._refuse_while_running()
-        # Keys that were made after the snapshot are newer than the datastore, and k3s would not start with them.
-        for path in (encryption.CONFIGURATION, encryption.STATE):
+        if not self.check_mode:
+            self._sweep()
+            # As the first server of an earlier run it may have a reset behind it that was killed.
+            self._put_back()
+        # Keys that were made, and a token that was changed, after the snapshot are newer than the datastore, and k3s would not start with them.
+        for path in (encryption.CONFIGURATION, encryption.STATE, PASSWD):
             if self.system.exists(path) and not self.check_mode:
                 self.system.rename(path, f"{path}.before-restore")
         if not self.system.exists(DB):

@@ -58,6 +58,11 @@ def save(system: System, binary: str, base: str, timeout: int) -> dict:
     new = [snapshot for snapshot in listed(system, base) if snapshot["name"] not in before]
     if done.rc != 0 or not new:
         said = (done.err or done.out).strip().splitlines()
+        if said and "not authorized" in said[-1]:
+            raise NodeError(
+                "No snapshot was made: k3s on this server does not take its own token, so the token was changed and this server not restarted since."
+                " Run playbooks/rotate.yml --tags token again, with the same k3s_new_token, or restart k3s.service here. Nothing else was done."
+            )
         raise NodeError(
             f"No snapshot was made: `k3s etcd-snapshot save` gave {done.rc}: {said[-1] if said else 'nothing'}."
             " The server must be healthy, with room on its disk; nothing else was done."

@@ -52,6 +52,9 @@ class Mount:
 # File systems that programs make for themselves while they run.
 PASSING = frozenset("tmpfs ramfs overlay fuse.fuse-overlayfs proc sysfs nsfs cgroup cgroup2 mqueue devpts devtmpfs bpf debugfs tracefs hugetlbfs".split())
 
+# How the name of a file begins until it is whole.
+TEMPORARY = ".cht-k3s-"
+
 # Seconds that a service has to go on before it counts as up; the second is the most for one that systemd has restarted again and again.
 LASTING, LASTING_AFTER_FAILURES = 5.0, 30.0
 
@@ -151,7 +154,7 @@ class System:
         target = self.path(path)
         times = os.stat(target) if keep_time and os.path.exists(target) else None
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".cht-k3s-")
+        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=TEMPORARY)
         try:
             with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as stream:
                 stream.write(text)
@@ -189,6 +192,14 @@ class System:
 
     def rename(self, path: str, target: str) -> None:
         os.rename(self.path(path), self.path(target))
+
+    def copy(self, path: str, target: str) -> None:
+        """A file or a tree, if it is there, with its modes and times; links stay links."""
+        source = self.path(path)
+        if os.path.isdir(source) and not os.path.islink(source):
+            shutil.copytree(source, self.path(target), symlinks=True)
+        elif os.path.lexists(source):
+            shutil.copy2(source, self.path(target), follow_symlinks=False)
 
     def remove(self, path: str) -> None:
         """Remove a file, link or tree, if it is there. A file system that is mounted in it is emptied and stays, with the way to it."""

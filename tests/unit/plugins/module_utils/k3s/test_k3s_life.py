@@ -4,6 +4,7 @@
 """Adopting, rotating, fencing, firewalls: the logic, on a node below a temporary directory."""
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.k3s.files import HEADER
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.firewall import Firewall
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.node import Preparer
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.ports import open_for
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.rotate import Rotator
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.rotate import OLD_TOKEN, UNSURE, Rotator
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError, Result, UnitState
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.unit import render_unit
 
@@ -273,30 +274,144 @@ def server(system, api) -> FakeSystem:
     return system
 
 
-def test_a_node_takes_the_token_once(server):
-    rotator = Rotator(server, "/usr/local/bin/k3s", 10)
-    assert not rotator.knows("new") and rotator.take_token("new")["changed"]
+class Supervisor:
+    """k3s' part that knows passwords: it reads them when the unit starts, and writes the new one at once where it is asked to change it."""
+
+    def __init__(self, system: FakeSystem, monkeypatch) -> None:
+        self.system = system
+        self.password = "old"
+        self.datastore = "old"
+        self.put_status = 200
+        self.asked: list[tuple[str, str, str]] = []
+        before = system.on_start
+
+        def on_start():
+            before()
+            self.password = system.read(state.SERVER_TOKEN).strip().rpartition(":")[2]
+
+        system.on_start = on_start
+        monkeypatch.setattr(Rotator, "_ask", self.answer)
+
+    def answer(self, verb, path, user, password, port, body=None, sent=None):
+        self.asked.append((verb, path, user))
+        if sent is not None:
+            sent.append(True)
+        if password != self.password:
+            return 401, "not authorized"
+        if verb == "PUT":
+            new = json.loads(body)["newToken"]
+            self.system.write(state.SERVER_TOKEN, "K10" + "a" * 64 + f"::server:{new}\n", 0o600)
+            if self.put_status == 200:
+                self.datastore = new
+            return self.put_status, "etcd is gone"
+        return (405, "method not allowed") if path == "/v1-k3s/token" else (200, "ok")
+
+
+@pytest.fixture
+def supervisor(server, monkeypatch) -> Supervisor:
+    return Supervisor(server, monkeypatch)
+
+
+def rotator(server) -> Rotator:
+    return Rotator(server, "/usr/local/bin/k3s", 10)
+
+
+def test_a_server_takes_the_token_once(server, supervisor):
+    assert not rotator(server).knows("new") and rotator(server).take_token("new", 6443)["changed"]
     assert server.read(TOKEN) == "new\n" and server.read(state.SERVER_TOKEN) == "K10" + "a" * 64 + "::server:new\n"
     assert len(server.commands("restart")) == 1
-    server.age()
-    again = Rotator(server, "/usr/local/bin/k3s", 10)
-    assert again.knows("new") and again.take_token("new") == {"changed": False}
-
-
-def test_an_interrupted_run_restarts_what_it_left(server):
-    server.put(TOKEN, "new\n")
-    server.put(state.SERVER_TOKEN, "new\n")
+    # No time of a file tells: the file may be written without a restart.
     server.clock += 500
     server.write(TOKEN, "new\n", 0o600)
-    assert Rotator(server, "/usr/local/bin/k3s", 10).take_token("new")["changed"]
+    assert rotator(server).knows("new") and rotator(server).take_token("new", 6443) == {"changed": False}
+    assert len(server.commands("restart")) == 1
 
 
-def test_the_token_is_changed_through_the_supervisor_and_not_by_a_command(server, monkeypatch):
-    sent = []
-    monkeypatch.setattr(Rotator, "_put_token", lambda self, old, new, port: sent.append((old, new, port)))
-    assert Rotator(server, "/usr/local/bin/k3s", 10).change_token("new", 6443) == {"changed": True}
-    assert sent == [("old", "new", 6443)] and not [call for call in server.calls if "new" in call]
-    assert Rotator(server, "/usr/local/bin/k3s", 10).change_token("old", 6443) == {"changed": False}
+def test_the_server_that_was_asked_is_restarted_as_it_takes_the_old_token_until_then(server, supervisor):
+    assert rotator(server).change_token("new", 6443) == {"changed": True}
+    assert server.read(TOKEN) == "new\n" and server.read(OLD_TOKEN).strip().endswith(":old") and server.mode(OLD_TOKEN) == 0o600
+    server.age()
+    with pytest.raises(NodeError, match="refuses the new token: machines that join"):
+        rotator(server).prove_token("new", 6443)
+    assert rotator(server).knows("new") and rotator(server).take_token("new", 6443)["changed"] and len(server.commands("restart")) == 1
+    assert rotator(server).prove_token("new", 6443) == {"changed": True} and not server.exists(OLD_TOKEN) and not server.exists(UNSURE)
+    for part in (rotator(server).change_token, rotator(server).take_token, rotator(server).prove_token):
+        assert part("new", 6443) == {"changed": False}
+    assert len(server.commands("restart")) == 1 and {verb for verb, _path, _user in supervisor.asked} == {"GET", "PUT"}
+
+
+def test_a_server_that_takes_both_tokens_is_not_proven(server, supervisor, monkeypatch):
+    rotator(server).change_token("new", 6443)
+    monkeypatch.setattr(Rotator, "_ask", lambda *dummy, **more: (200, "ok"))
+    with pytest.raises(NodeError, match="still takes the token of before"):
+        rotator(server).prove_token("new", 6443)
+    assert server.exists(OLD_TOKEN)
+
+
+def test_a_server_whose_datastore_may_not_have_the_token_is_not_restarted(server, supervisor):
+    """k3s writes its files before the datastore, and with the old token in there it would not start with the new one."""
+    supervisor.put_status = 500
+    with pytest.raises(NodeError, match="Whether the datastore has the new token is not known"):
+        rotator(server).change_token("new", 6443)
+    with pytest.raises(NodeError, match="Whether the datastore has the new token is not known"):
+        rotator(server).take_token("new", 6443)
+    assert not server.commands("restart") and server.exists(UNSURE)
+    supervisor.put_status = 200
+    assert rotator(server).take_token("new", 6443)["changed"] and supervisor.datastore == "new" and not server.exists(UNSURE)
+    assert [verb for verb, _path, _user in supervisor.asked].count("PUT") == 3
+
+
+def test_where_agents_have_a_token_of_their_own_the_servers_is_asked_for(server, supervisor):
+    server.put("/etc/rancher/k3s/config.yaml", "agent-token: for-agents\n")
+    rotator(server).take_token("new", 6443)
+    rotator(server).prove_token("new", 6443)
+    assert set(supervisor.asked) == {("GET", "/v1-k3s/token", "server")}
+
+
+def test_a_server_that_is_starting_is_waited_for(server, monkeypatch):
+    answers = [ConnectionRefusedError("refused"), (503, "apiserver not ready"), (200, "ok")]
+
+    def answer(*dummy, **more):
+        given = answers.pop(0)
+        if isinstance(given, OSError):
+            raise given
+        return given
+
+    monkeypatch.setattr(Rotator, "_ask", answer)
+    assert rotator(server).prove_token("new", 6443) == {"changed": False} and not answers
+    monkeypatch.setattr(Rotator, "_ask", lambda *dummy, **more: (503, "apiserver not ready"))
+    with pytest.raises(NodeError, match="could not be asked whether it takes the token: 503 apiserver not ready"):
+        rotator(server).prove_token("new", 6443)
+
+
+def test_check_mode_of_a_rotation_restarts_nothing(server, supervisor):
+    checking = Rotator(server, "/usr/local/bin/k3s", 10, check_mode=True)
+    assert checking.change_token("new", 6443)["changed"] and checking.take_token("new", 6443)["changed"]
+    assert not server.commands("restart") and server.read(TOKEN) == "old\n" and not server.exists(OLD_TOKEN)
+
+
+@pytest.fixture
+def agent(system, api) -> FakeSystem:
+    system.put(AGENT_UNIT, render_unit("agent", "/usr/local/bin/k3s"))
+    system.put("/etc/rancher/k3s/config.yaml", "token-file: /etc/rancher/k3s/token\n")
+    system.put(TOKEN, "old\n")
+    system.units["k3s-agent"] = UnitState(loaded=True, active="active", pid=7, started_at=system.clock, active_for=3600)
+    api.objects["control-plane-1"] = make_node("control-plane-1", voter=None)
+    return system
+
+
+def test_an_interrupted_run_restarts_the_agent_it_left(agent):
+    agent.clock += 500
+    agent.write(TOKEN, "new\n", 0o600)
+    assert rotator(agent).take_token("new", 6443)["changed"] and len(agent.commands("restart")) == 1
+    agent.age()
+    assert rotator(agent).take_token("new", 6443) == {"changed": False}
+
+
+def test_the_token_is_changed_through_the_supervisor_and_not_by_a_command(server, supervisor):
+    assert rotator(server).change_token("new", 6443) == {"changed": True}
+    assert supervisor.asked == [("PUT", "/v1-k3s/token", "server")] and not [call for call in server.calls if "new" in call]
+    assert rotator(server).change_token("new", 6443) == {"changed": False}
 
 
 @pytest.mark.parametrize(("failure", "message"), [
@@ -338,7 +453,7 @@ def test_what_is_known_after_a_failure_is_said(server, monkeypatch, failure, mes
 @pytest.mark.parametrize("token", ["", "two words", "K10" + "b" * 64 + "::server:x"])
 def test_a_token_that_cannot_be_right(server, token):
     with pytest.raises(NodeError, match="Nothing was changed"):
-        Rotator(server, "/usr/local/bin/k3s", 10).take_token(token)
+        Rotator(server, "/usr/local/bin/k3s", 10).take_token(token, 6443)
 
 
 def test_k3s_runs_again_when_the_rotation_failed(server, certificate):

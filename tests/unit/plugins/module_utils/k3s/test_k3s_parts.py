@@ -22,7 +22,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.k3s.drain import Drainer
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.find import find
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.forget import Forgetter, removal_problem
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.node import FSTAB_PATH, SYSCTL_PATH, Preparer
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.restore import DB, PENDING, RESET_CONFIG, RESET_TOKEN, Restorer
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.restore import DB, KEPT, PASSWD, PENDING, RESET_CONFIG, RESET_TOKEN, Restorer
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.state import SERVER_TOKEN, quorum_problem
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import (
     Entry, NodeError, Result, System, UnitState, parse_journal, parse_timestamp, parse_unit,
@@ -586,7 +586,7 @@ def stopped_server(system, monkeypatch):
     given = {}
 
     def run(argv, timeout=60, env=None):
-        given.update(argv=argv, config=system.read(RESET_CONFIG), token=system.read(RESET_TOKEN), flag=system.exists(DB + "/reset-flag"))
+        given.update(argv=argv, config=system.read(RESET_CONFIG), mode=system.mode(RESET_CONFIG), flag=system.exists(DB + "/reset-flag"))
         return Result(given.get("rc", 0), "", 'level=info msg="Managed etcd cluster membership has been reset, restart without --cluster-reset flag now."')
 
     monkeypatch.setattr(system, "run", run)
@@ -626,8 +626,89 @@ def test_a_reset_runs_without_joining_and_without_a_token_on_the_command_line(st
     result = Restorer(stopped_server, "/usr/local/bin/k3s").reset(SNAPSHOT, "K10" + "a" * 64 + "::server:word", {}, 10)
     given = stopped_server.given
     assert result["changed"] and "server:" not in given["config"] and "etcd-s3" not in given["config"] and "node-ip: 198.18.0.11" in given["config"]
-    assert given["token"] == "word\n" and "word" not in " ".join(given["argv"]) and not given["flag"]
-    assert not stopped_server.exists(RESET_CONFIG) and not stopped_server.exists(RESET_TOKEN)
+    # k3s looks at no token-file there, and an empty server has no server/token.
+    assert yaml.safe_load(given["config"])["token"] == "word" and "token-file" not in given["config"] and given["mode"] == 0o600
+    assert "word" not in " ".join(given["argv"]) and not given["flag"]
+    assert stopped_server.listdir("/etc/rancher/k3s") == ["config.yaml"] and not stopped_server.exists(KEPT)
+
+
+@pytest.mark.parametrize("state_wanted", ["begin", "reset", "clear", "give_up"])
+def test_a_token_that_a_killed_run_left_is_removed_by_the_next_one(stopped_server, state_wanted):
+    stopped_server.put(PENDING, "snapshot-1\n")
+    for name in (RESET_CONFIG, RESET_TOKEN, "/etc/rancher/k3s/.cht-k3s-half"):
+        stopped_server.put(name, "token: word\n")
+    restorer = Restorer(stopped_server, "/usr/local/bin/k3s")
+    {"begin": lambda: restorer.begin("snapshot-1"), "reset": lambda: restorer.reset(SNAPSHOT, "word", {}, 10)}.get(
+        state_wanted, getattr(restorer, state_wanted))()
+    assert set(stopped_server.listdir("/etc/rancher/k3s")) <= {"config.yaml", "restore-pending"}
+
+
+def _wrong_token(system, killed=False):
+    """A reset with another token than the snapshot's, as k3s does it: it writes the token, and says no only then."""
+    def run(argv, timeout=60, env=None):
+        system.rename(DB + "/etcd", f"{DB}/etcd-old-{int(system.clock)}")
+        system.write(DB + "/etcd/member/wal/0", "of the snapshot", 0o600)
+        system.write(SERVER_TOKEN, "wrong\n", 0o600)
+        system.write(PASSWD, "wrong,server,server,k3s:server\n", 0o600)
+        system.write("/var/lib/rancher/k3s/server/tls-1763846400/server-ca.crt", "x", 0o600)
+        system.write(DB + "/reset-flag", "", 0o600)
+        if killed:
+            raise KeyboardInterrupt
+        return Result(1, "", 'level=fatal msg="bootstrap data already found and encrypted with different token"')
+    return run
+
+
+@pytest.fixture
+def intact_server(stopped_server):
+    stopped_server.put(DB + "/etcd/member/wal/0", "former")
+    stopped_server.put(SERVER_TOKEN, "right\n")
+    stopped_server.put(PASSWD, "right,server,server,k3s:server\n")
+    stopped_server.put("/var/lib/rancher/k3s/server/tls/server-ca.crt", "authority")
+    stopped_server.remove(DB + "/reset-flag")
+    return stopped_server
+
+
+def _is_intact(system):
+    times = [system.mtime(path) for path in (SERVER_TOKEN, PASSWD)]
+    assert (system.read(SERVER_TOKEN), system.read(PASSWD)) == ("right\n", "right,server,server,k3s:server\n")
+    assert times == [system.clock - 100] * 2, "newer ones than the datastore's are fatal at the next start"
+    assert system.read(DB + "/etcd/member/wal/0") == "former" and system.listdir(DB) == ["etcd"]
+    assert system.listdir("/var/lib/rancher/k3s/server") == ["cred", "db", "tls", "token"]
+
+
+def test_a_failed_reset_leaves_token_and_passwords_as_they_were(intact_server, monkeypatch):
+    monkeypatch.setattr(intact_server, "run", _wrong_token(intact_server))
+    with pytest.raises(NodeError, match="encrypted with different token.*This server's data is as it was"):
+        Restorer(intact_server, "/usr/local/bin/k3s").reset(SNAPSHOT, "wrong", {}, 10)
+    _is_intact(intact_server)
+
+
+def test_a_reset_that_was_killed_is_undone_by_whatever_comes_next(intact_server, monkeypatch):
+    restorer = Restorer(intact_server, "/usr/local/bin/k3s")
+    restorer.begin("snapshot-1")
+    good = intact_server.run
+    for number, finish in enumerate((restorer.give_up, lambda: restorer.reset(SNAPSHOT, "wrong", {}, 10))):
+        intact_server.put(PENDING, "snapshot-1\n")
+        monkeypatch.setattr(intact_server, "run", _wrong_token(intact_server, killed=True))
+        with pytest.raises(KeyboardInterrupt):
+            restorer.reset(SNAPSHOT, "wrong", {}, 10)
+        assert intact_server.exists(KEPT) and not intact_server.exists(RESET_CONFIG)
+        monkeypatch.setattr(intact_server, "run", _wrong_token(intact_server))
+        if number:
+            with pytest.raises(NodeError):
+                finish()
+        else:
+            finish()
+        _is_intact(intact_server)
+    monkeypatch.setattr(intact_server, "run", good)
+    assert restorer.reset(SNAPSHOT, "word", {}, 10)["changed"] and not intact_server.exists(KEPT)
+
+
+def test_passwords_that_are_newer_than_the_snapshot_do_not_stop_the_other_servers(stopped_server):
+    """The token may have been changed after it was saved."""
+    stopped_server.put(PASSWD, "newer,server,server,k3s:server\n")
+    Restorer(stopped_server, "/usr/local/bin/k3s").clear()
+    assert not stopped_server.exists(PASSWD) and stopped_server.read(PASSWD + ".before-restore")
 
 
 def test_a_token_that_was_changed_after_the_snapshot_is_put_back_with_it(stopped_server):
@@ -723,6 +804,13 @@ def test_a_snapshot_counts_only_when_its_file_is_there(system, monkeypatch):
         system.put(folder + "on-demand-cp-1-1763846500.zip")
         return Result(0, "", "")
 
+    def refused(argv, timeout=60, env=None):
+        return Result(1, "", 'level=fatal msg="Error: see server log for details: not authorized"')
+
+    # After a change of the token, until the server is restarted.
+    monkeypatch.setattr(system, "run", refused)
+    with pytest.raises(NodeError, match="does not take its own token.*rotate.yml --tags token again"):
+        snapshots.save(system, "/usr/local/bin/k3s", "on-demand", 10)
     monkeypatch.setattr(system, "run", save)
     assert snapshots.save(system, "/usr/local/bin/k3s", "on-demand", 10)["name"] == "on-demand-cp-1-1763846500.zip"
     assert [row["time"] for row in snapshots.listed(system)] == [1763846400, 1763846500]
