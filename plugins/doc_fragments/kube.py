@@ -12,7 +12,8 @@ options:
   kubeconfig:
     description:
       - Path of the kubeconfig to use, on the host that the module runs on.
-      - Client certificates, tokens, basic authentication and credential plugins (C(exec)) are understood.
+      - Client certificates, tokens, basic authentication, credential plugins (C(exec)) and OIDC providers (C(auth-provider)) are understood.
+      - A token of an OIDC provider that has ended is renewed there and written back, as kubectl does it.
       - An empty string means that there is no cluster yet, which is accepted in check mode only.
     type: path
     required: true
@@ -27,4 +28,5 @@ options:
     default: 30
 requirements:
   - PyYAML
+  - kubernetes, for a kubeconfig with an OIDC provider only
 """

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Read a kubeconfig with nothing but PyYAML.
 
-The kubernetes package needs a quarter of a second to be imported, more than a whole unchanged run of this
-collection's modules may cost, so the few lines that are needed of it are here.
+The kubernetes package costs every task more time to be imported than this collection's modules need for their work (docs/architecture.md
+has the figures), so the few lines that are needed of it are here. Only where it alone knows how, with the tokens of an OIDC provider, is
+it asked.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import ssl
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -80,9 +82,7 @@ def parse(document: dict[str, Any], path: str, context: str | None = None) -> Ac
     if user.get("exec"):
         user = {**user, **_run_exec(user["exec"], path)}
     if user.get("auth-provider"):
-        raise KubeConfigError(
-            f"The kubeconfig {path} uses an auth-provider, which Kubernetes removed in 1.26; use client certificates, a token or exec."
-        )
+        user = {**user, **_provider_token(user["auth-provider"], document, base, path)}
     headers = _authorization(user, base, path)
     tls = _tls(cluster, user, base, path) if parts.scheme == "https" else None
     return Access(
@@ -200,3 +200,72 @@ def _run_exec(spec: dict[str, Any], path: str) -> dict[str, Any]:
         if status.get(theirs):
             result[ours] = base64.b64encode(status[theirs].encode()).decode()
     return result
+
+
+def _provider_token(provider: dict[str, Any], document: dict[str, Any], base: str, path: str) -> dict[str, Any]:
+    """The token of an OIDC provider as an entry of a kubeconfig's user; one that has ended is renewed there and kept, as kubectl does it."""
+    name, settings = provider.get("name"), provider.get("config") or {}
+    if name != "oidc":
+        raise KubeConfigError(
+            f"The kubeconfig {path} uses the auth-provider {name}, which Kubernetes removed in 1.26; use client certificates, a token, exec or oidc."
+        )
+    if not settings.get("id-token"):
+        raise KubeConfigError(f"The kubeconfig {path} has no id-token for its auth-provider; log in with the tool that wrote it.")
+    try:
+        from kubernetes.config import new_client_from_config_dict
+    except ImportError as error:
+        raise KubeConfigError(
+            f"The kubeconfig {path} uses the auth-provider oidc, which needs the Python package kubernetes on the host that runs this module; install it."
+        ) from error
+    before = dict(settings)
+    asked = {**settings, "client-secret": settings.get("client-secret", "")}
+    if not settings.get("idp-certificate-authority-data"):
+        # Without an authority the package would send secret and token to whoever answers.
+        known = ssl.get_default_verify_paths()
+        asked["idp-certificate-authority"] = os.path.join(base, settings.get("idp-certificate-authority") or known.cafile or known.openssl_cafile)
+    alone = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": "https://unused"}}],
+        "users": [{"name": "u", "user": {"auth-provider": {"name": "oidc", "config": asked}}}],
+    }
+    try:
+        found = new_client_from_config_dict(alone, context="c", persist_config=False).configuration.api_key
+    except Exception as error:  # pylint: disable=broad-except
+        # What the libraries below it raise is theirs; a request may be quoted in it, so only its kind is shown.
+        raise KubeConfigError(
+            f"The token in {path} has ended, and its provider {settings.get('idp-issuer-url')} gave no new one ({type(error).__name__}); log in anew."
+        ) from error
+    if not found or _ended(asked["id-token"]):
+        raise KubeConfigError(
+            f"The token in {path} has ended or is none, and its provider {settings.get('idp-issuer-url')} gave no new one; log in anew."
+        )
+    for key in ("id-token", "refresh-token"):
+        if key in asked:
+            settings[key] = asked[key]
+    if settings != before:
+        _keep(document, path)
+    return {"token": settings["id-token"]}
+
+
+def _ended(token: str) -> bool:
+    """Whether the time of a JWT is over."""
+    try:
+        part = token.split(".")[1]
+        return float(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))["exp"]) <= time.time()
+    except (IndexError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _keep(document: dict[str, Any], path: str) -> None:
+    """Write a kubeconfig back whose tokens were renewed: the provider may take the old ones no more."""
+    target = os.path.realpath(os.path.expanduser(path))
+    try:
+        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".kubeconfig-")
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            yaml.safe_dump(document, stream, sort_keys=False)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise KubeConfigError(
+            f"The renewed token can't be written to {path}: {error.strerror}. Make its folder writable, or log in anew before each run."
+        ) from error
