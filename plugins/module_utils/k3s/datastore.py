@@ -26,6 +26,8 @@ from .yamltext import top_level
 DB = DATA_DIR + "/server/db"
 ETCD_WAL = DB + "/etcd/member/wal"
 SQLITE = DB + "/state.db"
+# There while a server's data moves from SQLite to etcd: half of it may be in etcd.
+MOVING = CONFIG_DIR + "/migration-pending"
 TLS = DATA_DIR + "/server/tls"
 SERVER_CA = TLS + "/server-ca.crt"
 # etcd's own port for its members: it tells of its cluster even while there is no quorum.

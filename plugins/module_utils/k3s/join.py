@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from .. import versions
 from . import cgroups, encryption, state
 from .api import ApiError, condition, is_true
+from .datastore import MOVING
 from .drain import busy_pods
 from .files import (
     CONFIG_PATH, GOOD_CONFIG_PATH, MASK, REGISTRIES_PATH, TOKEN_PATH, check_token, is_bootstrap_token, mask_config, mask_environment,
@@ -185,7 +186,7 @@ class Joiner:
     def started(self) -> dict:
         """The unit of a member is up or on its way; nothing else is changed, and nothing is waited for."""
         unit = self.system.unit(self.service)
-        if unit.loaded and not unit.running and self._is_member() and not self.system.exists(PENDING):
+        if unit.loaded and not unit.running and self._is_member() and not (self.system.exists(PENDING) or self.system.exists(MOVING)):
             self._act(f"start {self.service}.service")
             self._show(f"{self.service}.service", _service_text(True, False), _service_text(True, True))
             if not self.check_mode:
@@ -203,6 +204,11 @@ class Joiner:
                 f"A restore of this cluster was begun and not finished ({pending.strip()}), so this server may hold other data than the rest and is not"
                 f" started. Run playbooks/restore.yml again with the same backup. Only to keep the data that is here: remove {PENDING}"
                 " from every server and run site.yml."
+            )
+        if role == "server" and self.system.exists(MOVING):
+            raise NodeError(
+                "The data of this server was on its way from SQLite to etcd, and that was not finished, so half of it may be in either. Run"
+                " playbooks/migrate_datastore.yml again, which goes on with it or puts it back. Nothing was changed."
             )
         if self.system.exists(unit_path(other)):
             raise NodeError(

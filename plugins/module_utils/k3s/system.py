@@ -190,6 +190,21 @@ class System:
         if not os.path.isdir(self.path(path)):
             os.makedirs(self.path(path), mode)
 
+    def size(self, path: str) -> int:
+        return os.path.getsize(self.path(path)) if self.exists(path) else 0
+
+    def free(self, path: str) -> int:
+        """Bytes that are free where a folder is."""
+        return shutil.disk_usage(self.path(path)).free
+
+    def copy(self, path: str, target: str, mode: int) -> None:
+        """A file byte by byte, on the disk when this returns."""
+        handle = os.open(self.path(target), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(handle, "wb") as written, open(self.path(path), "rb") as read:
+            shutil.copyfileobj(read, written)
+            written.flush()
+            os.fsync(written.fileno())
+
     def rename(self, path: str, target: str) -> None:
         os.rename(self.path(path), self.path(target))
 

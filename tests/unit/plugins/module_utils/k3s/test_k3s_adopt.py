@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.cht.k3s.plugins.filter.adoption_report import adoption_report
-from ansible_collections.cht.k3s.plugins.module_utils.k3s import settings, state, values
+from ansible_collections.cht.k3s.plugins.module_utils.k3s import journal, settings, snapshots, state, values
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.adopt import Adopter, differences
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.datastore import ETCD_WAL, SQLITE
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.datastore import ETCD_WAL, MOVING, SQLITE
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.files import GOOD_CONFIG_PATH, HEADER
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.join import Joiner, Wanted
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.migrate import Migrator
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.node import Preparer
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError, Result, UnitState
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.uninstall import Remover
@@ -353,3 +354,129 @@ def test_chains_of_flannel_go(node):
     node.restore_rules = lambda family, text: loaded.update({family: text})
     Remover(node, BINARY).absent()
     assert loaded == {"iptables": "\n".join([rules[0], rules[1], rules[4], rules[6]]) + "\n"}
+
+
+# -- SQLite ----------------------------------------------------------------------------------------------
+
+
+ONCE = "/run/systemd/system/k3s.service.d/10-cht-k3s-once.conf"
+
+
+@pytest.fixture
+def sqlite_server(node, api):
+    """An adopted server on SQLite; `api.moves` says whether k3s moves its data at the next start with cluster-init."""
+    node.put(UNIT, render_unit("server", BINARY))
+    node.put(CONFIG, HEADER + f"server: https://old:6443\ntoken-file: {TOKEN}\ndebug: true\n")
+    node.put(GOOD_CONFIG_PATH, node.read(CONFIG))
+    node.put(BINARY, mode=0o755)
+    node.put(SQLITE, "rows\r\n")
+    node.put(SQLITE + "-wal", "more rows")
+    node.put(state.SERVER_TOKEN, MADE)
+    node.units["k3s"] = UnitState(loaded=True, active="active", enabled="enabled", pid=7, started_at=node.clock - 90)
+    node.free = lambda path: 1 << 30
+    api.moves = "all"
+
+    def start():
+        moving = "cluster-init: true" in node.read(CONFIG) and node.exists(SQLITE)
+        # What ends in between must not start by itself, with half of the data.
+        assert moving == node.exists(ONCE) == node.exists(MOVING) and node.units["k3s"].enabled == ("disabled" if moving else "enabled")
+        if "cluster-init: true" in node.read(CONFIG) and not node.listdir(ETCD_WAL):
+            node.put(ETCD_WAL + "/0.wal", api.moves)
+            if api.moves == "all":
+                node.rename(SQLITE, SQLITE + ".migrated")
+                api.objects["control-plane-1"] = make_node("control-plane-1")
+            else:
+                node.units["k3s"].active = "activating"
+
+    node.on_start = start
+    return node
+
+
+def migrate(system, check_mode=False) -> dict:
+    return Migrator(system, BINARY, 30, check_mode).to_etcd()
+
+
+def test_the_data_moves_to_etcd_once(sqlite_server):
+    before = files(sqlite_server)
+    assert migrate(sqlite_server, check_mode=True) == {"changed": True} and files(sqlite_server) == before
+    result = migrate(sqlite_server)
+    assert [call[0] for call in sqlite_server.commands("stop", "start", "restart")] == ["stop", "start"]
+    copied = open(sqlite_server.path(result["copy"] + "/state.db"), "rb").read()
+    assert copied == b"rows\r\n" and sqlite_server.read(result["copy"] + "/state.db-wal") == "more rows"
+    assert sqlite_server.read(result["copy"] + "/token") == MADE and sqlite_server.mode(result["copy"]) == 0o700
+    text = sqlite_server.read(CONFIG)
+    assert text == HEADER + f"cluster-init: true\ntoken-file: {TOKEN}\ndebug: true\n" and sqlite_server.read(GOOD_CONFIG_PATH) == text
+    assert sqlite_server.units["k3s"].enabled == "enabled" and not sqlite_server.exists(ONCE)
+    assert not sqlite_server.exists(MOVING) and migrate(sqlite_server) == {"changed": False}
+
+
+def test_what_does_not_arrive_stays_in_sqlite(sqlite_server, api):
+    """Half of the data in etcd would be all of it at the next start."""
+    api.moves = "half"
+    text = sqlite_server.read(CONFIG)
+    with pytest.raises(NodeError, match="The data was not moved: .*It runs on SQLite again, with all its data"):
+        migrate(sqlite_server)
+    assert sqlite_server.read(CONFIG) == text and not sqlite_server.listdir(ETCD_WAL) and sqlite_server.read(SQLITE) == "rows\n"
+    assert not sqlite_server.exists(MOVING) and sqlite_server.units["k3s"].active == "active"
+    api.moves = "all"
+    sqlite_server.clock += 1
+    assert migrate(sqlite_server)["changed"]
+
+
+def test_an_interrupted_move_is_begun_anew(sqlite_server, api):
+    """The run ended while k3s was copying, and k3s itself as well."""
+    sqlite_server.put(MOVING, "/somewhere\n")
+    sqlite_server.put(ETCD_WAL + "/0.wal", "half")
+    sqlite_server.put(CONFIG, HEADER + f"cluster-init: true\ntoken-file: {TOKEN}\n")
+    sqlite_server.units["k3s"] = UnitState(loaded=True, active="activating", enabled="disabled")
+    with pytest.raises(NodeError, match="migrate_datastore.yml again.*Nothing was changed"):
+        site(sqlite_server)
+    assert migrate(sqlite_server)["changed"] and sqlite_server.read(ETCD_WAL + "/0.wal") == "all" and not sqlite_server.exists(SQLITE)
+    assert [name for name in sqlite_server.listdir("/var/lib/rancher/k3s/server/db") if name.startswith("etcd-unfinished-")]
+    sqlite_server.put(MOVING, "/somewhere\n")
+    assert migrate(sqlite_server) == {"changed": True} and migrate(sqlite_server) == {"changed": False}
+
+
+def by_hand_again(system, api):
+    system.put(UNIT, f"[Service]\nExecStart={BINARY} server --debug\n")
+
+
+def unwell(system, api):
+    api.objects["control-plane-1"]["status"]["conditions"][0]["status"] = "Unknown"
+
+
+def full(system, api):
+    system.free = lambda path: 10
+
+
+def external(system, api):
+    system.put(CONFIG, HEADER + "datastore-endpoint: mysql://x\n")
+    system.put("/var/lib/rancher/k3s/server/tls/server-ca.crt")
+
+
+def empty(system, api):
+    system.remove(SQLITE)
+
+
+@pytest.mark.parametrize(("fault", "message"), [
+    (by_hand_again, "by other means"), (unwell, "not well"), (full, "Make room"), (external, "datastore-endpoint"), (empty, "no data"),
+])
+def test_what_cannot_move_is_said_before_k3s_is_stopped(sqlite_server, api, fault, message):
+    fault(sqlite_server, api)
+    before = files(sqlite_server)
+    with pytest.raises(NodeError, match=message + ".*Nothing was changed"):
+        migrate(sqlite_server)
+    assert files(sqlite_server) == before and not sqlite_server.commands()
+
+
+def test_no_snapshot_is_asked_of_sqlite(sqlite_server):
+    with pytest.raises(NodeError, match="in SQLite .*, of which k3s makes no snapshots. playbooks/migrate_datastore.yml"):
+        snapshots.save(sqlite_server, BINARY, "x", 10)
+    assert not sqlite_server.calls
+
+
+def test_a_server_that_cannot_join_sqlite_is_told_why():
+    line = ('level=fatal msg="Error: preparing server: failed to bootstrap cluster data: failed to check if bootstrap data has been initialized: '
+            'https://198.18.0.11:6443/v1-k3s/server-bootstrap: 400 Bad Request: etcd disabled"')
+    cause = journal.find_cause([line])
+    assert cause.id == "sqlite" and cause.final and "migrate_datastore.yml" in cause.remedy
