@@ -93,7 +93,7 @@ reason:
   returned: always
   sample: "its API does not answer: /etc/rancher/k3s/k3s.yaml does not exist yet"
 adopted:
-  description: Whether its unit is as this collection writes it.
+  description: Whether it has no k3s that was installed by other means.
   type: bool
   returned: always
   sample: true

@@ -95,6 +95,8 @@ class Adopter(Joiner):
         rows: list = []
         if foreign_file(self.system.read(REGISTRIES_PATH)):
             rows.append({"key": REGISTRIES_PATH, "found": "mirrors or logins of its own", "wanted": "k3s_registries" if registries else None})
+        elif registries and not (self.system.read(REGISTRIES_PATH) or "").strip():
+            rows.append({"key": REGISTRIES_PATH, "found": None, "wanted": "k3s_registries"})
         found = self._environment()
         for name in sorted(name for name in set(found) | set(environment) if name not in VARIABLES):
             one, other = found.get(name), environment.get(name)

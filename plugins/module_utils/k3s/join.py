@@ -30,7 +30,7 @@ from .release import download, installed_version, version_key
 from .restore import PENDING
 from .system import NodeError, System, UnitState, parse_timestamp
 from .unit import SERVICES, environment_path, render_environment, render_unit, unit_path
-from .values import same_config
+from .values import same_config, same_tree
 from .yamltext import top_level
 
 # An agent that is Ready, and has been initialised, has started a few seconds later; one that has not after this long is started anew.
@@ -399,7 +399,7 @@ class Joiner:
         registries = render_registries(wanted.registries, wanted.registries_auth)
         before = self.system.read(REGISTRIES_PATH)
         if registries is not None or before is not None:
-            registries = registries or ""
+            registries = before if same_tree(before, registries) else registries or ""
             changes.append(self._change(REGISTRIES_PATH, 0o600, registries, mask_registries(before), mask_registries(registries)))
         for path in sorted(wanted.files):
             changes.append(self._change(path, 0o600, wanted.files[path], self.system.read(path) or "", wanted.files[path]))

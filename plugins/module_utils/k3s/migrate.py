@@ -106,7 +106,7 @@ class Migrator(Joiner):
 
     def _refuse_unwell(self) -> None:
         unit = self.system.unit(self.service)
-        missing = self._missing(0)
+        missing = self._missing(unit, 0)
         self._close_api()
         if unit.active != "active" or missing:
             raise NodeError(

@@ -15,7 +15,7 @@ from .files import CONFIG_PATH
 from .flags import ARGUMENTS, FIXED
 from .system import NodeError
 from .unit import foreign_arguments, unit_path
-from .yamltext import top_level
+from .yamltext import load, top_level
 
 SHORT = {"t": "token", "s": "server", "d": "data-dir", "i": "node-ip", "o": "write-kubeconfig", "l": "log", "c": "config"}
 SWITCHES = frozenset(
@@ -181,3 +181,11 @@ def same_config(one: str | None, other: str | None) -> bool:
     except NodeError:
         return False
     return all(same(key, left.get(key), right.get(key)) for key in set(left) | set(right))
+
+
+def same_tree(one: str | None, other: str | None) -> bool:
+    """Two YAML files of nested blocks, like registries.yaml, say the same; False where one of them cannot be read."""
+    try:
+        return one is not None and other is not None and load(one) == load(other)
+    except ValueError:
+        return False

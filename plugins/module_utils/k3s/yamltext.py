@@ -63,6 +63,77 @@ def _empty(value) -> str:
     return scalar(value)
 
 
+def load(text: str):
+    """What a file of block maps and lists says, scalars as strings; ValueError for any other YAML (flow maps, anchors, texts of several lines)."""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#") and line.strip() != "---"]
+    value, rest = _block(lines, 0)
+    if rest:
+        raise ValueError(f"no part of a block: {rest[0]!r}")
+    return value
+
+
+def _block(lines: list, indent: int) -> tuple:
+    """(the map or list whose lines have this indent, the lines after it)."""
+    found: dict = {}
+    items: list = []
+    while lines and _indent(lines[0]) >= indent:
+        line, rest = lines[0].strip(), lines[1:]
+        match = _PAIR.match(line)
+        if _indent(lines[0]) != indent:
+            raise ValueError(f"not indented like its neighbours: {line!r}")
+        is_item = line == "-" or line.startswith("- ")
+        if items and not is_item:
+            # A list may stand as deep as its key; then the next key ends it.
+            break
+        if is_item:
+            # An item is a block of its own, which begins after the dash.
+            inner = line[1:].strip()
+            if inner and not _is_pair(inner):
+                items.append(_plain(inner))
+                lines = rest
+                continue
+            deeper = indent + len(line) - len(inner) if inner else _indent(rest[0]) if rest else indent
+            value, lines = _block(([" " * deeper + inner] if inner else []) + rest, deeper)
+            items.append(value)
+        elif match:
+            key, text = str(match.group("key")).strip("\"'"), (match.group("value") or "").partition("#")[0] and match.group("value")
+            lines = rest
+            if text:
+                found[key] = _plain(text)
+            elif rest and (_indent(rest[0]) > indent or _indent(rest[0]) == indent and re.match(r"\s*-(\s|\Z)", rest[0])):
+                found[key], lines = _block(rest, _indent(rest[0]))
+            else:
+                found[key] = ""
+        else:
+            raise ValueError(f"neither a key nor an item: {line!r}")
+        if found and items:
+            raise ValueError(f"a key among items: {line!r}")
+    return items or found, lines
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
+
+
+def _is_pair(text: str) -> bool:
+    return bool(_PAIR.match(text)) and not text.startswith(("[", "{"))
+
+
+def _plain(text: str):
+    """A scalar, or a list in brackets."""
+    text = _COMMENT.sub(r"\1", text).strip()
+    if text in ("{}", "[]"):
+        return {} if text == "{}" else []
+    if text.startswith("[") and text.endswith("]") and not re.search(r"[\"'{}]", text):
+        return [part.strip() for part in text[1:-1].split(",") if part.strip()]
+    if text[:1] in "{[&*!|>%@`":
+        raise ValueError(f"not read here: {text!r}")
+    return top_level(f"x: {text}").get("x", text)
+
+
+_PAIR = re.compile(r"""(?P<key>"[^"]*"|'[^']*'|[^\s"'\[{#&*!|>%@`-][^#]*?)\s*:(?:\s+(?P<value>.*))?\Z""")
+# A scalar, in quotes or not, and the comment after it.
+_COMMENT = re.compile(r"""\A("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^"'].*?)\s+#.*\Z""")
 _TOP_LEVEL = re.compile(r"""(?P<key>[A-Za-z0-9_.-]+|"[^"]*"|'[^']*')\s*:(?:\s+(?P<value>.*?))?\s*\Z""")
 
 
@@ -89,7 +160,7 @@ def top_level(text: str | None) -> dict:
         match = _TOP_LEVEL.match(line)
         if not match:
             continue
-        value = (match.group("value") or "").strip()
+        value = _COMMENT.sub(r"\1", (match.group("value") or "").strip())
         if value.startswith('"') and value.endswith('"') and len(value) > 1:
             try:
                 value = json.loads(value)

@@ -1,6 +1,9 @@
 """A cluster that was built by hand: site.yml refuses it, adopt.yml reports and moves it, and nothing about it changes meaning."""
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from support.lab import Lab
 
@@ -9,17 +12,30 @@ WORD = "typed-by-hand"
 # What the installer of k3s writes.
 UNIT = r"""[Unit]
 Description=Lightweight Kubernetes
+Documentation=https://k3s.io
+Wants=network-online.target
 After=network-online.target
+
 [Install]
 WantedBy=multi-user.target
+
 [Service]
 Type=notify
+EnvironmentFile=-/etc/default/%N
+EnvironmentFile=-/etc/sysconfig/%N
 EnvironmentFile=-/etc/systemd/system/{service}.service.env
 KillMode=process
 Delegate=yes
+User=root
+LimitNOFILE=1048576
+LimitNPROC=infinity
+LimitCORE=infinity
+TasksMax=infinity
+TimeoutStartSec=0
 Restart=always
 RestartSec=5s
-TimeoutStartSec=0
+ExecStartPre=-/sbin/modprobe br_netfilter
+ExecStartPre=-/sbin/modprobe overlay
 ExecStart=/usr/local/bin/k3s \
     {arguments}
 """
@@ -41,6 +57,21 @@ AGENT = r"""agent \
     'room=cellar' \
 """
 VARIABLES = ("-e", "k3s_cloud_provider=none", "-e", "k3s_container_runtime=docker")
+# The unit has no argument at all.
+PLAIN = "{role} \\\n"
+LABELLED = PLAIN + "\t'--node-label' \\\n\t'room=cellar' \\\n\t'--node-label=floor=2' \\\n\t'--kubelet-arg=max-pods=100' \\\n"
+INLINE = """server: https://198.18.0.11:6443
+token: '{token}'
+node-label: [room=cellar, "floor=2"]  # where it stands
+kubelet-arg: ["max-pods=100"]
+"""
+# What such a cluster has, said by the inventory.
+AS_IT_RUNS = ("-e", json.dumps({
+    "k3s_cloud_provider": "none", "k3s_cluster_cidr": "10.42.0.0/16", "k3s_service_cidr": "10.43.0.0/16", "k3s_registries": {},
+    "control_plane_disable": [], "control_plane_secrets_encryption": False, "agent_labels": {"room": "cellar", "floor": "2"},
+    "agent_kubelet_args": ["max-pods=100"],
+}))
+UNITS = {"control-plane-1": "k3s", "agent-1": "k3s-agent", "agent-2": "k3s-agent"}
 
 
 def install(lab: Lab, node: str, service: str, arguments: str, environment: str = "") -> None:
@@ -65,11 +96,93 @@ def pids(lab: Lab) -> list[str]:
             (("control-plane-1", "k3s"), ("agent-1", "k3s-agent"), ("agent-2", "k3s-agent"))]
 
 
+def wipe(lab: Lab) -> None:
+    for node in UNITS:
+        if lab("ssh", node, "ls /usr/local/bin/k3s 2>/dev/null || true").strip():
+            lab("vm", "wipe", node, timeout=120)
+
+
+def starts(lab: Lab) -> dict[str, int]:
+    """How often each node's service was started so far."""
+    return {node: int(lab("ssh", node, f"sudo journalctl -u {unit} -o cat | grep -c '^Starting ' || true")) for node, unit in UNITS.items()}
+
+
+# -- one that was installed with no argument at all ----------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plain(life_lab: Lab) -> Lab:
+    wipe(life_lab)
+    install(life_lab, "control-plane-1", "k3s", PLAIN.format(role="server"))
+    token = life_lab("ssh", "control-plane-1", "sudo cat /var/lib/rancher/k3s/server/node-token").strip()
+    install(life_lab, "agent-1", "k3s-agent", LABELLED.format(role="agent"), f"K3S_TOKEN='{token}'\nK3S_URL='https://198.18.0.11:6443'")
+    config = INLINE.format(token=token)
+    life_lab("ssh", "agent-2", f"sudo mkdir -p /etc/rancher/k3s && sudo tee /etc/rancher/k3s/config.yaml >/dev/null <<'END'\n{config}END\n")
+    install(life_lab, "agent-2", "k3s-agent", PLAIN.format(role="agent"))
+    for node in UNITS:
+        life_lab("ssh", node, "sudo touch /var/tmp/installed")
+    return life_lab
+
+
+def test_a_plain_hand_install_is_refused_by_every_role(plain: Lab) -> None:
+    before = starts(plain)
+    for tags in ("node", "control_plane", "agent", "preflight,preflight_hosts"):
+        run = plain.playbook("--tags", tags, *AS_IT_RUNS, name=f"life-plain-{tags.split(',')[0]}").expect(1)
+        assert "adopt.yml" in run.output and run.changed == []
+    for node in UNITS:
+        touched = plain("ssh", node, "sudo find /etc /usr/local /var/lib/rancher/k3s/server/token -newer /var/tmp/installed -type f 2>/dev/null || true")
+        assert touched.strip() == "", node
+    assert starts(plain) == before
+
+
+def test_its_report_knows_what_k3s_does_anyway(plain: Lab) -> None:
+    run = plain.playbook(*AS_IT_RUNS, playbook="playbooks/adopt.yml", name="life-plain-report").expect()
+    text = " ".join(run.output.replace("''", "'").split())
+    assert run.changed == [] and "managed by this collection" not in text and "site.yml would set" not in text
+    assert "datastore: SQLite, so no second server can join" in text and "control-plane-1: by other means, in /etc/rancher/k3s/config.yaml" in text
+
+
+def test_a_plain_cluster_is_adopted_with_one_restart_of_each_node(plain: Lab) -> None:
+    identity, before = uid(plain), starts(plain)
+    plain.playbook(*AS_IT_RUNS, "-e", "k3s_adopt=true", playbook="playbooks/adopt.yml", name="life-plain-adopted").expect()
+    once = {node: count + 1 for node, count in before.items()}
+    assert starts(plain) == once
+    assert plain.playbook(*AS_IT_RUNS, "-e", "k3s_adopt=true", playbook="playbooks/adopt.yml", name="life-plain-adopted-again").expect().changed == []
+    managed = plain.playbook("--tags", "control_plane,agent", *AS_IT_RUNS, name="life-plain-managed").expect()
+    assert managed.changed == [] and starts(plain) == once and uid(plain) == identity
+    plain.playbook("--tags", "node", *AS_IT_RUNS, name="life-plain-prepared").expect()
+    assert starts(plain) == once
+    assert {node["spec"]["providerID"] for node in plain.kubectl("get", "nodes")["items"]} == {f"k3s://{node}" for node in UNITS}
+
+
+def test_sqlite_is_named_and_moved_to_etcd(plain: Lab, tmp_path: Path) -> None:
+    identity = uid(plain)
+    refused = plain.playbook("-e", f"k3s_backup_dir={tmp_path}", playbook="playbooks/backup.yml", name="life-plain-backup").expect(1)
+    assert "keeps its data in SQLite" in refused.output and "migrate_datastore.yml" in refused.output
+    assert plain.playbook(playbook="playbooks/migrate_datastore.yml", name="life-plain-unconfirmed").expect(1).changed == []
+    run = plain.playbook("-e", "k3s_confirm=lab", playbook="playbooks/migrate_datastore.yml", name="life-plain-moved").expect()
+    assert len(run.changed) == 1 and uid(plain) == identity
+    assert plain.playbook("-e", "k3s_confirm=lab", playbook="playbooks/migrate_datastore.yml", name="life-plain-moved-again").expect().changed == []
+    assert plain.playbook("--tags", "control_plane,agent", *AS_IT_RUNS, name="life-plain-on-etcd").expect().changed == []
+    plain.playbook("-e", f"k3s_backup_dir={tmp_path}", playbook="playbooks/backup.yml", name="life-plain-saved").expect()
+
+
+def test_nothing_of_an_adopted_cluster_is_left(plain: Lab) -> None:
+    for node in UNITS:
+        plain("ssh", node, "sudo sh -c 'mkdir -p /var/lib/cni /var/log/pods && touch /usr/local/bin/k3s-killall.sh /usr/local/bin/k3s-uninstall.sh'")
+    plain.playbook("-e", "k3s_confirm=lab", playbook="playbooks/reset.yml", name="life-plain-reset").expect()
+    for node in UNITS:
+        left = plain("ssh", node, "sudo sh -c 'ls -d /etc/systemd/system/k3s*.service* /usr/local/bin/k3s* /etc/rancher/k3s /var/lib/rancher/k3s /var/lib/cni"
+                     " /var/log/pods /var/log/containers 2>/dev/null; iptables-save 2>/dev/null | grep -i flannel' || true").split()
+        assert [path for path in left if not path.endswith(".service.d")] == [], node
+
+
+# -- one with docker and arguments ---------------------------------------------------------------------
+
+
 @pytest.fixture(scope="module")
 def by_hand(life_lab: Lab) -> Lab:
-    for node in ("control-plane-1", "agent-1", "agent-2"):
-        if life_lab("ssh", node, "ls /usr/local/bin/k3s 2>/dev/null || true").strip():
-            life_lab("vm", "wipe", node, timeout=120)
+    wipe(life_lab)
     install(life_lab, "control-plane-1", "k3s", SERVER)
     for node in ("agent-1", "agent-2"):
         install(life_lab, node, "k3s-agent", AGENT, f"K3S_TOKEN='{WORD}'\nK3S_URL='https://198.18.0.11:6443'\nNO_PROXY='.svc'")

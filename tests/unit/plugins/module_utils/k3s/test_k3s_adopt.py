@@ -7,11 +7,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.cht.k3s.plugins.filter.adoption_report import adoption_report
-from ansible_collections.cht.k3s.plugins.module_utils.k3s import journal, settings, snapshots, state, values
+from ansible_collections.cht.k3s.plugins.module_utils.k3s import journal, settings, snapshots, state, values, yamltext
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.adopt import Adopter, differences
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.datastore import ETCD_WAL, MOVING, SQLITE
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.files import GOOD_CONFIG_PATH, HEADER
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.files import GOOD_CONFIG_PATH, HEADER, render_registries
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.join import Joiner, Wanted
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.migrate import Migrator
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.node import Preparer
@@ -264,6 +265,12 @@ def test_an_agent_that_joined_elsewhere_is_reported(node):
     assert rows == [{"key": "server", "found": "https://old.example.org:6443", "wanted": URL}]
 
 
+def test_mirrors_that_come_are_reported(node):
+    usual_agent(node)
+    rows = adopter(node, "agent").report(registries={"mirrors": {}})["differences"]
+    assert rows == [{"key": "/etc/rancher/k3s/registries.yaml", "found": None, "wanted": "k3s_registries"}]
+
+
 def test_sqlite_is_named(node):
     plain_server(node)
     report = adopter(node, config=SERVER).report()
@@ -284,17 +291,57 @@ def test_settings_are_compared_by_what_they_say(one, other, equal):
     assert values.same_config(one, other) == equal
 
 
+MIRRORS = """# ours
+mirrors:
+  docker.io:
+    endpoint:
+    - "https://mirror.example.org:5000"   # near
+    - https://registry-1.docker.io
+  "*": {}
+configs:
+    mirror.example.org:5000:
+        tls:
+            insecure_skip_verify: true
+        auth:
+            username: u
+            password: 'a: b # c'
+"""
+
+
+@pytest.mark.parametrize(("text", "equal"), [
+    (MIRRORS, True), (MIRRORS.replace("true", '"true"'), True), (MIRRORS.replace("    - ", "      - "), True), (MIRRORS.replace("near", "far"), True),
+    (MIRRORS.replace("https://mirror", "https://other"), False), (MIRRORS.replace("  username", "user"), False), ("mirrors: {a: b}\n", False),
+    (MIRRORS.replace('"*": {}', '"*":'), False), ("", False), ("- a\nb: c\n", False), ("a:\n    b: c\n  d: e\n", False),
+])
+def test_mirrors_are_compared_by_what_they_say(text, equal):
+    content = yaml.safe_load(MIRRORS)
+    assert values.same_tree(text, render_registries(content, {})) == equal
+
+
+@pytest.mark.parametrize("text", [MIRRORS, "a:\n- b: c\n  d: [e, f]\n-\n  g: h\n- i\nj:\nk: l\n"])
+def test_what_is_read_is_what_yaml_says(text):
+    def strings(value):
+        if isinstance(value, dict):
+            return {key: strings(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [strings(item) for item in value]
+        return "" if value is None else str(value).lower() if isinstance(value, bool) else value
+
+    assert yamltext.load(text) == strings(yaml.safe_load(text))
+
+
 def test_another_form_of_a_file_restarts_nothing(node):
     node.put(UNIT, render_unit("server", BINARY), 0o644)
     node.put(UNIT + ".env", "")
     node.put(SQLITE)
     node.put(CONFIG, HEADER + "disable: traefik,servicelb\nnode-ip:\n- 198.18.0.11\n")
     node.put(GOOD_CONFIG_PATH, node.read(CONFIG))
+    node.put("/etc/rancher/k3s/registries.yaml", HEADER + MIRRORS)
     for path in (BINARY, "/usr/local/bin/kubectl", "/usr/local/bin/crictl", "/usr/local/bin/ctr"):
         node.put(path)
     node.units["k3s"] = UnitState(loaded=True, active="active", enabled="enabled", pid=7, started_at=node.clock)
     text = node.read(CONFIG)
-    result = site(node, config={"node-ip": "198.18.0.11", "disable": ["servicelb", "traefik"]})
+    result = site(node, config={"node-ip": "198.18.0.11", "disable": ["servicelb", "traefik"]}, registries=yaml.safe_load(MIRRORS))
     assert not result["changed"] and node.read(CONFIG) == text, result["actions"]
 
 
