@@ -114,10 +114,10 @@ class Joiner:
             # The file from the controller and its checksum are those of another release.
             self.wanted.version, self.wanted.staged, self.wanted.checksum = version, "", ""
         self._refuse_what_cannot_work()
-        self._refuse_cgroup_v1(version)
         self._keep_encryption()
         datastore = state.has_datastore(self.system)
         self._check_version(version, unit)
+        self._refuse_cgroup_v1(version)
         self._check_token(datastore)
         bootstrap = self._bootstrap(datastore)
         changes = self._file_changes(bootstrap)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.k3s import NODES, Cluster, cluster_id, joined, site
-from support.lab import Lab, own_lab
+from support.lab import Lab, own_lab, plain, tools
 
 HERE = Path(__file__).parent
 NAME = "k3s"
@@ -21,7 +21,7 @@ KEEP = os.environ.get("K3S_LAB") == "keep"
 @pytest.fixture(scope="session")
 def small_lab() -> Iterator[Lab]:
     """Three servers and two agents."""
-    with own_lab(NAME, HERE / "cluster.yml", "--tool", "kubernetes-1.34.2", keep=KEEP) as lab:
+    with own_lab(NAME, HERE / "cluster.yml", "--tool", f"kubernetes-{plain(tools.K3S_OLD_VERSION)}", keep=KEEP) as lab:
         yield lab
 
 

@@ -1,18 +1,24 @@
-"""A real upgrade from Kubernetes 1.34.2 to 1.34.4: what is refused before it begins, what happens when it stops half-way, how it ends.
+"""A real upgrade of Kubernetes: what is refused before it begins, what happens when the first server fails and when it stops half-way, how it ends.
 
 Both releases run their own build of Kubernetes. The cluster is taken away (reset.yml) and built again with the old one.
 """
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.k3s import NODES, SERVERS, Cluster, cluster_id, message, play, said, services, site, until
-from support.lab import Lab
+from support.k3s import NODES, SERVERS, Cluster, cluster_id, message, play, ready, said, services, site, until
+from support.lab import Lab, Run, plain, tools
 
-OLD, NEW = "v1.34.2+k3s1", "v1.34.4+k3s1"
+OLD, NEW = tools.K3S_OLD_VERSION, tools.K3S_VERSION
+MINOR = int(plain(OLD).split(".")[1])
+FAULTS = "/etc/lab-k3s/faults.json"
+CGROUP_V1 = "Error: kubelet exited: failed to run Kubelet: kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is unsupported"
+CIDR = ('E1126 05:00:00.000000       1 controllermanager.go:1] "Error starting controller" err="failed to mark cidr[10.42.0.0/24] at idx [0] as occupied for'
+        ' node: control-plane-1: cidr 10.42.0.0/24 is out the range of cluster cidr 198.19.0.0/17" controller="node-ipam-controller"')
 WEB = {
     "apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
@@ -53,39 +59,87 @@ def old(small_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
     yield Cluster(lab, cluster_id(lab))
 
 
-def upgrade(cluster: Cluster, name: str, backup: Path, version: str = NEW, interrupt_after: str | None = None, **variables: object):
-    return play(cluster.lab, "upgrade", name, {"k3s_version": version, "k3s_backup_dir": str(backup), **variables}, interrupt_after=interrupt_after)
+def upgrade(
+    cluster: Cluster, name: str, backup: Path, version: str = NEW, interrupt_after: str | None = None, limit: str = "", **variables: object,
+) -> Run:
+    given = {"k3s_version": version, "k3s_backup_dir": str(backup), **variables}
+    return play(cluster.lab, "upgrade", name, given, *(["--limit", limit] if limit else []), interrupt_after=interrupt_after)
+
+
+def fault(lab: Lab, node: str, faults: dict[str, object] | None) -> None:
+    """What the stand-in's next starts do on a machine; None for nothing more."""
+    script = f"rm -f {FAULTS}" if faults is None else f"mkdir -p /etc/lab-k3s; cat > {FAULTS} <<'END'\n{json.dumps(faults)}\nEND"
+    lab("ssh", node, f"sudo sh -c {shlex.quote(script)}")
+
+
+def took(run: Run, host: str) -> float:
+    """Seconds that the join which failed on a host waited."""
+    failed = next(task for task in run.tasks if task["host"] == host and task["status"] == "failed")
+    return sum(step["seconds"] for step in failed["result"]["steps"])
 
 
 def test_what_cannot_work_is_refused_before_anything_changes(old: Cluster, tmp_path: Path) -> None:
     before = services(old.lab)
     assert "set k3s_backup_dir" in said(play(old.lab, "upgrade", "upgrade-unsaved", {"k3s_version": NEW}).expect(1))
-    for version, variables, text in (
-            ("v1.36.2+k3s1", {}, "would skip a minor release"),
-            ("v1.25.14+k3s1", {}, "k3s cannot go back"),
-            ("v1.35.1+k3s1", {"control_plane_kubelet_args": ["pod-infra-container-image=x"]}, "which Kubernetes 1.35 no longer takes")):
+    refused = [
+        (f"v1.{MINOR + 2}.2+k3s1", {}, "would skip a minor release"), ("v1.25.14+k3s1", {}, "k3s cannot go back"),
+        (f"v1.{max(MINOR + 1, 35)}.1+k3s1", {"control_plane_kubelet_args": ["pod-infra-container-image=x"]}, "which Kubernetes 1.35 no longer takes")]
+    if "cgroup2fs" not in old.lab("ssh", "control-plane-1", "stat -f -c %T /sys/fs/cgroup"):
+        refused.append((f"v1.{max(MINOR + 1, 35)}.1+k3s1", {"control_plane_kubelet_args": []}, "version 1 of control groups"))
+    for version, variables, text in refused:
         run = upgrade(old, "upgrade-refused", tmp_path, version, **variables).expect(1)
         assert text in message(run, "control-plane-1") and run.changed == []
     assert "run playbooks/upgrade.yml" in message(site(old.lab, "upgrade-by-site").expect(1), "control-plane-1")
     assert services(old.lab) == before and not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_upgrade_goes_on_from_there(old: Cluster, tmp_path: Path) -> None:
+def test_a_first_server_that_fails_is_told_soon_and_nothing_else_is_touched(old: Cluster, tmp_path: Path) -> None:
+    """Each start of it fails after 4 s, among 30 lines a second, and is made again every 9 s."""
+    lab, before = old.lab, services(old.lab)
+    fault(lab, "control-plane-1", {"ends": {"before": 4, "says": CGROUP_V1, "noise": 30}})
+    failed = upgrade(old, "upgrade-failed", tmp_path).expect(1)
+    assert "Cause (cgroup-v1)" in message(failed, "control-plane-1") and took(failed, "control-plane-1") < 60
+    assert {node: began for node, began in services(lab).items() if node != "control-plane-1"} == {
+        node: began for node, began in before.items() if node != "control-plane-1"}
+    until("the others see that it is down", lambda: "control-plane-1" not in ready(lab))
+    refused = upgrade(old, "upgrade-without-it", tmp_path, limit="control-plane-2").expect(1)
+    assert "control-plane-1 is not a healthy etcd voter" in message(refused, "control-plane-2") and refused.changed == []
+
+
+def test_one_moment_of_ready_is_not_up(old: Cluster, tmp_path: Path) -> None:
+    """It is READY at each start and ends 3 s later; its API answers meanwhile."""
     lab = old.lab
+    fault(lab, "control-plane-1", {"ends": {"after": 3, "says": CIDR}})
+    failed = upgrade(old, "upgrade-looping", tmp_path).expect(1)
+    assert "Cause (cluster-cidr)" in message(failed, "control-plane-1") and took(failed, "control-plane-1") < 90
+    saved = play(lab, "backup", "backup-looping", {"k3s_backup_dir": str(tmp_path)}).expect()
+    assert saved.results("k3s_snapshot")[0]["snapshot"]["name"].startswith(("on-demand-control-plane-2", "on-demand-control-plane-3")), "from one that is well"
+
+
+def test_a_rerun_brings_the_failed_server_in_order_first_and_goes_on_when_interrupted(old: Cluster, tmp_path: Path) -> None:
+    lab = old.lab
+    fault(lab, "control-plane-1", None)
     old.mark("before-upgrade")
     cut = upgrade(old, "upgrade-cut", tmp_path, interrupt_after="Take the node back into use")
     assert cut.code != 0
+    repaired = [result for result in cut.results("k3s_join") if "steps" in result and any(step["name"] == "lasting" for step in result["steps"])]
+    assert repaired and repaired[0]["_host"] == "control-plane-1"
     snapshot = next((tmp_path / "lab").iterdir())
     assert snapshot.name.startswith("before-upgrade") and (snapshot / "token").exists()
     half = releases(lab)
     assert half["control-plane-1"] == NEW and half["agent-1"] == half["agent-2"] == OLD, half
     begun = services(lab)
+    # About one start of an agent in thirty says READY minutes late.
+    fault(lab, "agent-1", {"late": 600})
     run = upgrade(old, "upgrade", tmp_path).expect()
+    late = [result for result in run.results("k3s_join") if result["_host"] == "agent-1"][-1]
+    assert late["actions"][-1] == "restart k3s-agent.service (the node is Ready, but the start does not end)", late
+    assert any("was started anew" in warning for warning in late["warnings"])
     assert services(lab)["control-plane-1"] == begun["control-plane-1"], "what was upgraded is not restarted again"
     assert releases(lab) == dict.fromkeys(NODES, NEW)
     assert lab.kubectl("version")["serverVersion"]["gitVersion"] == NEW
     for node in NODES:
-        assert "/opt/lab/k8s/1.34.4/kubelet" in lab("ssh", node, "ps -eo args"), node
+        assert f"/opt/lab/k8s/{plain(NEW)}/kubelet" in lab("ssh", node, "ps -eo args"), node
     assert not [node["metadata"]["name"] for node in lab.kubectl("get", "nodes")["items"] if node["spec"].get("unschedulable")]
     drained = [result["_host"] for result in run.results("k3s_drain") if result.get("evicted") is not None]
     assert set(SERVERS[1:]) <= set(drained)

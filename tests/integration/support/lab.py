@@ -31,6 +31,11 @@ GOVC = (
 )
 
 
+def plain(release: str) -> str:
+    """The Kubernetes version of a release of k3s."""
+    return release.removeprefix("v").partition("+")[0]
+
+
 @dataclass
 class Run:
     """A finished ansible-playbook: its exit code, its output and its recorded events."""

@@ -15,6 +15,8 @@ from . import image, paths
 from .shell import LabError, run, say
 
 K3S_VERSION = "v1.34.4+k3s1"
+# The one to upgrade from; it has a build of Kubernetes of its own.
+K3S_OLD_VERSION = "v1.34.2+k3s1"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ TOOLS = {
             "kubernetes-1.34.2",
             "1.34.2",
             ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"),
-            ldflags=f"-s -w -X {_STAMP}.gitVersion=v1.34.2+k3s1 -X {_STAMP}.gitMajor=1 -X {_STAMP}.gitMinor=34",
+            ldflags=f"-s -w -X {_STAMP}.gitVersion={K3S_OLD_VERSION} -X {_STAMP}.gitMajor=1 -X {_STAMP}.gitMinor=34",
             shared=("kubernetes", ("server", "etcdctl", "etcdutl")),
         ),
         Tool("coredns", "1.14.3", ("coredns",), probe=(("-version",), "CoreDNS-1.14.3")),

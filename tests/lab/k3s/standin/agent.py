@@ -14,7 +14,7 @@ import time
 import urllib.request
 from typing import Any
 
-from . import control, kube, lab, loadbalancer, log, netpolicy, network, nodepassword, notify, pki, proc, runtime, stamp, token
+from . import control, faults, kube, lab, loadbalancer, log, netpolicy, network, nodepassword, notify, pki, proc, runtime, stamp, token
 from .config import Options
 from .kube import ApiError, Cache, Client
 from .log import Fatal
@@ -232,6 +232,7 @@ class Agent:
             return
         if self.server is None:
             self.wait_initialized()
+            faults.late()
             netpolicy.start(client, self.name, self.config)
             self.up()
         else:

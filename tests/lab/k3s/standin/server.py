@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Any
 
-from . import addons, bootstrap, ccm, control, kube, lab, log, members, network, notify, pki, snapshot, stamp, supervisor, token
+from . import addons, bootstrap, ccm, control, faults, kube, lab, log, members, network, notify, pki, snapshot, stamp, supervisor, token
 from .agent import Agent, node_name, wait_token_file
 from .config import Options
 from .etcd import Etcd, EtcdError
@@ -64,6 +64,7 @@ class Server:
     def run(self) -> None:
         log.info(f"Starting k3s {stamp.VERSION} ({stamp.COMMIT})")
         self.check_host()
+        faults.at_start()
         self.etcd.bury_if_tombstoned()
         self.etcd.load_name(False)
         if self.options["cluster-reset"]:
@@ -291,6 +292,7 @@ class Server:
         log.info("Kube API server is now running")
         log.info("k3s is up and running")
         notify.ready()
+        faults.after_ready()
 
     def after_api(self) -> None:
         self.nodes = Cache(self.client, "/api/v1/nodes", slim=slim_node)

@@ -477,3 +477,32 @@ def test_rotated_certificates(four):
     four.start("server").wait_ready()
     assert four.sh(show) != before
     assert token_file(four)[3:67] == ca
+
+
+# -- starts that end, as the product has to see them
+
+def last_words(host, **ends):
+    host.write("/etc/lab-k3s/faults.json", json.dumps({"ends": ends}))
+    daemon = host.start("server")
+    return daemon
+
+
+def test_a_server_may_end_after_it_was_ready(four):
+    """With a cluster-cidr that is not the cluster's the real one is ready at each start, ends some seconds later, and no line is fatal."""
+    four.stop()
+    says = ('E1126 05:00:00.000000       1 controllermanager.go:1] "Error starting controller" err="failed to mark cidr[10.42.0.0/24] at idx [0] as occupied'
+            ' for node: four: cidr 10.42.0.0/24 is out the range of cluster cidr 198.19.0.0/17" controller="node-ipam-controller"')
+    daemon = last_words(four, after=2, says=says, noise=30)
+    daemon.wait_ready()
+    assert daemon.wait_exit(30) == 1
+    assert daemon.lines[-1] == says or says in daemon.lines[-3:]
+    assert "level=fatal" not in daemon.log()
+    assert sum("Waiting for caches to sync" in line for line in daemon.lines) > 60
+
+
+def test_a_server_may_end_before_it_is_ready(four):
+    daemon = last_words(four, before=2, says="Error: kubelet exited: kubelet is configured to not run on a host using cgroup v1")
+    assert daemon.wait_exit(30) == 1 and not daemon.ready.is_set()
+    assert 'level=fatal msg="Error: kubelet exited: kubelet is configured to not run' in daemon.log()
+    four.sh("rm /etc/lab-k3s/faults.json")
+    four.start("server").wait_ready()

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 
 import pytest
-from standin import config, control, flags, loadbalancer, log, miniyaml, nodepassword, runtime, snapshot, token
+from standin import config, control, faults, flags, loadbalancer, log, miniyaml, nodepassword, runtime, snapshot, token
 from standin.log import Fatal
 
 
@@ -191,3 +192,20 @@ def test_cron(cron, when, due):
 def test_balancer_reads_endpoints():
     endpoints = [{"subsets": [{"addresses": [{"ip": "1.1.1.1"}, {"ip": "1.1.1.2"}], "ports": [{"port": 6443}]}]}]
     assert loadbalancer.addresses(endpoints) == ["1.1.1.1:6443", "1.1.1.2:6443"]
+
+
+# -- faults that are made on purpose
+
+def test_only_the_next_start_of_an_agent_is_late(tmp_path, monkeypatch):
+    slept = []
+    monkeypatch.setattr(faults, "FILE", tmp_path / "faults.json")
+    monkeypatch.setattr(faults.time, "sleep", slept.append)
+    faults.late()
+    faults.FILE.write_text('{"late": 240}', encoding="utf-8")
+    faults.late()
+    faults.late()
+    assert slept == [240.0]
+
+
+def test_a_line_of_a_component():
+    assert re.match(r"^E\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ x$", faults.klog("x", "E"))
