@@ -120,9 +120,9 @@ class Migrator(Joiner):
         self.system.make_folder(folder, 0o700)
         for part in PARTS:
             if self.system.exists(datastore.SQLITE + part):
-                self.system.copy(datastore.SQLITE + part, f"{folder}/state.db{part}", 0o600)
+                self.system.copy_file(datastore.SQLITE + part, f"{folder}/state.db{part}", 0o600)
         if self.system.exists(state.SERVER_TOKEN):
-            self.system.copy(state.SERVER_TOKEN, f"{folder}/token", 0o600)
+            self.system.copy_file(state.SERVER_TOKEN, f"{folder}/token", 0o600)
         return folder
 
     def _set_aside(self) -> None:

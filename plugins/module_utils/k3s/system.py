@@ -197,7 +197,7 @@ class System:
         """Bytes that are free where a folder is."""
         return shutil.disk_usage(self.path(path)).free
 
-    def copy(self, path: str, target: str, mode: int) -> None:
+    def copy_file(self, path: str, target: str, mode: int) -> None:
         """A file byte by byte, on the disk when this returns."""
         handle = os.open(self.path(target), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(handle, "wb") as written, open(self.path(path), "rb") as read:

@@ -116,7 +116,8 @@ def test_one_moment_of_ready_is_not_up(old: Cluster, tmp_path: Path) -> None:
     assert saved.results("k3s_snapshot")[0]["snapshot"]["name"].startswith(("on-demand-control-plane-2", "on-demand-control-plane-3")), "from one that is well"
 
 
-def test_a_rerun_brings_the_failed_server_in_order_first_and_goes_on_when_interrupted(old: Cluster, tmp_path: Path) -> None:
+def test_an_interrupted_upgrade_goes_on_from_there(old: Cluster, tmp_path: Path) -> None:
+    """The first run begins with the server that failed before."""
     lab = old.lab
     fault(lab, "control-plane-1", None)
     old.mark("before-upgrade")
