@@ -26,7 +26,7 @@ MANIFESTS = paths.CACHE / "manifests"
 
 # `k3s --version`: the name of the file that was called, then the release.
 K3S_SHOWN = re.compile(r"^.+ version (v\d\S+) \(", re.MULTILINE)
-K3S_VERSIONS = ("v1.34.4+k3s1", "v1.34.2+k3s1", "v1.25.14+k3s1")
+K3S_VERSIONS = (tools.K3S_VERSION, tools.K3S_OLD_VERSION, "v1.25.14+k3s1")
 # Where the same file has two names: the short one, and the path that it has at its origin.
 ALIASES = {
     "/k3s-io/k3s/releases/download/": "/k3s/",
