@@ -10,7 +10,7 @@ short_description: Wait until the pods of counties are ready
 version_added: 1.0.0
 description:
   - Waits until every Deployment of the given counties has all its pods of the present template ready.
-  - Then asks the first CouchDB node for C(/_membership) and API for C(/api/info), through the API server's port forwarding, so that
+  - Then asks the first CouchDB node for C(/_membership) and its database, and API for C(/api/v2/monitoring), through the API server's port forwarding, so that
     no network policy stands in the way.
   - While it waits, it shows now and then how many counties are ready and what the next one waits for.
   - A county that is not ready in time is reported with its obstacle (an image that can't be pulled, a claim that is not bound, no

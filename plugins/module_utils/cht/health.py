@@ -9,19 +9,25 @@ import base64
 import json
 import time
 import typing as t
+from urllib.parse import urlsplit
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME, decode_secret
-from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import API_PORT, COUCHDB_PORT, SERVICE_LABEL
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import API_PORT, COUCHDB_PORT, SERVICE_LABEL, service_name
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.portforward import ForwardError, request
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import PODS, SECRETS
 
+# Public, and the one answer of API that needs its database: CHT's version is a document there (cht-core, api/src/services/monitoring.js).
+_MONITORING = "/api/v2/monitoring"
 
 Ask = t.Callable[[str, int, str, dict[str, str]], tuple[int, bytes]]
 
 
-def membership_problem(status: int, body: bytes, nodes: int) -> str:
-    """Why CouchDB's /_membership shows no whole cluster; empty when it does."""
+def membership_problem(status: int, body: bytes, wanted: set[str]) -> str:
+    """Why CouchDB's /_membership shows no whole cluster of the C(wanted) nodes; empty when it does.
+
+    The name of a lone node is CouchDB's own affair; those of a cluster hold their namespace.
+    """
     if status != 200:
         return f"CouchDB answers /_membership with {status}"
     try:
@@ -29,22 +35,41 @@ def membership_problem(status: int, body: bytes, nodes: int) -> str:
         known, members = set(answer["all_nodes"]), set(answer["cluster_nodes"])
     except (ValueError, KeyError, TypeError):
         return "CouchDB answers /_membership with something else than its nodes"
-    if len(members) != nodes:
-        return f"CouchDB's cluster has {len(members)} of {nodes} nodes ({', '.join(sorted(members))})"
+    foreign = members - wanted if len(wanted) > 1 else set()
+    if foreign:
+        return (
+            f"CouchDB's cluster counts nodes that are none of this county's ({', '.join(sorted(foreign))}), as on volumes of another namespace: "
+            "their part of the data is missing here"
+        )
+    if len(members) != len(wanted):
+        return f"CouchDB's cluster has {len(members)} of {len(wanted)} nodes ({', '.join(sorted(members))})"
     if members - known:
         return f"CouchDB nodes are not connected: {', '.join(sorted(members - known))}"
+    if known - members:
+        return f"CouchDB nodes are connected and not in its cluster: {', '.join(sorted(known - members))}"
     return ""
 
 
-def info_problem(status: int, body: bytes) -> str:
-    """Why API's /api/info is not what CHT answers; empty when it is."""
-    if status != 200:
-        return f"API answers /api/info with {status}"
+def database_problem(status: int, body: bytes, name: str) -> str:
+    """Why CouchDB can't open the database; empty when it can, or when CHT has still to make it."""
+    if status in (200, 404):
+        return ""
     try:
-        version = json.loads(body)["version"]
+        reason = str(json.loads(body)["reason"])
+    except (ValueError, KeyError, TypeError):
+        reason = ""
+    return f"CouchDB answers /{name} with {status}{f' ({reason})' if reason else ''}: are its volumes those of this county and in their order?"
+
+
+def api_problem(status: int, body: bytes) -> str:
+    """Why API's /api/v2/monitoring is not what CHT answers; empty when it is. /api/info has no version of CHT."""
+    if status != 200:
+        return f"API answers {_MONITORING} with {status}"
+    try:
+        version = json.loads(body)["version"]["app"]
     except (ValueError, KeyError, TypeError):
         version = ""
-    return "" if version else "API answers /api/info without a version"
+    return "" if version else f"API answers {_MONITORING} without CHT's version"
 
 
 def check(client: Client, namespace: str, timeout: float = 10.0) -> str:
@@ -62,20 +87,28 @@ def check(client: Client, namespace: str, timeout: float = 10.0) -> str:
             if not item["metadata"].get("deletionTimestamp") and (item.get("status") or {}).get("phase") == "Running"
         ]
         secret = client.find(SECRETS.path(SECRET_NAME, namespace))
-        return judge_health(pods, decode_secret(secret) if secret else {}, ask)
+        return judge_health(pods, decode_secret(secret) if secret else {}, ask, namespace)
     except (ApiError, ForwardError) as error:
         return f"can't be asked whether it works: {error}"
 
 
-def judge_health(pods: list[dict[str, t.Any]], credentials: dict[str, str], ask: Ask) -> str:
+def judge_health(pods: list[dict[str, t.Any]], credentials: dict[str, str], ask: Ask, namespace: str) -> str:
     """Ask the first CouchDB node and API of one county."""
     by_service = {pod["metadata"]["labels"][SERVICE_LABEL]: pod["metadata"]["name"] for pod in pods}
     databases = sorted(service for service in by_service if service == "couchdb" or service.startswith("couchdb-"))
     if not databases or "api" not in by_service:
         return "its pods are gone"
     pair = base64.b64encode(f"{credentials.get('COUCHDB_USER', '')}:{credentials.get('COUCHDB_PASSWORD', '')}".encode()).decode()
-    answer = ask(by_service[databases[0]], COUCHDB_PORT, "/_membership", {"Authorization": f"Basic {pair}"})
-    return membership_problem(*answer, len(databases)) or info_problem(*ask(by_service["api"], API_PORT, "/api/info", {}))
+    name = urlsplit(credentials.get("COUCH_URL", "")).path.strip("/") or "medic"
+
+    def couchdb(path: str) -> tuple[int, bytes]:
+        return ask(by_service[databases[0]], COUCHDB_PORT, path, {"Authorization": f"Basic {pair}"})
+
+    nodes = {f"couchdb@{service_name(service, namespace)}" for service in databases}
+    return (
+        membership_problem(*couchdb("/_membership"), nodes) or database_problem(*couchdb(f"/{name}"), name)
+        or api_problem(*ask(by_service["api"], API_PORT, _MONITORING, {}))
+    )
 
 
 def checker(client: Client, wanted: bool) -> t.Callable[[str], str] | None:

@@ -56,6 +56,11 @@ def can_grow(claim: Object) -> bool:
     return claim.get("spec", {}).get("storageClassName") != ""
 
 
+def service_name(service: str, namespace: str) -> str:
+    """The name of a county's Service in the cluster's DNS; the nodes of a clustered CouchDB are called after it."""
+    return f"{service}.{namespace}.svc.cluster.local"
+
+
 class Builder:
     """Builds the objects of one county.
 
@@ -112,7 +117,7 @@ class Builder:
         return {"name": name, "namespace": self.namespace, "labels": labels, **more}
 
     def _fqdn(self, service: str) -> str:
-        return f"{service}.{self.namespace}.svc.cluster.local"
+        return service_name(service, self.namespace)
 
     def _image(self, container: str, repository: str) -> str:
         return self.images.get(container) or self.wanted_image(container, repository)

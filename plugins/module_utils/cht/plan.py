@@ -192,6 +192,7 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
         _refuse_other_data(county, live.deployments.get(namespace, []), set(plan.rebind))
         held = live.secrets.get(namespace)
         plan.notes.extend(rebind.outdated(county, live.volumes, live.claims))
+        plan.notes.extend(rebind.unproven(county, plan.rebind))
         plan.notes.extend(_fixed(county, volumes))
         settled = creds.settle(county, held, bool(volumes or plan.rebind), predict, change_password)
         if settled.old_password:

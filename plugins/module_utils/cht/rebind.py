@@ -5,6 +5,10 @@
 
 Kubernetes keeps a volume whose claim is gone, but gives it to nobody as long as it points to that claim. It is made to point to the
 county's claim by name; the claim, when it is created, then gets this volume and no new one.
+
+The claim that a volume points to is also the only proof of whose data it holds. CouchDB does not check it: on the volume of another of its
+nodes, or of another namespace's, it makes empty shards beside the full ones and answers as if all were well. So a volume goes to its last
+claim only, and which that was stays noted on it when it is bound again.
 """
 
 from __future__ import annotations
@@ -17,6 +21,9 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import VOLUMES
 
 Object = dict[str, t.Any]
+
+# On a volume that was bound again: namespace/name of the claim whose data it holds.
+DATA_OF = "cht.k3s/data-of"
 
 
 class RebindError(Exception):
@@ -44,7 +51,57 @@ def find(county: County, volumes: dict[str, Object], claims: dict[str, dict[str,
         if volume["metadata"].get("deletionTimestamp"):
             raise RebindError(f"couchdb.volumes: {name} is being deleted")
         wanted[claim] = volume
+    _refuse_foreign_data(county, wanted, volumes)
     return wanted
+
+
+def data_of(volume: Object) -> tuple[str, str] | None:
+    """Return namespace and name of the claim whose data a volume holds; None when it never had one."""
+    noted = str((volume["metadata"].get("annotations") or {}).get(DATA_OF) or "")
+    if noted.count("/") == 1:
+        namespace, dummy, claim = noted.partition("/")
+        return namespace, claim
+    owner = volume["spec"].get("claimRef") or {}
+    return (str(owner.get("namespace")), str(owner["name"])) if owner.get("name") else None
+
+
+def unproven(county: County, wanted: dict[str, Object]) -> list[str]:
+    """Return notes on volumes that are taken on the word of the definition."""
+    notes = []
+    for claim, volume in wanted.items():
+        name, origin = volume["metadata"]["name"], data_of(volume)
+        if origin is None:
+            notes.append(f"couchdb.volumes: {name} never had a claim, so nothing but the definition says that it holds the data of {claim}")
+        elif not _fits(county, claim, origin):
+            notes.append(f"couchdb.volumes_unproven: {name} held the data of {'/'.join(origin)} and becomes {claim}, as the definition wants it")
+    return notes
+
+
+def _fits(county: County, claim: str, origin: tuple[str, str]) -> bool:
+    """Tell whether data of a claim is found by the CouchDB node of another: nodes of a cluster have their namespace in their name."""
+    return origin[1] == claim and (county["couchdb"]["mode"] == "single" or origin[0] == county.namespace)
+
+
+def _refuse_foreign_data(county: County, wanted: dict[str, Object], volumes: dict[str, Object]) -> None:
+    for claim, volume in wanted.items():
+        name, origin = volume["metadata"]["name"], data_of(volume)
+        if origin is None or _fits(county, claim, origin) or name in county["couchdb"]["volumes_unproven"]:
+            continue
+        if origin[1] == claim:
+            remedy = (
+                f"the nodes of a clustered CouchDB are named after their namespace and would not open it: set namespace: {origin[0]}"
+            )
+        else:
+            mine = {data_of(volumes[item]): item for item in county["couchdb"]["volumes"] if item in volumes}
+            order = [mine.get((origin[0], f"{service}-claim0"), "") for service in county.couchdb_services]
+            remedy = "CouchDB would start with empty shards and look well: " + (
+                f"name them in their order, [{', '.join(order)}]" if all(order) else
+                f"name the volumes of the claims {', '.join(f'{service}-claim0' for service in county.couchdb_services)} (kubectl get pv)"
+            )
+        raise RebindError(
+            f"couchdb.volumes: {name} holds the data of the claim {'/'.join(origin)}, not of {county.namespace}/{claim}, and {remedy}. "
+            "Only if you know that its data is another's: name it in couchdb.volumes_unproven, too"
+        )
 
 
 def outdated(county: County, volumes: dict[str, Object], claims: dict[str, dict[str, Object]]) -> list[str]:
@@ -62,9 +119,11 @@ def _restored(volume: Object | None) -> bool:
     return RESTORED_FROM in ((volume or {}).get("metadata", {}).get("annotations") or {})
 
 
-def point(client: Client, volume: Object, namespace: str, claim: str) -> None:
-    """Make a volume point to a claim that is still to be created."""
+def point(client: Client, volume: Object, namespace: str, claim: str, origin: tuple[str, str] | None) -> None:
+    """Make a volume point to a claim that is still to be created, and note the claim whose data it holds where that is known."""
     owner = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": claim, "uid": None, "resourceVersion": None}
-    metadata = {"resourceVersion": volume["metadata"]["resourceVersion"]}
+    metadata: Object = {"resourceVersion": volume["metadata"]["resourceVersion"]}
+    if origin:
+        metadata["annotations"] = {DATA_OF: "/".join(origin)}
     body = {"metadata": metadata, "spec": {"claimRef": owner}}
     client.json("PATCH", VOLUMES.path(volume["metadata"]["name"]), body=body, content_type="application/merge-patch+json")

@@ -407,7 +407,8 @@ class Restore:
             if (owner.get("namespace"), owner.get("name")) == (space, volume.claim):
                 return
             try:
-                point(self.client, live, space, volume.claim)
+                # Made from a snapshot of that node, whatever claim it passed through.
+                point(self.client, live, space, volume.claim, (space, volume.claim))
                 return
             except ApiError as error:
                 # The controller of volumes writes it at the same moment.

@@ -23,7 +23,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.password import Passwo
 from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import PAUSED
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live as LiveCounties
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Plan, plan_county
-from ansible_collections.cht.k3s.plugins.module_utils.cht.rebind import point
+from ansible_collections.cht.k3s.plugins.module_utils.cht.rebind import data_of, point
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import Progress, judge
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, Problem
 from ansible_collections.cht.k3s.plugins.module_utils.cht.table import table
@@ -286,7 +286,7 @@ def _rebind(client: Client, plan: Plan, settings: Settings, taken: dict[str, str
         if settings.check_mode:
             continue
         try:
-            point(client, volume, namespace, claim)
+            point(client, volume, namespace, claim, data_of(volume))
         except ApiError as error:
             plan.error = f"the volume {name} can't be bound to claim {claim}: {error.message}"
             return

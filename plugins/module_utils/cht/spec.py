@@ -185,6 +185,11 @@ SCHEMA: dict[str, Option] = {
             "volumes": Option(
                 "names", "PersistentVolumes that exist and hold the data, one for each CouchDB node in their order.", default=[]
             ),
+            "volumes_unproven": Option(
+                "names",
+                "Those of C(couchdb.volumes) that are taken although they held the data of another claim; CouchDB looks well without finding it.",
+                default=[],
+            ),
             "log_level": Option(
                 "str", "CouchDB's log level.", default="info", choices=("debug", "info", "notice", "warning", "error", "critical")
             ),
@@ -474,6 +479,9 @@ def _related_problems(options: dict[str, t.Any]) -> list[str]:
         problems.append(f"couchdb.volumes has {len(couchdb['volumes'])} names: give {count}, one for each CouchDB node")
     if len(set(couchdb["volumes"] or [])) < len(couchdb["volumes"] or []):
         problems.append("couchdb.volumes names a volume twice: each CouchDB node needs its own")
+    for name in couchdb["volumes_unproven"] or []:
+        if name not in (couchdb["volumes"] or []):
+            problems.append(f"couchdb.volumes_unproven names {name}, which is not in couchdb.volumes")
     tag, version = options["images"]["tag"], parse_release(options["version"] or "")
     tagged = parse_release(tag) if tag else None
     if tagged is not None and version is not None and tagged.major != version.major:

@@ -131,8 +131,8 @@ class Kubelet:
     def answer(self, namespace: str, method: str, path: str, headers: dict[str, str], sent: str) -> tuple[int, bytes]:
         """What the service in a pod answers."""
         self.asked.append((namespace, path))
-        if path == "/api/info":
-            return 200, b'{"version": "4.22.0"}'
+        if path == "/api/v2/monitoring":
+            return 200, b'{"version": {"app": "4.22.0"}}'
         if not headers.get("Authorization", "").startswith("Basic "):
             return 401, b"{}"
         known = self.passwords.get(namespace)
@@ -145,8 +145,10 @@ class Kubelet:
             secret = self._client.get(f"/api/v1/namespaces/{namespace}/secrets/cht-couchdb-credentials")
             self.told.append(base64.b64decode(secret["data"]["COUCHDB_PASSWORD"]).decode())
             return 200, b'"-hashed-"'
+        if path == "/medic":
+            return 200, b'{"db_name": "medic"}'
         services = [item["metadata"]["labels"]["cht.service"] for item in self._client.items(f"/api/v1/namespaces/{namespace}/pods")]
-        names = sorted({f"couchdb@{name}" for name in services if name.startswith("couchdb")})
+        names = sorted({f"couchdb@{name}.{namespace}.svc.cluster.local" for name in services if name.startswith("couchdb")})
         members = names[:-1] if namespace in self.unjoined else names
         return 200, json.dumps({"all_nodes": members, "cluster_nodes": members}).encode()
 

@@ -15,9 +15,9 @@ VOLUME = "/api/v1/persistentvolumes/{}"
 CREDENTIALS = {"password": "kept-password-1", "secret": "kept-secret-0000001", "uuid": "kept-uuid-0000000001"}
 
 
-def volume(cluster: Cluster, name: str, namespace: str) -> None:
+def volume(cluster: Cluster, name: str, namespace: str, claim: str = "couchdb-claim0") -> None:
     """A volume as a removed county leaves it: it points to a claim that is gone."""
-    owner = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": "couchdb-claim0", "uid": "11111111-gone"}
+    owner = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": claim, "uid": "11111111-gone"}
     spec = {
         "capacity": {"storage": "8Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "vmware-sc", "persistentVolumeReclaimPolicy": "Retain",
         "hostPath": {"path": f"/nowhere/{name}"}, "claimRef": owner,
@@ -49,6 +49,8 @@ def test_a_released_volume_is_bound_again_and_again_after_removal(cluster: Clust
         until(lambda: phase(cluster, CLAIM.format("rebound")) == "Bound")
         claim = cluster.get(CLAIM.format("rebound")) or {}
         assert (claim["spec"]["volumeName"], claim["spec"]["resources"]["requests"]["storage"]) == ("kept-pv", "8Gi")
+        noted = (cluster.get(VOLUME.format("kept-pv")) or {})["metadata"]["annotations"]
+        assert noted["cht.k3s/data-of"] == "former/couchdb-claim0", "the proof of whose data it holds is gone"
         assert cluster.counties(entry).changed == 0
         cluster.play("remove_project", cht_project_remove=["rebound"], cht_project_remove_data=["rebound"])
         until(lambda: phase(cluster, VOLUME.format("kept-pv")) == "Released")
@@ -61,6 +63,25 @@ def test_a_volume_smaller_than_the_wanted_storage_is_not_passed_over(cluster: Cl
     until(lambda: phase(cluster, CLAIM.format("smaller")) == "Bound")
     spec = (cluster.get(CLAIM.format("smaller")) or {})["spec"]
     assert (spec["volumeName"], spec["resources"]["requests"]["storage"]) == ("small-pv", "8Gi")
+
+
+def test_volumes_of_a_cluster_go_to_the_nodes_that_they_were(cluster: Cluster) -> None:
+    for number in (1, 2, 3):
+        volume(cluster, f"node-{number}-pv", "shards", f"couchdb-{number}-claim0")
+        until(lambda number=number: phase(cluster, VOLUME.format(f"node-{number}-pv")) == "Released")
+
+    def entry(name: str, *order: int, **couchdb: t.Any) -> dict[str, t.Any]:
+        return county(name, couchdb={"volumes": [f"node-{number}-pv" for number in order], **couchdb}, credentials=CREDENTIALS)
+
+    run = cluster.counties(entry("shards", 1, 3, 2), entry("elsewhere", 1, 2, 3), expect=2)
+    assert "name them in their order, [node-1-pv, node-2-pv, node-3-pv]" in run.row("shards")
+    assert "set namespace: shards" in run.row("elsewhere")
+    assert {phase(cluster, VOLUME.format(f"node-{number}-pv")) for number in (1, 2, 3)} == {"Released"}
+    cluster.counties(entry("shards", 1, 2, 3))
+    for number in (1, 2, 3):
+        claim = f"/api/v1/namespaces/shards/persistentvolumeclaims/couchdb-{number}-claim0"
+        until(lambda claim=claim: phase(cluster, claim) == "Bound")
+        assert (cluster.get(claim) or {})["spec"]["volumeName"] == f"node-{number}-pv"
 
 
 def test_a_lost_claim_of_a_running_county_is_not_replaced(cluster: Cluster) -> None:

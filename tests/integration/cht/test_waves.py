@@ -50,7 +50,7 @@ def test_an_upgrade_goes_canary_first_and_two_at_a_time(cluster: Cluster, kubele
     assert order == ["wave 1 of 3 (canary): wave-3", "wave 2 of 3: wave-0, wave-1", "wave 3 of 3: wave-2, wave-4"]
     assert {tag(cluster, name) for name in names} == {"4.22.0"}
     assert "5 counties: 5 changed" in run.text
-    assert {path for namespace, path in kubelet.asked if namespace == "wave-3"} == {"/_membership", "/api/info"}
+    assert {path for namespace, path in kubelet.asked if namespace == "wave-3"} == {"/_membership", "/medic", "/api/v2/monitoring"}
     assert roll(cluster, names, "4.22.0", cht_project_wave_size=2).changed == 0
 
 

@@ -51,8 +51,8 @@ def fixture_counties(lab: Lab) -> Iterator[Lab]:
 def test_every_node_answers_for_every_county_by_its_host_name(counties: Lab, county: dict[str, str]) -> None:
     for node in NODES:
         address = counties.vms()[node]["ip"]
-        answer = counties("exec", "--", "curl", "-s", "-m", "10", "-H", f"Host: {county['host']}", f"http://{address}/api/info")
-        assert json.loads(answer)["version"] == county["version"], f"{node}: {answer}"
+        answer = counties("exec", "--", "curl", "-s", "-m", "10", "-H", f"Host: {county['host']}", f"http://{address}/api/v2/monitoring")
+        assert json.loads(answer)["version"]["app"] == county["version"], f"{node}: {answer}"
 
 
 def test_a_county_keeps_its_pods_on_one_agent(counties: Lab) -> None:

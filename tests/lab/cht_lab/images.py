@@ -48,13 +48,13 @@ if [ "$STUB" = livenessprobe ]; then
 fi
 if [ "$www" != /www ]; then
     echo "$STUB $STUB_TAG on $(hostname)" > $www/index.html
-    echo "{\"version\": \"$STUB_TAG\"}" > $www/api/info
+    echo '{"version": "0.1.0"}' > $www/api/info
     echo '{"completed": true, "progress": []}' > $www/api/v1/startup-progress
     echo "{\"version\": {\"app\": \"$STUB_TAG\"}}" > $www/api/v2/monitoring
     echo '{"ready": true}' > $www/setup/poll
     echo '{"status": "ok"}' > $www/_up
     nodes= n=1
-    while [ "$n" -le "${NODE_COUNT:-1}" ]; do nodes="$nodes${nodes:+, }\"couchdb@$n.${SVC_NAME#*.}\""; n=$((n + 1)); done
+    while [ "$n" -le "${NODE_COUNT:-1}" ]; do nodes="$nodes${nodes:+, }\"couchdb@couchdb-$n.${SVC_NAME#*.}\""; n=$((n + 1)); done
     echo "{\"all_nodes\": [$nodes], \"cluster_nodes\": [$nodes]}" > $www/_membership
     echo ok > $www/healthz
 fi
@@ -205,7 +205,7 @@ def _stub_files() -> dict[str, Path | bytes | str]:
     files["www/index.html"] = b"stub\n"
     files["www/healthz"] = b"ok\n"
     files["www/_up"] = b'{"status": "ok"}\n'
-    files["www/api/info"] = b'{"version": "unknown"}\n'
+    files["www/api/info"] = b'{"version": "0.1.0"}\n'
     files["etc/passwd"] = b"root:x:0:0:root:/:/bin/sh\n"
     return files
 

@@ -261,6 +261,65 @@ def test_named_volumes_take_the_place_of_a_lost_claim_or_a_folder() -> None:
         assert not found.error and "claim couchdb-claim0 gets the volume pv-kept" in found.notes
 
 
+def left_volume(name: str, claim_of: str | None, namespace: str = "nairobi", **annotations: str) -> dict[str, t.Any]:
+    """A volume as a county left it: it points to a claim that is gone, or was made by hand and points to none."""
+    spec: dict[str, t.Any] = {"capacity": {"storage": "4Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "fast"}
+    if claim_of:
+        spec["claimRef"] = {"namespace": namespace, "name": claim_of, "uid": "1111-gone"}
+    return {"metadata": {"name": name, "annotations": dict(annotations)}, "spec": spec}
+
+
+GIVEN = {"credentials": {"password": "given-password", "secret": "given-secret-0000", "uuid": "given-uuid-000000"}}
+
+
+def plan_on(volumes: list[dict[str, t.Any]], **couchdb: t.Any) -> Plan:
+    live = Live()
+    live.volumes = {item["metadata"]["name"]: item for item in volumes}
+    return plan(live, couchdb={"volumes": [item["metadata"]["name"] for item in volumes], **couchdb}, **GIVEN)
+
+
+def test_volumes_in_another_order_are_refused_with_the_right_one() -> None:
+    one, two, three = (left_volume(f"pv-{number}", f"couchdb-{number}-claim0") for number in (1, 2, 3))
+    assert not plan_on([one, two, three]).error
+    found = plan_on([one, three, two])
+    assert "pv-3 holds the data of the claim nairobi/couchdb-3-claim0, not of nairobi/couchdb-2-claim0" in found.error
+    assert "name them in their order, [pv-1, pv-2, pv-3]" in found.error and not found.objects
+    foreign = plan_on([one, two, left_volume("pv-x", "data-of-something")])
+    assert "name the volumes of the claims couchdb-1-claim0, couchdb-2-claim0, couchdb-3-claim0" in foreign.error
+
+
+def test_volumes_of_a_cluster_in_another_namespace_are_refused() -> None:
+    found = plan_on([left_volume(f"pv-{number}", f"couchdb-{number}-claim0", "former") for number in (1, 2, 3)])
+    assert "named after their namespace and would not open it: set namespace: former" in found.error
+    # A lone CouchDB has no such names, but a node of a cluster is no lone CouchDB.
+    assert not plan_on([left_volume("pv-1", "couchdb-claim0", "former")], mode="single").error
+    assert "not of nairobi/couchdb-claim0" in plan_on([left_volume("pv-1", "couchdb-1-claim0")], mode="single").error
+
+
+def test_what_a_volume_was_is_known_after_it_was_bound_again() -> None:
+    swapped = [
+        left_volume("pv-2", "couchdb-1-claim0", **{"cht.k3s/data-of": "nairobi/couchdb-2-claim0"}),
+        left_volume("pv-1", "couchdb-2-claim0", **{"cht.k3s/data-of": "nairobi/couchdb-1-claim0"}),
+        left_volume("pv-3", "couchdb-3-claim0"),
+    ]
+    assert "name them in their order, [pv-1, pv-2, pv-3]" in plan_on(swapped).error
+    assert not plan_on([swapped[1], swapped[0], swapped[2]]).error
+
+
+def test_a_volume_is_taken_on_the_word_of_one_county_only_and_that_is_said() -> None:
+    volumes = [left_volume("pv-1", "couchdb-1-claim0"), left_volume("pv-3", "couchdb-3-claim0"), left_volume("pv-2", "couchdb-2-claim0")]
+    found = plan_on(volumes, volumes_unproven=["pv-2", "pv-3"])
+    assert not found.error
+    assert "couchdb.volumes_unproven: pv-3 held the data of nairobi/couchdb-3-claim0 and becomes couchdb-2-claim0, as the definition wants it" in found.notes
+    assert "pv-2 holds the data" in plan_on(volumes, volumes_unproven=["pv-3"]).error
+    unknown = plan_on([left_volume("pv-new", None)], mode="single")
+    assert not unknown.error and any("pv-new never had a claim" in note for note in unknown.notes)
+    dummy, problems = read_counties([{
+        "name": "nairobi", "host": "nairobi.health.example", "version": "4.22.0", "couchdb": {"mode": "single", "volumes_unproven": ["pv-1"]},
+    }], None)
+    assert "couchdb.volumes_unproven names pv-1, which is not in couchdb.volumes" in str(problems[0])
+
+
 def test_a_named_volume_is_asked_for_as_it_is_though_more_storage_is_wanted() -> None:
     live = Live.collect([live_secret(**HELD)], [], [])
     live.volumes = {"pv-kept": kept_volume()}

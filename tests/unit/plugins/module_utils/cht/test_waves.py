@@ -14,7 +14,7 @@ import typing as t
 import pytest
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME
-from ansible_collections.cht.k3s.plugins.module_utils.cht.health import info_problem, judge_health, membership_problem
+from ansible_collections.cht.k3s.plugins.module_utils.cht.health import api_problem, database_problem, judge_health, membership_problem
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live, plan_county
 from ansible_collections.cht.k3s.plugins.module_utils.cht.run import Settings, at_rest, deploy, ran
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import read_counties
@@ -271,20 +271,37 @@ def nodes(known: int, members: int) -> bytes:
     [
         (200, nodes(3, 3), ""),
         (200, nodes(2, 3), "not connected: c2"),
+        (200, nodes(4, 3), "connected and not in its cluster: c3"),
         (200, nodes(2, 2), "has 2 of 3 nodes"),
+        (200, nodes(4, 4), "none of this county's (c3)"),
+        (200, json.dumps({"all_nodes": ["c0", "c1", "x"], "cluster_nodes": ["c0", "c1", "x"]}).encode(), "none of this county's (x)"),
         (401, b"{}", "with 401"),
         (200, b"<html>", "something else"),
     ],
 )
 def test_membership(status: int, body: bytes, problem: str) -> None:
-    found = membership_problem(status, body, 3)
+    found = membership_problem(status, body, {"c0", "c1", "c2"})
     assert problem in found and bool(problem) == bool(found)
 
 
-def test_info() -> None:
-    assert info_problem(200, b'{"version": "4.22.0"}') == ""
-    assert info_problem(503, b"") == "API answers /api/info with 503"
-    assert info_problem(200, b"{}") == "API answers /api/info without a version"
+def test_a_lone_couchdb_may_call_itself_what_it_likes() -> None:
+    alone = json.dumps({"all_nodes": ["couchdb@127.0.0.1"], "cluster_nodes": ["couchdb@127.0.0.1"]}).encode()
+    assert membership_problem(200, alone, {"couchdb@couchdb.nairobi.svc.cluster.local"}) == ""
+
+
+def test_a_database_that_does_not_open_is_told_with_its_reason() -> None:
+    assert database_problem(200, b"{}", "medic") == database_problem(404, b"{}", "medic") == ""
+    found = database_problem(500, b'{"error":"internal_server_error","reason":"No DB shards could be opened."}', "medic")
+    assert "/medic with 500 (No DB shards could be opened.)" in found
+    assert "/medic with 502:" in database_problem(502, b"<html>", "medic")
+
+
+def test_api_answers_with_the_version_of_cht() -> None:
+    assert api_problem(200, b'{"version": {"app": "4.22.0"}}') == ""
+    assert api_problem(503, b"") == "API answers /api/v2/monitoring with 503"
+    # What 4.22's /api/info answers, and monitoring where the database does not.
+    assert "without CHT's version" in api_problem(200, b'{"version": "0.1.0"}')
+    assert "without CHT's version" in api_problem(200, b'{"version": {"app": ""}}')
 
 
 def test_the_first_database_and_api_are_asked() -> None:
@@ -295,9 +312,17 @@ def test_the_first_database_and_api_are_asked() -> None:
 
     def ask(name: str, port: int, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
         asked.append((name, port, path, headers.get("Authorization", "")))
-        return (200, nodes(2, 2)) if path == "/_membership" else (200, b'{"version": "1"}')
+        members = [f"couchdb@couchdb-{number}.nairobi.svc.cluster.local" for number in (1, 2)]
+        answers = {
+            "/_membership": {"all_nodes": members, "cluster_nodes": members}, "/medic": {"db_name": "medic"},
+            "/api/v2/monitoring": {"version": {"app": "1"}},
+        }
+        return 200, json.dumps(answers[path]).encode()
 
     pods = [pod("couchdb-2"), pod("couchdb-1"), pod("api"), pod("haproxy")]
-    assert judge_health(pods, {"COUCHDB_USER": "a", "COUCHDB_PASSWORD": "b"}, ask) == ""
-    assert asked == [("couchdb-1-x", 5984, "/_membership", "Basic YTpi"), ("api-x", 5988, "/api/info", "")]
-    assert judge_health(pods[:2], {}, ask) == "its pods are gone"
+    held = {"COUCHDB_USER": "a", "COUCHDB_PASSWORD": "b", "COUCH_URL": "http://a:b@haproxy.nairobi.svc.cluster.local:5984/medic"}
+    assert judge_health(pods, held, ask, "nairobi") == ""
+    assert asked == [
+        ("couchdb-1-x", 5984, "/_membership", "Basic YTpi"), ("couchdb-1-x", 5984, "/medic", "Basic YTpi"), ("api-x", 5988, "/api/v2/monitoring", ""),
+    ]
+    assert judge_health(pods[:2], {}, ask, "nairobi") == "its pods are gone"
