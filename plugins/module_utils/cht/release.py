@@ -15,6 +15,14 @@ _VERSION = re.compile(r"^v?(\d+)\.(\d+)\.(\d+)(?:-(.+))?$")
 FIRST_UPGRADEABLE_TO_5 = (4, 5, 0)
 # The first release whose API and Sentinel take NODE_ENV and LOG_LEVEL from the chart.
 FIRST_WITH_NODE_ENV = (5, 1, 0)
+# Before it images are tagged VERSION-VERSION.
+_FIRST_WITH_PLAIN_TAGS = (4, 2, 0)
+# Before it the start script of a clustered CouchDB knows three nodes only.
+_FIRST_WITH_ANY_NODES = (4, 6, 0)
+# From it on cookies are Secure: over plain HTTP nobody can log in. 5.1 still goes by NODE_ENV, 5.2 has it in its image (cht-core#10754).
+_FIRST_WITH_SECURE_COOKIES, _ALWAYS_SECURE_COOKIES = (5, 1, 0), (5, 2, 0)
+# 5.3 runs Nouveau beside each CouchDB node, which the objects of a county don't have yet.
+_FIRST_UNKNOWN = (5, 3, 0)
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,35 @@ def parse_release(text: object) -> Release | None:
     if match is None:
         return None
     return Release((int(match.group(1)), int(match.group(2)), int(match.group(3))), match.group(4) or "")
+
+
+def default_tag(version: str) -> str:
+    """Return the tag under which the images of a version are published."""
+    release = parse_release(version)
+    return f"{version}-{version}" if release is not None and release.number < _FIRST_WITH_PLAIN_TAGS and not release.suffix else version
+
+
+def unknown_shape(version: str) -> str | None:
+    """Return why the objects of a version are not known; None when they are."""
+    release = parse_release(version)
+    if release is None or release.number < _FIRST_UNKNOWN:
+        return None
+    newest = ".".join(map(str, (_FIRST_UNKNOWN[0], _FIRST_UNKNOWN[1] - 1)))
+    return f"is newer than {newest}, the newest whose Deployments this release of the collection knows: wait for one that knows it"
+
+
+def wants_three_nodes(version: str) -> bool:
+    """Tell whether a clustered CouchDB of this version has three nodes and no other number."""
+    release = parse_release(version)
+    return release is not None and release.number < _FIRST_WITH_ANY_NODES
+
+
+def needs_tls(version: str, node_env: str) -> bool:
+    """Tell whether users of this version can log in over HTTPS only."""
+    release = parse_release(version)
+    if release is None or release.number < _FIRST_WITH_SECURE_COOKIES:
+        return False
+    return release.number >= _ALWAYS_SECURE_COOKIES or node_env == "production"
 
 
 def image_tag(image: str) -> str:

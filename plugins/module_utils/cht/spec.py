@@ -16,7 +16,14 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
-from ansible_collections.cht.k3s.plugins.module_utils.cht.release import FIRST_UPGRADEABLE_TO_5, parse_release
+from ansible_collections.cht.k3s.plugins.module_utils.cht.release import (
+    FIRST_UPGRADEABLE_TO_5,
+    default_tag,
+    needs_tls,
+    parse_release,
+    unknown_shape,
+    wants_three_nodes,
+)
 
 # A check returns what is wrong with a value, or None.
 Check = t.Callable[[t.Any], "str | None"]
@@ -44,6 +51,9 @@ RESERVED_NAMESPACES = frozenset({"default", "kube-system", "kube-public", "kube-
 
 # Key of an entry that stands for a file which can't be read; its value says why.
 UNREADABLE = "unreadable file"
+
+# Java's heap of Nouveau, and what it takes beside it.
+_NOUVEAU_LEAST = "3Gi"
 
 COMPONENTS = ("api", "sentinel", "haproxy", "healthcheck", "couchdb", "nouveau", "upgrade_service")
 
@@ -107,7 +117,7 @@ def _version(value: t.Any) -> str | None:
         return "is not a version of CHT: write all three numbers, as in '4.22.0'"
     if release.major not in (4, 5):
         return "is not supported: this collection deploys CHT 4.x and 5.x"
-    return None
+    return unknown_shape(value)
 
 
 def _password(value: t.Any) -> str | None:
@@ -235,6 +245,9 @@ SCHEMA: dict[str, Option] = {
         options={
             "class_name": Option("str", "Ingress class.", default="traefik", check=_matches(_OBJECT_NAME, "the name of an ingress class")),
             "annotations": Option("labels", "Annotations of the Ingress.", default={}),
+            "tls_in_front": Option(
+                "bool", "Users come over HTTPS although C(tls.mode) is C(none): a proxy or load balancer in front of the cluster ends it.", default=False
+            ),
             "controller_namespace": Option("str", "Namespace of the ingress controller.", default="kube-system", check=_NAME_CHECK),
             "controller_labels": Option(
                 "labels", "Labels of the ingress controller's pods: only they reach API.", default={"app.kubernetes.io/name": "traefik"}, check=_labels
@@ -246,7 +259,7 @@ SCHEMA: dict[str, Option] = {
         "Where images come from.",
         options={
             "registry": Option("str", "Registry and folder of CHT's images.", default="public.ecr.aws/medic", check=_matches(_IMAGE, "a registry")),
-            "tag": Option("str", "Tag of CHT's images; the version when left out.", check=_matches(_TAG, "an image tag")),
+            "tag": Option("str", "Tag of CHT's images; that of the version when left out.", check=_matches(_TAG, "an image tag")),
             "upgrade_service": Option(
                 "str", "Image of the upgrade service (4.x).", default="medicmobile/upgrade-service:0.32", check=_matches(_IMAGE, "an image")
             ),
@@ -325,7 +338,7 @@ class County:
 
     @property
     def tag(self) -> str:
-        return str(self.options["images"]["tag"] or self.version)
+        return str(self.options["images"]["tag"] or default_tag(self.version))
 
     @property
     def couchdb_services(self) -> list[str]:
@@ -461,6 +474,23 @@ def merge(defaults: t.Any, given: t.Any, schema: dict[str, Option] | None = None
     return result
 
 
+def _nouveau_problems(options: dict[str, t.Any]) -> list[str]:
+    """Return the limit that would kill Nouveau at its start."""
+    limits = {
+        "resources.nouveau.limits.memory": (options["resources"]["nouveau"]["limits"] or {}).get("memory"),
+        "limit_range.default.memory": (options["limit_range"]["default"] or {}).get("memory"),
+    }
+    # Its own limit takes the place of the default.
+    name, limit = next(((name, limit) for name, limit in limits.items() if limit), ("", None))
+    try:
+        small = limit is not None and parse_quantity(limit) < parse_quantity(_NOUVEAU_LEAST)
+    except ValueError:
+        return []  # reported with the value itself
+    if not small:
+        return []
+    return [f"{name} '{limit}' is too little for Nouveau, whose heap alone has 2 GiB: give resources.nouveau.limits.memory: {_NOUVEAU_LEAST} or more"]
+
+
 def _related_problems(options: dict[str, t.Any]) -> list[str]:
     """Return what is wrong between several options of one county."""
     problems: list[str] = []
@@ -486,6 +516,15 @@ def _related_problems(options: dict[str, t.Any]) -> list[str]:
     tagged = parse_release(tag) if tag else None
     if tagged is not None and version is not None and tagged.major != version.major:
         problems.append(f"images.tag '{tag}' is of another major version than version '{options['version']}'")
+    if options["version"] and couchdb["mode"] == "clustered" and couchdb["nodes"] not in (None, 3) and wants_three_nodes(options["version"]):
+        problems.append(f"couchdb.nodes is {couchdb['nodes']}: a clustered CouchDB of CHT before 4.6 has 3 nodes and no other number")
+    if options["version"] and tls["mode"] == "none" and not options["ingress"]["tls_in_front"] and needs_tls(options["version"], options["node_env"]):
+        problems.append(
+            f"CHT {options['version']} sets Secure cookies, and TLS ends nowhere, so nobody could log in: set tls.mode, or ingress.tls_in_front: true "
+            "where a proxy in front of the cluster ends it"
+        )
+    if version is not None and version.major >= 5:
+        problems.extend(_nouveau_problems(options))
     for component, resources in options["resources"].items():
         for key, request in (resources["requests"] or {}).items():
             limit = (resources["limits"] or {}).get(key)

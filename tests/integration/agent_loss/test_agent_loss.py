@@ -22,7 +22,9 @@ HERE = Path(__file__).parent
 KEEP = os.environ.get("LOSS_LAB") == "keep"
 NAMES = ["loss-a", "loss-b", "loss-c"]
 COUNTIES = [
-    {"name": name, "host": f"{name}.lab.example", "version": "5.2.0", "couchdb": {"mode": "single", "storage": "1Gi"}} for name in NAMES
+    {
+        "name": name, "host": f"{name}.lab.example", "version": "5.2.0", "couchdb": {"mode": "single", "storage": "1Gi"}, "ingress": {"tls_in_front": True},
+    } for name in NAMES
 ]
 # Pods leave a lost node soon, so that the test sees early that this alone does not help.
 SETTINGS = {

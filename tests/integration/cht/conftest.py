@@ -145,7 +145,7 @@ class Cluster:
 
 
 def county(name: str, **more: t.Any) -> dict[str, t.Any]:
-    return {"name": name, "host": f"{name}.health.example", "version": "4.22.0", **more}
+    return {"name": name, "host": f"{name}.health.example", "version": "4.22.0", "ingress": {"tls_in_front": True}, **more}
 
 
 def run_program(server: ApiServer, name: str, *arguments: str) -> None:

@@ -51,7 +51,7 @@ def test_check_mode_without_a_cluster_predicts_everything(cluster: Cluster) -> N
     playbook = cluster.folder / "nowhere.yml"
     playbook.write_text(
         "- hosts: localhost\n  gather_facts: false\n  tasks:\n    - cht.k3s.cht_projects:\n        kubeconfig: ''\n"
-        "        projects: [{name: nowhere, host: nowhere.health.example, version: 5.2.0}]\n      register: found\n"
+        "        projects: [{name: nowhere, host: nowhere.health.example, version: 5.2.0, ingress: {tls_in_front: true}}]\n      register: found\n"
         "    - ansible.builtin.debug: {msg: \"{{ found.summary.created }} of {{ found.counties[0].state }}\"}\n"
     )
     run = cluster.play(str(playbook), "--check")

@@ -101,7 +101,7 @@ def test_a_tenth_agent_gets_its_tenth(agents: Agents) -> None:
 
 def test_a_new_version_finds_the_county_where_it_was_moved(agents: Agents) -> None:
     name = next(name for name, places in agents.places().items() if places == {"agent-10"})
-    agents.entries = [{**entry, "version": "5.3.0"} if entry["name"] == name else entry for entry in agents.entries]
+    agents.entries = [{**entry, "version": "5.2.1"} if entry["name"] == name else entry for entry in agents.entries]
     agents.cluster.counties(*agents.entries, **WAIT)
     assert agents.places()[name] == {"agent-10"}
     assert agents.move().changed == 0

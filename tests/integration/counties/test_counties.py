@@ -15,7 +15,10 @@ from collections.abc import Iterator
 import pytest
 from support.lab import NODES, OUTPUT, Lab, Run
 
-NEW = {"name": "lab-new", "host": "lab-new.health.example", "version": "5.2.0", "couchdb": {"mode": "single", "storage": "1Gi"}}
+NEW = {
+    "name": "lab-new", "host": "lab-new.health.example", "version": "5.2.0", "couchdb": {"mode": "single", "storage": "1Gi"},
+    "ingress": {"tls_in_front": True},
+}
 OLD = {"name": "lab-old", "host": "lab-old.health.example", "version": "4.22.0", "couchdb": {"nodes": 3, "storage": "1Gi"}}
 PORTS = {
     "lab-new": ["api:5988", "haproxy:5984", "couchdb:5984", "couchdb:4369", "couchdb:9100", "healthcheck:5555", "nouveau:5987"],

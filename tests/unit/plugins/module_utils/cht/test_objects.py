@@ -22,7 +22,8 @@ SECRET = {
 
 
 def read(**more: t.Any) -> County:
-    counties, problems = read_counties([{"name": "nairobi", "host": "nairobi.health.example", "version": "4.22.0", **more}], None)
+    entry = {"name": "nairobi", "host": "nairobi.health.example", "version": "4.22.0", "ingress": {"tls_in_front": True}, **more}
+    counties, problems = read_counties([entry], None)
     assert not problems, problems
     return counties[0]
 

@@ -39,7 +39,7 @@ def test_three_lines_are_enough_and_the_guide_s_values_are_filled_in() -> None:
 def test_defaults_are_shared_level_by_level() -> None:
     defaults = {"version": "5.2.0", "couchdb": {"mode": "single", "storage": "10Gi"}, "images": {"registry": "mirror.example/medic"}}
     counties, problems = read_counties(
-        [{"name": "kisumu", "host": "kisumu.health.example", "couchdb": {"storage": "20Gi"}}], defaults
+        [{"name": "kisumu", "host": "kisumu.health.example", "couchdb": {"storage": "20Gi"}, "ingress": {"tls_in_front": True}}], defaults
     )
     assert not problems
     assert counties[0].version == "5.2.0"
@@ -84,6 +84,17 @@ def test_one_county_can_not_change_the_defaults_of_the_next() -> None:
         ({"placement": {"nodes": ["agent-1", "agent-2"]}}, "placement.nodes has 2 names: give 1, or 3"),
         ({"couchdb": {"volumes": ["pvc-a", "pvc-b"]}}, "couchdb.volumes has 2 names: give 3"),
         ({"couchdb": {"volumes": ["pvc-a", "pvc-a", "pvc-b"]}}, "couchdb.volumes names a volume twice"),
+        ({"version": "5.3.0"}, "is newer than 5.2, the newest whose Deployments this release of the collection knows"),
+        ({"version": "6.0.0"}, "is not supported"),
+        ({"version": "4.5.2", "couchdb": {"nodes": 5}}, "couchdb.nodes is 5: a clustered CouchDB of CHT before 4.6 has 3 nodes"),
+        ({"version": "5.2.0"}, "CHT 5.2.0 sets Secure cookies, and TLS ends nowhere, so nobody could log in"),
+        ({"version": "5.2.0", "node_env": "development"}, "TLS ends nowhere"),
+        ({"version": "5.1.0"}, "TLS ends nowhere"),
+        (
+            {"version": "5.0.0", "limit_range": {"default": {"memory": "2Gi"}}},
+            "limit_range.default.memory '2Gi' is too little for Nouveau, whose heap alone has 2 GiB: give resources.nouveau.limits.memory: 3Gi or more",
+        ),
+        ({"version": "5.0.0", "resources": {"nouveau": {"limits": {"memory": "1Gi"}}}}, "resources.nouveau.limits.memory '1Gi' is too little"),
         ({"images": {"tag": "5.0.0"}}, "images.tag '5.0.0' is of another major version than version '4.22.0'"),
         ({"resources": {"api": {"requests": {"cpu": "lots"}}}}, "resources.api.requests has 'cpu: lots', which is not a quantity"),
         (
@@ -173,3 +184,19 @@ def test_old_versions_need_a_step_between(live: str, wanted: str, refused: bool)
 def test_true_as_a_label_or_annotation_is_asked_for_in_quotes(entry: dict[str, t.Any]) -> None:
     problems = read_counties([{"name": "nairobi", "host": "nairobi.health.example", "version": "4.22.0", **entry}], None)[1]
     assert len(problems) == 1 and "put it in quotes" in problems[0].message
+
+
+@pytest.mark.parametrize("entry", [
+    {"version": "4.6.0", "couchdb": {"nodes": 5}}, {"version": "4.5.2", "couchdb": {"mode": "single", "nodes": 5}},
+    {"version": "5.0.3"}, {"version": "5.1.0", "node_env": "development"}, {"version": "5.2.0", "tls": {"mode": "secret"}},
+    {"version": "5.2.0", "ingress": {"tls_in_front": True}}, {"version": "4.22.0", "limit_range": {"default": {"memory": "1Gi"}}},
+    {"version": "5.0.0", "limit_range": {"default": {"memory": "1Gi"}}, "resources": {"nouveau": {"limits": {"memory": "3Gi"}}}},
+])
+def test_what_chts_own_shape_allows_is_taken(entry: dict[str, t.Any]) -> None:
+    assert read_counties([{"name": "nairobi", "host": "nairobi.health.example", **entry}], None)[1] == []
+
+
+@pytest.mark.parametrize(("version", "tag"), [("4.1.1", "4.1.1-4.1.1"), ("4.2.0", "4.2.0"), ("4.22.0", "4.22.0"), ("4.1.0-beta.1", "4.1.0-beta.1")])
+def test_images_before_4_2_are_tagged_twice(version: str, tag: str) -> None:
+    counties, dummy = read_counties([{"name": "nairobi", "host": "nairobi.health.example", "version": version}], None)
+    assert counties[0].tag == tag

@@ -159,7 +159,8 @@ class FakeApi:
 
 
 def roll_out(api: FakeApi, version: str, entry: dict[str, t.Any] | None = None, hide: t.Any = lambda values: None, **more: t.Any) -> dict[str, t.Any]:
-    counties, problems = read_counties([{"name": "nairobi", "host": "nairobi.health.example", "version": version, **(entry or {})}], None)
+    wanted = {"name": "nairobi", "host": "nairobi.health.example", "version": version, "ingress": {"tls_in_front": True}, **(entry or {})}
+    counties, problems = read_counties([wanted], None)
     usual = {"check_mode": False, "with_diff": False, "on_newer": "keep", "adopt": False, "base_dir": "/", "field_manager": "cht.k3s",
              "force_conflicts": False, "parallel": 1, "hold_restarts": True}
     settings = Settings(**{**usual, **more})
