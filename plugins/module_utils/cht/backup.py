@@ -21,7 +21,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import CONFIGM
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import Operation, OperationError, alive, look, note_of, taken
 from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import Pause, PauseError
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
-from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag
+from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag, parse_release
 from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import judge
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Check, Target, wait
@@ -69,6 +69,19 @@ class Saved:
     @property
     def changed(self) -> bool:
         return bool(self.set or self.removed)
+
+
+def _refuse_a_live_index(backup: BackupSet) -> None:
+    """Refuse volumes of different moments where Nouveau's index is on one of them and shards are on the others.
+
+    Restored, an index that is newer than a shard counts as up to date for what the shard does not have.
+    """
+    releases = [parse_release(version) for version in backup.versions]
+    if backup.clustered and any(release is not None and release.major >= 5 for release in releases):
+        raise BackupError(
+            "a clustered CouchDB of CHT 5 can't be saved while it runs: the search index on its first volume would not fit the others, and searches "
+            "and replication would lack documents after a restore. Save it without cht_project_backup_live; it is stopped for some seconds"
+        )
 
 
 class Backup:
@@ -140,6 +153,7 @@ class Backup:
             raise BackupError(f"Secret {SECRET_NAME} is missing: without CouchDB's password the volumes are of little use")
         saved.set = backup.name
         if self.settings.live and pause.runs():
+            _refuse_a_live_index(backup)
             saved.notes.append("saved while it runs: the volumes are not of the same moment, and writes that are under way may be on some only")
         if self.settings.check_mode:
             saved.removed += [item.name for item in self._surplus(saved, space, 1)]

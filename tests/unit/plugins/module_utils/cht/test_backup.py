@@ -983,3 +983,17 @@ def test_a_job_that_is_ended_does_so_as_by_ctrl_c() -> None:
             time.sleep(5)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(("versions", "nodes", "refused"), [
+    (["5.2.0"], 3, True), (["4.22.0", "5.0.1"], 3, True), (["4.22.0"], 3, False), (["5.2.0"], 1, False), (["branch"], 3, False),
+])
+def test_a_cluster_with_a_search_index_is_not_saved_while_it_runs(versions: list[str], nodes: int, refused: bool) -> None:
+    services = ["couchdb"] if nodes == 1 else [f"couchdb-{number}" for number in range(1, nodes + 1)]
+    volumes = [Volume(f"{service}-claim0", "4Gi", "vmware-sc", f"pv-{service}", DRIVER, ["ReadWriteOnce"]) for service in services]
+    found = BackupSet("nairobi-1", "nairobi", "nairobi", "2026-01-02T03:04:05Z", True, volumes, versions=versions)
+    if refused:
+        with pytest.raises(BackupError, match="can't be saved while it runs"):
+            backup_module._refuse_a_live_index(found)
+    else:
+        backup_module._refuse_a_live_index(found)
