@@ -9,6 +9,8 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
+from ansible_collections.cht.k3s.plugins.module_utils.kube.status import has_ended
+
 Object = dict[str, t.Any]
 
 # Reasons of a waiting container that don't go away by waiting; a county shows them at once.
@@ -105,7 +107,8 @@ def judge(
     stopped = sorted(item["metadata"]["name"] for item in deployments if (item.get("spec") or {}).get("replicas", 1) == 0)
     if stopped:
         obstacles.append((1, f"stopped (scaled to zero): {', '.join(stopped)}"))
-    unready = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp") and not _pod_ready(pod)]
+    # What failed for good stays as it is and says nothing of the pod that took its place.
+    unready = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp") and not _pod_ready(pod) and not has_ended(pod)]
     obstacles.extend(_pod_obstacle(pod) for pod in unready)
     if not obstacles:
         names = sorted(item["metadata"]["name"] for item in deployments if not deployment_ready(item))

@@ -38,6 +38,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import (
     LIMIT_RANGES,
     NAMESPACES,
     NETWORK_POLICIES,
+    PODS,
     QUOTAS,
     ROLES,
     ROLE_BINDINGS,
@@ -163,7 +164,8 @@ def deploy(
     removed: dict[str, int] = {}
     deployments = state.deployments
     if client is not None and live is not None:
-        removed = _retire(client, [plan for plan in plans if plan.county.name not in held], state, live, outcome, settings.check_mode)
+        going = [plan for plan in plans if plan.county.name not in held]
+        removed = _retire(client, going, state, live, outcome, settings.check_mode, _left_pods(client, going, settings.check_mode))
         if outcome.changed and not settings.check_mode:
             # Without an answer the table shows what is known; why there is none stands with the counties that it kept from being done.
             with contextlib.suppress(ApiError):
@@ -292,15 +294,36 @@ def _rebind(client: Client, plan: Plan, settings: Settings, taken: dict[str, str
             return
 
 
-def _retire(client: Client, plans: list[Plan], state: LiveCounties, live: Live, outcome: Outcome, check_mode: bool) -> dict[str, int]:
-    """Remove what counties no longer have, as they went to 5.x or an option was taken back; return how many objects of which county."""
+def _left_pods(client: Client, plans: list[Plan], check_mode: bool) -> dict[str, list[tuple[Resource, str]]]:
+    """Return the pods of each county that have failed for good, as on an agent that was lost, full or shut down; their successors run elsewhere.
+
+    Kubernetes keeps them for people to look at, and the upgrade from CHT's own page fails on them (cht-core#9332).
+    """
+    found: dict[str, list[tuple[Resource, str]]] = {}
+    names = {plan.county.namespace: plan for plan in plans if not plan.error}
+    # What can't be listed now is found by the next run.
+    with contextlib.suppress(ApiError):
+        for pod in client.items(PODS.collection(), {"labelSelector": SERVICE_LABEL, "fieldSelector": "status.phase=Failed"}):
+            metadata, plan = pod["metadata"], names.get(pod["metadata"]["namespace"])
+            # Without a controller nobody makes another one: somebody else's.
+            if plan is not None and metadata.get("ownerReferences") and not metadata.get("deletionTimestamp"):
+                found.setdefault(plan.county.name, []).append((PODS, metadata["name"]))
+                reason = (pod.get("status") or {}).get("reason") or "Failed"
+                plan.notes.append(f"pod {metadata['name']} ({reason}), which an agent left behind, {'would be ' if check_mode else ''}removed")
+    return found
+
+
+def _retire(
+    client: Client, plans: list[Plan], state: LiveCounties, live: Live, outcome: Outcome, check_mode: bool, left: dict[str, list[tuple[Resource, str]]]
+) -> dict[str, int]:
+    """Remove what counties no longer have, as they went to 5.x or an option was taken back, and what agents left; return how many of which county."""
     removed: dict[str, int] = {}
     surplus = _surplus(plans, live)
     for plan in plans:
         name, namespace = plan.county.name, plan.county.namespace
         if plan.error or name in outcome.group_errors:
             continue
-        gone = surplus.get(name, [])
+        gone = [*surplus.get(name, []), *left.get(name, [])]
         if plan.county.major >= 5 and "upgrade-service" in state.images(namespace):
             gone = [*gone, *_RETIRED_IN_5]
         for resource, item in gone:

@@ -56,6 +56,7 @@ PENDING = {"metadata": {"name": "couchdb-claim0"}, "spec": {"storageClassName": 
         ([UNREADY], [pod(conditions=[UNBOUND])], [PENDING], "claim couchdb-claim0 is Pending"),
         ([UNREADY], [pod(containerStatuses=[waiting("ContainerCreating")])], [], "container cht-api is not ready, restarted 3 times"),
         ([UNREADY], [], [], "not ready yet: cht-api"),
+        ([UNREADY], [pod(phase="Failed", reason="Evicted", containerStatuses=[waiting("CrashLoopBackOff")])], [], "not ready yet: cht-api"),
         ([], [], [], "no Deployment is there"),
         (
             [deployment(readyReplicas=0, conditions=[{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}])],

@@ -209,6 +209,21 @@ def test_what_is_switched_off_does_not_stay_in_force() -> None:
     assert roll_out(api, "4.22.0", {"network_policy": False})["counties"][0]["removed"] == 0
 
 
+def test_pods_that_an_agent_left_behind_are_removed_and_told() -> None:
+    api = FakeApi("4.22.0", replicas=1)
+
+    def left(name: str, namespace: str = "nairobi", **more: t.Any) -> dict[str, t.Any]:
+        metadata = {"name": name, "namespace": namespace, "labels": {"cht.service": "api"}, "ownerReferences": [{"kind": "ReplicaSet"}], **more}
+        return {"metadata": metadata, "status": {"phase": "Failed", "reason": "Evicted"}}
+
+    api.lists["pods"] = [left("cht-api-1"), left("going", deletionTimestamp="now"), left("of-nobody", ownerReferences=[]), left("x", "kisumu")]
+    seen = roll_out(api, "4.22.0", check_mode=True)
+    assert "pod cht-api-1 (Evicted), which an agent left behind, would be removed" in seen["counties"][0]["remark"] and not api.deleted
+    row = roll_out(api, "4.22.0")["counties"][0]
+    assert (api.deleted, row["removed"]) == (["pods/cht-api-1"], 1) and "cht-api-1 (Evicted), which an agent left behind, removed" in row["remark"]
+    assert roll_out(api, "4.22.0")["counties"][0]["removed"] == 0
+
+
 def test_an_interrupted_end_of_4x_is_gone_on_with() -> None:
     api = FakeApi("4.22.0", replicas=1)
     for kind, name in (("rolebindings", "deployment-manager-cht"), ("roles", "deployment-manager"), ("serviceaccounts", "cht-upgrade-service-user"),
