@@ -19,6 +19,8 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import PODS
 
 # Public, and the one answer of API that needs its database: CHT's version is a document there (cht-core, api/src/services/monitoring.js).
 _MONITORING = "/api/v2/monitoring"
+# While it indexes and migrates API answers everything but this with 503 (and people with its progress page).
+_PROGRESS, _STARTING = "/api/v1/startup-progress", 503
 
 Ask = t.Callable[[str, int, str, dict[str, str]], tuple[int, bytes]]
 
@@ -72,6 +74,22 @@ def api_problem(status: int, body: bytes) -> str:
     return "" if version else f"API answers {_MONITORING} without CHT's version"
 
 
+def startup_problem(status: int, body: bytes) -> str:
+    """What API, which answers nothing else yet, is busy with: indexing and migrations may take days."""
+    busy = ""
+    try:
+        found = json.loads(body) if status == 200 else []
+        # A list of its steps (cht-core, api/src/services/setup/startup-log.js), in later versions inside of an object.
+        steps = found if isinstance(found, list) else next((value for value in found.values() if isinstance(value, list)), [])
+        busy = ", ".join(
+            str(step.get("title") or step.get("translation") or step.get("id")) + (f" {step['progress']}%" if "progress" in step else "")
+            for step in steps if step.get("started", True) and not step.get("completed")
+        )
+    except (ValueError, AttributeError):
+        pass
+    return f"API is starting: {busy or 'it does not say what it does'}; users see its progress page until then"
+
+
 def check(client: Client, namespace: str, timeout: float = 10.0) -> str:
     """Return what is wrong with a county whose pods are ready; empty when it works. All its answers together have C(timeout) seconds."""
     deadline = time.monotonic() + timeout
@@ -105,10 +123,14 @@ def judge_health(pods: list[dict[str, t.Any]], credentials: dict[str, str], ask:
         return ask(by_service[databases[0]], COUCHDB_PORT, path, {"Authorization": f"Basic {pair}"})
 
     nodes = {f"couchdb@{service_name(service, namespace)}" for service in databases}
-    return (
-        membership_problem(*couchdb("/_membership"), nodes) or database_problem(*couchdb(f"/{name}"), name)
-        or api_problem(*ask(by_service["api"], API_PORT, _MONITORING, {}))
-    )
+    def api(path: str) -> tuple[int, bytes]:
+        return ask(by_service["api"], API_PORT, path, {})
+
+    problem = membership_problem(*couchdb("/_membership"), nodes) or database_problem(*couchdb(f"/{name}"), name)
+    if problem:
+        return problem
+    status, body = api(_MONITORING)
+    return startup_problem(*api(_PROGRESS)) if status == _STARTING else api_problem(status, body)
 
 
 def checker(client: Client, wanted: bool) -> t.Callable[[str], str] | None:

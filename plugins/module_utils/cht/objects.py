@@ -39,6 +39,11 @@ DATA_MOUNT = "/opt/couchdb/data"
 
 API_PORT, COUCHDB_PORT, NOUVEAU_PORT, HEALTHCHECK_PORT, UPGRADE_PORT = 5988, 5984, 5987, 5555, 5008
 
+# Seconds to end in. All but CouchDB run below a shell that passes no SIGTERM on (cht-core, docker-entrypoint.sh), so they would use up any time and are
+# killed in the end; nothing is lost by it that a longer wait would save. Not 0, as in the charts of 5.x: the API server would then forget
+# a pod that still runs, and its successor would meet it. CouchDB obeys in 1.5 s and closes its files.
+_GRACE, _COUCHDB_GRACE = 1, 30
+
 
 def data_folder(county: County, number: int) -> str:
     """Return the folder on the volume of one CouchDB node that holds its data; empty for the root."""
@@ -88,7 +93,9 @@ class Builder:
         self.couchdbs = county.couchdb_services
         self.clustered = county["couchdb"]["mode"] == "clustered"
         release = parse_release(county.version)
-        self.has_node_env = release is not None and release.number >= FIRST_WITH_NODE_ENV
+        # Later versions take both from their chart. Earlier ones read NODE_ENV too, and make cookies Secure by it, which HTTP alone would not bring back.
+        self.has_log_level = release is not None and release.number >= FIRST_WITH_NODE_ENV
+        self.has_node_env = self.has_log_level or county["tls"]["mode"] != "none" or county["ingress"]["tls_in_front"]
         self.config_data = self._config_data()
 
     def build(self) -> list[Object]:
@@ -403,7 +410,9 @@ class Builder:
     def _tcp_probes(port: int) -> Object:
         """Ready when the port takes connections.
 
-        Nothing here asks the cluster of CouchDB nodes: a probe that needs the peers would wait for pods that wait for it.
+        Nothing here asks the cluster of CouchDB nodes: a probe that needs the peers would wait for pods that wait for it. Nor is API asked: it listens
+        before its migrations and shows people their progress, and a CouchDB that is slow for a moment must not take the only API out. Whether a
+        county works is asked by health.py. There is no liveness probe: a restart in the middle of a migration would start it anew.
         """
         return {
             "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 10, "failureThreshold": 3},
@@ -424,6 +433,7 @@ class Builder:
             # A Service `api` would put API_PORT=tcp://... into every pod of the namespace.
             "enableServiceLinks": False,
             "restartPolicy": "Always",
+            "terminationGracePeriodSeconds": _COUCHDB_GRACE if couchdb else _GRACE,
             "containers": containers,
             **pod,
         }
@@ -486,7 +496,8 @@ class Builder:
 
     def _deployments(self) -> list[Object]:
         major = self.county.major
-        mode = [self._env("NODE_ENV", self.county["node_env"]), self._env("LOG_LEVEL", self.county["log_level"])] if self.has_node_env else []
+        mode = [self._env("NODE_ENV", self.county["node_env"])] if self.has_node_env else []
+        mode += [self._env("LOG_LEVEL", self.county["log_level"])] if self.has_log_level else []
         api_env = [self._env("BUILDS_URL", self.county["builds_url"]), self._secret_env("COUCH_URL"), self._env("API_PORT", str(API_PORT)), *mode]
         if major == 4:
             api_env.append(self._env("UPGRADE_SERVICE_URL", f"http://{self._fqdn('upgrade-service')}:{UPGRADE_PORT}"))
@@ -525,7 +536,7 @@ class Builder:
                 recreate,
                 hostname="haproxy",
             ),
-            self._deployment("api", [self._container("cht-api", "cht-api", "api", [API_PORT], api_env, **self._api_probes())], recreate),
+            self._deployment("api", [self._container("cht-api", "cht-api", "api", [API_PORT], api_env, **self._tcp_probes(API_PORT))], recreate),
             self._deployment(
                 "sentinel",
                 [
@@ -543,15 +554,6 @@ class Builder:
         if major == 4:
             deployments.append(self._upgrade_service())
         return deployments
-
-    @staticmethod
-    def _api_probes() -> Object:
-        """Ready when API answers; it starts to listen only after its checks of CouchDB and its migrations, which may take days.
-
-        So there is no liveness probe: a restart in the middle of a migration would start it anew.
-        """
-        request = {"path": "/api/info", "port": API_PORT, "httpHeaders": [{"name": "Accept", "value": "application/json"}]}
-        return {"readinessProbe": {"httpGet": request, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3}}
 
     def _couchdb(self, number: int, service: str) -> Object:
         couchdb = self.county["couchdb"]

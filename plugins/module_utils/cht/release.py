@@ -13,7 +13,7 @@ _VERSION = re.compile(r"^v?(\d+)\.(\d+)\.(\d+)(?:-(.+))?$")
 
 # 4.0 to 4.4 have migrations that must have run before 5.x starts; 4.5.0 was the first to carry them.
 FIRST_UPGRADEABLE_TO_5 = (4, 5, 0)
-# The first release whose API and Sentinel take NODE_ENV and LOG_LEVEL from the chart.
+# The first release whose chart gives NODE_ENV and LOG_LEVEL to API and Sentinel.
 FIRST_WITH_NODE_ENV = (5, 1, 0)
 # Before it images are tagged VERSION-VERSION.
 _FIRST_WITH_PLAIN_TAGS = (4, 2, 0)

@@ -175,7 +175,7 @@ SCHEMA: dict[str, Option] = {
     "builds_url": Option(
         "str", "Where API looks for new versions.", default="https://staging.dev.medicmobile.org/_couch/builds_4"
     ),
-    "node_env": Option("str", "C(NODE_ENV) of API and Sentinel from 5.1 on.", default="production"),
+    "node_env": Option("str", "C(NODE_ENV) of API and Sentinel: from 5.1 on, and in earlier versions where users come over HTTPS.", default="production"),
     "log_level": Option(
         "str", "C(LOG_LEVEL) of API and Sentinel from 5.1 on.", default="info", choices=("error", "warn", "info", "debug", "silly")
     ),

@@ -105,11 +105,32 @@ def test_5x_has_nouveau_and_no_upgrade_service() -> None:
     assert all(item["spec"]["strategy"] == {"type": "Recreate"} for (kind, dummy), item in objects.items() if kind == "Deployment")
 
 
-@pytest.mark.parametrize(("version", "expected"), [("4.22.0", False), ("5.0.3", False), ("5.1.0", True), ("5.2.0", True)])
-def test_node_env_is_given_from_5_1_on(version: str, expected: bool) -> None:
-    objects = build(version=version)
+PLAIN: dict[str, t.Any] = {"ingress": {"tls_in_front": False}}
+FRONT: dict[str, t.Any] = {"ingress": {"tls_in_front": True}}
+
+
+@pytest.mark.parametrize(("version", "options", "variables"), [
+    ("4.22.0", PLAIN, set()), ("5.0.3", PLAIN, set()), ("4.22.0", FRONT, {"NODE_ENV"}), ("4.22.0", {**PLAIN, "tls": {"mode": "secret"}}, {"NODE_ENV"}),
+    ("5.1.0", FRONT, {"NODE_ENV", "LOG_LEVEL"}), ("5.1.0", {**PLAIN, "node_env": "development"}, {"NODE_ENV", "LOG_LEVEL"}),
+    ("5.2.0", FRONT, {"NODE_ENV", "LOG_LEVEL"}),
+])
+def test_node_env_is_given_from_5_1_on_and_wherever_users_come_over_https(version: str, options: dict[str, t.Any], variables: set[str]) -> None:
+    objects = build(version=version, **options)
     for deployment in ("cht-api", "cht-sentinel"):
-        assert ("NODE_ENV" in env(pod(objects, deployment)["containers"][0])) is expected
+        assert {"NODE_ENV", "LOG_LEVEL"} & set(env(pod(objects, deployment)["containers"][0])) == variables
+
+
+def test_only_couchdb_gets_time_to_end() -> None:
+    for options in ({}, {"version": "5.2.0"}, {"couchdb": {"mode": "single"}}):
+        objects = build(**options)
+        for kind, name in objects:
+            if kind == "Deployment":
+                assert pod(objects, name)["terminationGracePeriodSeconds"] == (30 if name.startswith("cht-couchdb") else 1), name
+
+
+def test_api_is_ready_when_it_listens_so_that_people_see_its_progress() -> None:
+    probe = pod(build(), "cht-api")["containers"][0]["readinessProbe"]
+    assert probe["tcpSocket"] == {"port": 5988} and "httpGet" not in probe
 
 
 def test_a_single_couchdb_has_no_number() -> None:

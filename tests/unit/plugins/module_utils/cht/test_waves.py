@@ -14,7 +14,7 @@ import typing as t
 import pytest
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME
-from ansible_collections.cht.k3s.plugins.module_utils.cht.health import api_problem, database_problem, judge_health, membership_problem
+from ansible_collections.cht.k3s.plugins.module_utils.cht.health import api_problem, database_problem, judge_health, membership_problem, startup_problem
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live, plan_county
 from ansible_collections.cht.k3s.plugins.module_utils.cht.run import Settings, at_rest, deploy, ran
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import read_counties
@@ -110,7 +110,8 @@ class FakeApi:
         self.sent: list[str] = []
         self.deleted: list[str] = []
         self.stuck = "nothing"
-        self.county = read_counties([{"name": "nairobi", "host": "nairobi.health.example", "version": version}], None)[0]
+        entry = {"name": "nairobi", "host": "nairobi.health.example", "version": version, "ingress": {"tls_in_front": True}}
+        self.county = read_counties([entry], None)[0]
         data = {key: base64.b64encode(f"{key}-value-0000000".encode()).decode() for key in (
             "COUCHDB_USER", "COUCHDB_PASSWORD", "COUCHDB_SECRET", "COUCHDB_UUID")}
         secret = {"metadata": {"name": SECRET_NAME, "namespace": "nairobi"}, "data": data}
@@ -320,11 +321,21 @@ def test_api_answers_with_the_version_of_cht() -> None:
     assert "without CHT's version" in api_problem(200, b'{"version": {"app": ""}}')
 
 
+@pytest.mark.parametrize(("status", "body", "told"), [
+    (200, [{"id": "check", "translation": "Running installation checks", "started": True, "completed": True},
+           {"id": "index", "translation": "Indexing data", "started": True}, {"id": "migrate", "translation": "Migrating data"}], "Indexing data"),
+    (200, {"progress": [{"title": "Indexing", "started": True, "progress": 41}]}, "Indexing 41%"),
+    (200, {"completed": True}, "it does not say"), (503, [], "it does not say"), (200, ["x"], "it does not say"),
+])
+def test_an_api_that_indexes_is_starting_and_says_what_it_does(status: int, body: t.Any, told: str) -> None:
+    assert startup_problem(status, json.dumps(body).encode()).startswith(f"API is starting: {told}")
+
+
 def test_the_first_database_and_api_are_asked() -> None:
     def pod(service: str) -> dict[str, t.Any]:
         return {"metadata": {"name": f"{service}-x", "labels": {"cht.service": service}}}
 
-    asked = []
+    asked, starting = [], False
 
     def ask(name: str, port: int, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
         asked.append((name, port, path, headers.get("Authorization", "")))
@@ -332,8 +343,9 @@ def test_the_first_database_and_api_are_asked() -> None:
         answers = {
             "/_membership": {"all_nodes": members, "cluster_nodes": members}, "/medic": {"db_name": "medic"},
             "/api/v2/monitoring": {"version": {"app": "1"}},
+            "/api/v1/startup-progress": [{"translation": "Migrating data", "started": True}],
         }
-        return 200, json.dumps(answers[path]).encode()
+        return (503, b"<html>") if starting and path == "/api/v2/monitoring" else (200, json.dumps(answers[path]).encode())
 
     pods = [pod("couchdb-2"), pod("couchdb-1"), pod("api"), pod("haproxy")]
     held = {"COUCHDB_USER": "a", "COUCHDB_PASSWORD": "b", "COUCH_URL": "http://a:b@haproxy.nairobi.svc.cluster.local:5984/medic"}
@@ -342,3 +354,5 @@ def test_the_first_database_and_api_are_asked() -> None:
         ("couchdb-1-x", 5984, "/_membership", "Basic YTpi"), ("couchdb-1-x", 5984, "/medic", "Basic YTpi"), ("api-x", 5988, "/api/v2/monitoring", ""),
     ]
     assert judge_health(pods[:2], {}, ask, "nairobi") == "its pods are gone"
+    starting = True
+    assert judge_health(pods, held, ask, "nairobi").startswith("API is starting: Migrating data;")
