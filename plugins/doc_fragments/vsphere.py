@@ -39,7 +39,7 @@ options:
   validate_certs:
     description:
       - Whether the vCenter's certificate must be trusted.
-      - Prefer O(ca_path) or O(thumbprint) to switching this off.
+      - With O(ca_path) or O(thumbprint) it is verified whatever this says.
       - If not set, the environment variable E(VMWARE_VALIDATE_CERTS) is used.
     type: bool
     default: true
@@ -113,7 +113,8 @@ options:
       - name: VMWARE_HOST
   port:
     description: Port of the vCenter's API.
-    type: int
+    # Not int: a template is a text until it is filled in.
+    type: raw
     default: 443
     env:
       - name: VMWARE_PORT
@@ -134,8 +135,8 @@ options:
   validate_certs:
     description:
       - Whether the vCenter's certificate must be trusted.
-      - Prefer O(ca_path) or O(thumbprint) to switching this off.
-    type: bool
+      - With O(ca_path) or O(thumbprint) it is verified whatever this says.
+    type: raw
     default: true
     env:
       - name: VMWARE_VALIDATE_CERTS
@@ -155,7 +156,7 @@ options:
       - name: VMWARE_THUMBPRINT
   timeout:
     description: Seconds to wait for the connection and for each answer of the vCenter.
-    type: int
+    type: raw
     default: 60
     env:
       - name: VMWARE_TIMEOUT

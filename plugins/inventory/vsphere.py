@@ -16,7 +16,8 @@ description:
     option, only the names of the others are read, or nothing at all of those outside the selected containers.
   - Each host gets the variables C(vsphere_name), C(vsphere_moid), C(vsphere_path), C(vsphere_datacenter),
     C(vsphere_cluster), C(vsphere_host), C(vsphere_bios_uuid), C(vsphere_instance_uuid), C(vsphere_hardware_version),
-    C(vsphere_guest_hostname), C(vsphere_tools_status), C(vsphere_power_state), C(vsphere_template), C(vsphere_nics),
+    C(vsphere_guest_hostname), C(vsphere_tools_status), C(vsphere_power_state) (V(unknown) where vCenter does not reach the VM),
+    C(vsphere_connection_state), C(vsphere_template), C(vsphere_nics),
     C(vsphere_ips), C(vsphere_cpu_count), C(vsphere_memory_mb), C(vsphere_disks), C(vsphere_disk_enable_uuid),
     C(vsphere_restart_required) (the VM still runs as it did when M(cht.k3s.vsphere_disk_uuid) set that),
     C(vsphere_pvscsi), C(vsphere_snapshot_count), C(vsphere_datastores), C(vsphere_vcenter) (where it was read) and, where asked for, C(vsphere_tags) and
@@ -296,6 +297,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 accept=self._filter(),
             )
         )
+        if result.gone:
+            self.display.warning(f"These VMs were deleted while the inventory was read, and are left out: {', '.join(result.gone)}")
         keep_templates = self.get_option("with_templates")
         records = [record for record in result.records if keep_templates or not record["vsphere_template"]]
         return [self._wanted(record) for record in records] if self.get_option("variables") else records

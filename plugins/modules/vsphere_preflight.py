@@ -265,6 +265,7 @@ def main() -> None:
         options.address,
         Requirements(params["hardware_version"], params["minimum"]),
         HostRequirements(params["free_disk_gb"], params["clock_offset"], (params["versions"] or {}).get("k3s") or default().k3s),
+        verified=options.validate_certs,
     )
     if params["versions"]:
         findings += version_findings(params["versions"])

@@ -87,12 +87,16 @@ def _one(entry: Any, where: str) -> VCenter:
         raise SettingsError(f"{where}.datacenters has to be a list of names.")
     return VCenter(
         hostname=hostname, username=str(entry["username"]), password=str(entry["password"]), port=port, datacenters=[str(name) for name in datacenters],
-        validate_certs=_truth(entry.get("validate_certs", True), f"{where}.validate_certs"), ca=authority, thumbprint=thumbprint,
+        # Who gives an authority or a thumbprint wants it compared, whatever AWX's credential says of validation.
+        validate_certs=_truth(entry.get("validate_certs", True), f"{where}.validate_certs") or bool(authority or thumbprint),
+        ca=authority, thumbprint=thumbprint,
     )
 
 
 def _truth(value: Any, where: str) -> bool:
-    """A boolean as modules read it: from -e, an INI inventory or a survey it comes as text, and the text "false" is not empty."""
+    """A boolean as modules read it: from -e, an INI inventory or a survey it comes as text, and the text "false" is not empty. Empty is not set."""
+    if value == "":
+        return True
     try:
         return bool(boolean(value))
     except TypeError as error:

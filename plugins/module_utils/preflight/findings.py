@@ -30,6 +30,9 @@ class Check:
 # The ids are an interface: people name them in preflight_accept, so they are never renamed.
 CHECKS: dict[str, Check] = {
     "vcenter-connection": Check(ERROR, "Correct the connection variables of the role vsphere."),
+    "vcenter-unverified": Check(
+        WARNING, "Give vsphere_ca_path or vsphere_thumbprint, with which the certificate is verified whatever VMWARE_VALIDATE_CERTS says."
+    ),
     "vcenter-version": Check(ERROR, "Upgrade vCenter to 6.7 U3 or newer."),
     "vm-missing": Check(
         ERROR,
@@ -42,6 +45,7 @@ CHECKS: dict[str, Check] = {
     ),
     "vm-template": Check(ERROR, "Name the VM made from the template, or convert the template to a VM."),
     "vm-power": Check(ERROR, "Power the VM on.", PREPARE),
+    "vm-connection": Check(ERROR, "Bring the VM's ESXi host back into vCenter, or its datastore, until vCenter shows it as connected."),
     "vm-hardware-version": Check(ERROR, "Upgrade the VM's compatibility while it is powered off.", PREPARE),
     "vm-disk-uuid": Check(ERROR, "Set disk.EnableUUID to TRUE, then power the VM off and on.", PREPARE),
     "vm-pvscsi": Check(ERROR, "Add a paravirtual SCSI controller.", PREPARE),

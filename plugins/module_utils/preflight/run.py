@@ -68,6 +68,7 @@ def judge(
     where: str,
     requirements: Requirements,
     host_requirements: HostRequirements,
+    verified: bool = True,
 ) -> list[Finding]:
     """All findings of the nodes that are to be checked. The others only serve to see duplicates."""
     mine = {node.name: candidates(node, view.found) for node in nodes}
@@ -77,6 +78,8 @@ def judge(
         findings.append(Finding("vcenter-connection", where, view.error.what, remedy=view.error.remedy))
     else:
         findings += vcenter_version_findings(view.api_version, where)
+        if not verified:
+            findings.append(Finding("vcenter-unverified", where, "its certificate is not verified: whoever is on the way can read the account's password"))
         findings += check_names(nodes, view.found, _similar(nodes, view))
         findings += check_uuids(nodes, records)
         for node in nodes:

@@ -125,7 +125,11 @@ def check_vm(node: Node, record: Record, requirements: Requirements) -> list[Fin
         return findings
     on = record["vsphere_power_state"] == "on"
     if not on:
-        add("vm-power", f"the VM is {record['vsphere_power_state']}")
+        lost = record.get("vsphere_connection_state", "connected") not in ("connected", "unknown")
+        if lost:
+            add("vm-connection", f"vCenter does not reach the VM ({record['vsphere_connection_state']}): what it shows of it is what it saw last")
+        else:
+            add("vm-power", f"the VM is {record['vsphere_power_state']}")
     if record["vsphere_hardware_version"] < requirements.hardware_version:
         add(
             "vm-hardware-version",

@@ -7,12 +7,21 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.module_utils.basic import env_fallback
+from ansible.module_utils.common.parameters import AnsibleFallbackNotFound
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.options import ENVIRONMENT
 
 
+def set_env_fallback(*names: str, **more: Any) -> Any:
+    """The environment variable, if there is something in it: AWX gives empty ones for fields that were left empty."""
+    value = env_fallback(*names, **more)
+    if not str(value).strip():
+        raise AnsibleFallbackNotFound
+    return value
+
+
 def _env(name: str) -> tuple[Any, list[str]]:
-    return (env_fallback, [ENVIRONMENT[name]])
+    return (set_env_fallback, [ENVIRONMENT[name]])
 
 
 def base_argument_spec(**extra: Any) -> dict[str, Any]:

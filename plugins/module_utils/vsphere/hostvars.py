@@ -22,7 +22,8 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "vsphere_hardware_version": ("config.version",),
     "vsphere_guest_hostname": ("guest.hostName",),
     "vsphere_tools_status": ("guest.toolsRunningStatus", "guest.toolsVersionStatus2"),
-    "vsphere_power_state": ("runtime.powerState",),
+    "vsphere_power_state": ("runtime.powerState", "runtime.connectionState"),
+    "vsphere_connection_state": ("runtime.connectionState",),
     "vsphere_template": ("config.template",),
     "vsphere_nics": ("guest.net", "config.hardware.device"),
     "vsphere_ips": ("guest.net", "guest.ipAddress"),
@@ -51,6 +52,14 @@ RESTART_MARK = "cht.k3s.diskUuidSetInBoot"
 # A VM's time of boot may be told anew when it moves to a host with another clock; no VM goes off and on that fast.
 _SAME_BOOT = 60.0
 _TRUE = ("true", "t", "yes", "y", "on", "1")
+
+
+def power_state(power: Any, connection: Any) -> str:
+    """`on`, `off` or `suspended`; `unknown` where vCenter shows what it saw last: the VM's host or storage is away, and it may run."""
+    # An older vCenter or a VM that is being made may give none.
+    if connection is not None and str(connection) != "connected":
+        return "unknown"
+    return _POWER.get(str(power), "unknown")
 
 
 def properties_for(variables: Any) -> list[str]:
@@ -224,7 +233,8 @@ def host_vars(moid: str, values: Mapping[str, Any], tree: Tree) -> dict[str, Any
         "vsphere_hardware_version": hardware_version(get("config.version")),
         "vsphere_guest_hostname": get("guest.hostName") or "",
         "vsphere_tools_status": tools_status(get("guest.toolsRunningStatus"), get("guest.toolsVersionStatus2")),
-        "vsphere_power_state": _POWER.get(str(get("runtime.powerState")), "unknown"),
+        "vsphere_power_state": power_state(get("runtime.powerState"), get("runtime.connectionState")),
+        "vsphere_connection_state": str(get("runtime.connectionState") or "unknown"),
         "vsphere_template": bool(get("config.template")),
         "vsphere_nics": view.nic_vars(guest_net),
         "vsphere_ips": _unique([primary, *(ip for nic in guest_net or () for ip in _addresses(nic))]),

@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.vms import name_matcher
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.vms import name_matcher, texts
 
 Record = dict[str, Any]
 RULE_KEYS = ("names", "tags", "attributes", "expression")
@@ -68,9 +68,12 @@ def rule_matcher(
             f"The rule of group {group} has unknown keys: {', '.join(unknown)}.",
             f"Use {', '.join(RULE_KEYS)}.",
         )
-    by_name = name_matcher(list(rule.get("names") or ()))
-    tags = list(rule.get("tags") or ())
-    attributes = {key: name_matcher([str(value)]) for key, value in (rule.get("attributes") or {}).items()}
+    by_name = name_matcher(texts(rule.get("names"), f"{group}.names"))
+    tags = texts(rule.get("tags"), f"{group}.tags")
+    given = rule.get("attributes") or {}
+    if not isinstance(given, Mapping):
+        raise VsphereError("options", f"{group}.attributes is not a dictionary.", "Write it as {attribute: value}.")
+    attributes = {key: name_matcher(texts(value, f"{group}.attributes.{key}")) for key, value in given.items()}
     expression = rule.get("expression")
 
     def matches(record: Record) -> bool:

@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Mapping
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
 
 # Option name -> environment variable. The first four are also what AWX's own vCenter credential type exports.
@@ -46,6 +48,30 @@ class ConnectionOptions:
         return f"{host}:{self.port}"
 
 
+def truth(value: Any, name: str, default: bool) -> bool:
+    """A boolean that may come as text, as from the environment. An empty one is not set: AWX gives those for fields left empty."""
+    if value is None or str(value).strip() == "":
+        return default
+    try:
+        return bool(boolean(str(value).strip()))
+    except TypeError as exc:
+        raise VsphereError("options", f"{_named(name)} '{value}' is neither true nor false.", "Write true or false, or leave it out.") from exc
+
+
+def number(value: Any, name: str, default: int, most: int) -> int:
+    """A number that may come as text."""
+    if value is None or str(value).strip() == "":
+        return default
+    text = str(value).strip()
+    if isinstance(value, bool) or not text.isdigit() or not 0 < int(text) <= most:
+        raise VsphereError("options", f"{_named(name)} '{value}' is not a number from 1 to {most}.", "Correct it, or leave it out.")
+    return int(text)
+
+
+def _named(name: str) -> str:
+    return f"{name} (environment variable {ENVIRONMENT[name]})" if name in ENVIRONMENT else name
+
+
 def connection_options(params: Mapping[str, Any]) -> ConnectionOptions:
     """Build the options from module parameters or plugin options and name all that is missing at once."""
     missing = [name for name in ("hostname", "username", "password") if not params.get(name)]
@@ -63,13 +89,16 @@ def connection_options(params: Mapping[str, Any]) -> ConnectionOptions:
             f"The vCenter hostname '{hostname}' looks like a URL.",
             "Give only the host name or address, for example vcenter.example.org, and the port separately.",
         )
+    ca_path = str(params["ca_path"]) if params.get("ca_path") else None
+    thumbprint = str(params["thumbprint"]) if params.get("thumbprint") else None
     return ConnectionOptions(
         hostname=hostname,
         username=str(params["username"]),
         password=str(params["password"]),
-        port=int(params.get("port") or 443),
-        validate_certs=bool(params.get("validate_certs", True)),
-        ca_path=str(params["ca_path"]) if params.get("ca_path") else None,
-        thumbprint=str(params["thumbprint"]) if params.get("thumbprint") else None,
-        timeout=int(params.get("timeout") or 60),
+        port=number(params.get("port"), "port", 443, 65535),
+        # Who gives an authority or a thumbprint wants it compared. AWX's own credential says VMWARE_VALIDATE_CERTS=False unless told otherwise.
+        validate_certs=truth(params.get("validate_certs"), "validate_certs", True) or bool(ca_path or thumbprint),
+        ca_path=ca_path,
+        thumbprint=thumbprint,
+        timeout=number(params.get("timeout"), "timeout", 60, 86400),
     )

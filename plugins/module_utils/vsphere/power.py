@@ -9,7 +9,7 @@ from typing import Any, Callable, Sequence
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import RESTART_MARK, restart_mark
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import RESTART_MARK, power_state, restart_mark
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.lookup import find_vms
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.properties import read_objects
 
@@ -92,13 +92,19 @@ class PowerCycler:
         self._how = how
         self._timeout = timeout
 
-    def _value(self, moid: str, path: str) -> str:
-        found = self._session.run(lambda: read_objects(self._session, "VirtualMachine", [moid], (path,)))
-        return str(found[0].values.get(path))
+    def _values(self, moid: str, *paths: str) -> list[Any]:
+        found = self._session.run(lambda: read_objects(self._session, "VirtualMachine", [moid], paths))
+        return [found[0].values.get(path) for path in paths]
 
-    def _wait(self, moid: str, name: str, path: str, wanted: str, what: str) -> None:
+    def _is_off(self, moid: str) -> bool:
+        return power_state(*self._values(moid, "runtime.powerState", "runtime.connectionState")) == "off"
+
+    def _tools_run(self, moid: str) -> bool:
+        return str(self._values(moid, "guest.toolsRunningStatus")[0]) == "guestToolsRunning"
+
+    def _wait(self, done: Callable[[], bool], name: str, what: str) -> None:
         deadline = time.monotonic() + self._timeout
-        while self._value(moid, path) != wanted:
+        while not done():
             if time.monotonic() > deadline:
                 raise VsphereError(
                     "power",
@@ -109,14 +115,14 @@ class PowerCycler:
 
     def off(self, moid: str, name: str) -> None:
         """Power off; ``graceful`` asks the guest. A VM that is off already stays so, which a repetition needs."""
-        if self._value(moid, "runtime.powerState") == "poweredOff":
+        if self._is_off(moid):
             return
         vm = self._session.reference("VirtualMachine", moid)
         if self._how == "graceful":
             self._session.run(vm.ShutdownGuest)
         else:
             run_tasks(self._session, "Powering off", [(name, vm.PowerOffVM_Task)], self._timeout)
-        self._wait(moid, name, "runtime.powerState", "poweredOff", "did not power off")
+        self._wait(lambda: self._is_off(moid), name, "did not power off")
 
     def on(self, moid: str, name: str, wait_for_tools: bool) -> None:
         """Power on and wait for the guest, so that the next VM only follows when this one is back."""
@@ -124,7 +130,7 @@ class PowerCycler:
         self._forget_restart(moid, name)
         run_tasks(self._session, "Powering on", [(name, lambda: vm.PowerOnVM_Task(None))], self._timeout)
         if wait_for_tools:
-            self._wait(moid, name, "guest.toolsRunningStatus", "guestToolsRunning", "is on, but Tools did not start")
+            self._wait(lambda: self._tools_run(moid), name, "is on, but Tools did not start")
 
     def _forget_restart(self, moid: str, name: str) -> None:
         """What waited for the VM to be off counts from now on; another boot so soon could not be told from the one before."""
@@ -144,8 +150,17 @@ def ensure_off(
     session: VsphereSession, queries: Sequence[str], search_by: str, datacenters: Sequence[str], pull: bool, timeout: float, check_mode: bool
 ) -> dict[str, Any]:
     """The VMs are off: those that are not make it fail, or have their plug pulled."""
-    found = find_vms(session, queries, search_by, datacenters, ("vsphere_path", "vsphere_power_state", "vsphere_moid"))
+    found = find_vms(session, queries, search_by, datacenters, ("vsphere_path", "vsphere_power_state", "vsphere_connection_state", "vsphere_moid"))
     running = [found[query] for query in queries if found[query]["vsphere_power_state"] != "off"]
+    lost = [record for record in running if record["vsphere_connection_state"] not in ("connected", "unknown")]
+    if lost:
+        raise VsphereError(
+            "power",
+            "vCenter does not reach these VMs, so whether they run is not known: "
+            f"{', '.join(record['vsphere_path'] + ' (' + record['vsphere_connection_state'] + ')' for record in lost)}.",
+            "What it shows is what it saw last. Bring their ESXi hosts and storage back, or make sure on the hosts themselves that they are off and "
+            "remove them from the inventory there. Nothing was changed.",
+        )
     if running and not pull:
         raise VsphereError(
             "power",

@@ -87,9 +87,9 @@ def read_below(
 
 
 def read_objects(
-    session: VsphereSession, kind: str, moids: Iterable[str], paths: Sequence[str]
+    session: VsphereSession, kind: str, moids: Iterable[str], paths: Sequence[str], missing_ok: bool = False
 ) -> list[ObjectProperties]:
-    """The named objects. An object deleted meanwhile would fail the whole request, so callers name fresh ids."""
+    """The named objects. An object that was deleted meanwhile fails the whole request, or with missing_ok is left out."""
     objects = [
         vmodl.query.PropertyCollector.ObjectSpec(obj=session.reference(kind, moid), skip=False) for moid in moids
     ]
@@ -97,5 +97,7 @@ def read_objects(
         return []
     return _retrieve(
         session,
-        vmodl.query.PropertyCollector.FilterSpec(objectSet=objects, propSet=_property_specs({kind: paths})),
+        vmodl.query.PropertyCollector.FilterSpec(
+            objectSet=objects, propSet=_property_specs({kind: paths}), reportMissingObjectsInResults=missing_ok or None
+        ),
     )

@@ -30,7 +30,9 @@ class TagClient:
         self._options = options
         self._connection: HTTPSConnection | None = None
         self._token = ""
-        self._tags: dict[str, tuple[str, str]] | None = None
+        # Deleted ones are None.
+        self._tags: dict[str, tuple[str, str] | None] = {}
+        self._categories: dict[str, str | None] = {}
 
     def __enter__(self) -> TagClient:
         try:
@@ -56,12 +58,17 @@ class TagClient:
         self._token = ""
         self._token = self._request("POST", _SESSION, headers={"Authorization": f"Basic {b64encode(credentials).decode()}"})
 
-    def _request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
-        """One request; all of them read, so that one that met an ended session is repeated after another login."""
+    def _request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, gone: bool = False) -> Any:
+        """One request; all of them read, so that one that met an ended session is repeated after another login.
+
+        gone: an object that was deleted meanwhile is no failure, but None.
+        """
         status, answer = self._send(method, path, body, headers)
         if status == 401 and self._token and path != _SESSION:
             self._login()
             status, answer = self._send(method, path, body, headers)
+        if gone and status == 404:
+            return None
         if status != 200:
             raise VsphereError(
                 "tags",
@@ -81,19 +88,32 @@ class TagClient:
         response = self._connection.getresponse()
         return response.status, response.read()
 
-    def _all_tags(self) -> dict[str, tuple[str, str]]:
-        """Tag id -> (category, tag)."""
-        if self._tags is None:
-            categories: dict[str, str] = {}
-            tags: dict[str, tuple[str, str]] = {}
-            for tag_id in self._request("GET", f"{_TAGGING}/tag") or ():
-                tag = self._request("GET", f"{_TAGGING}/tag/id:{tag_id}")
-                category_id = tag["category_id"]
-                if category_id not in categories:
-                    categories[category_id] = self._request("GET", f"{_TAGGING}/category/id:{category_id}")["name"]
-                tags[tag_id] = (categories[category_id], tag["name"])
-            self._tags = tags
-        return self._tags
+    def _tag(self, tag_id: str) -> tuple[str, str] | None:
+        """(category, tag); None for one that was deleted since it was listed."""
+        if tag_id not in self._tags:
+            tag = self._request("GET", f"{_TAGGING}/tag/id:{tag_id}", gone=True)
+            category = self._category(tag["category_id"]) if tag else None
+            self._tags[tag_id] = (category, tag["name"]) if category else None
+        return self._tags[tag_id]
+
+    def _category(self, category_id: str) -> str | None:
+        if category_id not in self._categories:
+            category = self._request("GET", f"{_TAGGING}/category/id:{category_id}", gone=True)
+            self._categories[category_id] = category["name"] if category else None
+        return self._categories[category_id]
+
+    def _named(self, wanted: str) -> list[str]:
+        """The ids of the tags that 'tag' or 'category:tag' stands for. A vCenter may have thousands, each of which costs a request."""
+        category, colon, dummy = wanted.partition(":")
+        ids: list[str] = []
+        if colon:
+            for category_id in self._request("GET", f"{_TAGGING}/category") or ():
+                if self._category(category_id) == category:
+                    ids += self._request("POST", f"{_TAGGING}/tag/id:{category_id}?~action=list-tags-for-category", gone=True) or ()
+        # A name may have a colon in it.
+        for tag_id in ids or self._request("GET", f"{_TAGGING}/tag") or ():
+            self._tag(tag_id)
+        return [tag_id for tag_id, tag in self._tags.items() if tag and wanted in (tag[1], f"{tag[0]}:{tag[1]}")]
 
     def vms_with(self, wanted: Sequence[str]) -> set[str]:
         """The ids of the VMs that carry all wanted tags, each given as 'tag' or 'category:tag'."""
@@ -104,10 +124,9 @@ class TagClient:
         return result or set()
 
     def _vms_with_one(self, wanted: str) -> set[str]:
-        tags = self._all_tags()
-        ids = [tag_id for tag_id, (category, tag) in tags.items() if wanted in (tag, f"{category}:{tag}")]
+        ids = self._named(wanted)
         if not ids:
-            known = sorted(f"{category}:{tag}" for category, tag in tags.values())
+            known = sorted(f"{category}:{tag}" for category, tag in filter(None, self._tags.values()))
             raise VsphereError(
                 "tag-missing",
                 f"vCenter {self._options.address} has no tag '{wanted}'.",
@@ -125,7 +144,6 @@ class TagClient:
 
     def tags_of(self, moids: Iterable[str]) -> dict[str, dict[str, list[str]]]:
         """VM id -> category -> tags."""
-        tags = self._all_tags()
         objects = [{"type": "VirtualMachine", "id": moid} for moid in moids]
         result: dict[str, dict[str, list[str]]] = {}
         for start in range(0, len(objects), _BATCH):
@@ -136,9 +154,8 @@ class TagClient:
             )
             for item in answer or ():
                 by_category = result.setdefault(item["object_id"]["id"], {})
-                for tag_id in item["tag_ids"] or ():
-                    category, tag = tags.get(tag_id, ("", tag_id))
-                    by_category.setdefault(category, []).append(tag)
+                for tag in filter(None, map(self._tag, item["tag_ids"] or ())):
+                    by_category.setdefault(tag[0], []).append(tag[1])
         for by_category in result.values():
             for names in by_category.values():
                 names.sort()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Sequence
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import (
     ALL_VARIABLES,
     host_vars,
@@ -54,11 +55,26 @@ class Selection:
         return bool(self.names or self.tags or self.attributes or self.containers)
 
 
+def texts(value: Any, what: str) -> list[str]:
+    """A list of texts; one text alone is a list of one, and a number or a truth is what people wrote."""
+    values = value if isinstance(value, (list, tuple)) else [] if value in (None, "") else [value]
+    wrong = [item for item in values if isinstance(item, (list, tuple, dict)) or item is None]
+    if wrong or isinstance(value, dict):
+        raise VsphereError("options", f"{what} is not a list of texts.", "Write it as [first, second].")
+    # YAML's true and false are no names, but may be values of an attribute.
+    return [str(item).lower() if isinstance(item, bool) else str(item) for item in values]
+
+
 def name_matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
     """Match exact names, shell patterns, or a regular expression after '~' as in Ansible's host patterns."""
-    compiled = [
-        re.compile(pattern[1:] if pattern.startswith("~") else fnmatch.translate(pattern)) for pattern in patterns
-    ]
+    compiled = []
+    for pattern in patterns:
+        try:
+            compiled.append(re.compile(pattern[1:] if pattern.startswith("~") else fnmatch.translate(pattern)))
+        except re.error as exc:
+            raise VsphereError(
+                "options", f"'{pattern}' is no regular expression ({exc}).", "Correct what follows the ~, or leave the ~ out for a shell pattern."
+            ) from exc
     exact = set(patterns)
     return lambda name: name in exact or any(expression.match(name) for expression in compiled)
 
@@ -77,6 +93,8 @@ class VmRecords:
 
     records: list[dict[str, Any]]
     tree: Tree
+    # Names of VMs that were deleted after they were found.
+    gone: list[str] = field(default_factory=list)
 
 
 def _split(objects: Iterable[ObjectProperties]) -> tuple[list[ObjectProperties], Tree]:
@@ -162,16 +180,17 @@ class VmReader:
         fields = _custom_fields(self._session) if with_attributes else {}
         if with_attributes:
             paths = [*paths, "customValue"]
+        gone: list[str] = []
         if not selection.restricted and accept is None:
             vms, tree = _split(read_below(self._session, self._root, {"VirtualMachine": paths, **TREE_PROPERTIES}))
         else:
-            vms, tree = self._read_few(selection, paths, fields, tags, accept)
+            vms, tree, gone = self._read_few(selection, paths, fields, tags, accept)
         records = [self._record(item, tree, fields if with_attributes else None) for item in vms]
         if tags is not None:
             attached = tags.tags_of(record["vsphere_moid"] for record in records)
             for record in records:
                 record["vsphere_tags"] = attached.get(record["vsphere_moid"], {})
-        return VmRecords(records, tree)
+        return VmRecords(records, tree, gone)
 
     @staticmethod
     def _record(item: ObjectProperties, tree: Tree, fields: dict[int, str] | None) -> dict[str, Any]:
@@ -187,7 +206,7 @@ class VmReader:
         fields: dict[int, str],
         tags: TagClient | None,
         accept: Accept | None,
-    ) -> tuple[list[ObjectProperties], Tree]:
+    ) -> tuple[list[ObjectProperties], Tree, list[str]]:
         tree = self.read_tree()
         first = properties_for(accept.variables if accept else ())
         if fields:
@@ -197,7 +216,7 @@ class VmReader:
             matches = name_matcher(selection.names)
             found = [item for item in found if matches(plain_name(item.values.get("name", "")))]
         for attribute, wanted in selection.attributes.items():
-            matches = name_matcher([wanted])
+            matches = name_matcher(texts(wanted, f"attributes.{attribute}"))
             found = [
                 item for item in found if matches(_attributes(item.values.get("customValue"), fields).get(attribute, ""))
             ]
@@ -213,4 +232,6 @@ class VmReader:
                     {**self._record(item, tree, fields or None), "vsphere_tags": attached.get(item.moid, {})}
                 )
             ]
-        return read_objects(self._session, "VirtualMachine", [item.moid for item in found], paths), tree
+        vms = read_objects(self._session, "VirtualMachine", [item.moid for item in found], paths, missing_ok=True)
+        left = {item.moid for item in vms}
+        return vms, tree, [plain_name(item.values.get("name", item.moid)) for item in found if item.moid not in left]

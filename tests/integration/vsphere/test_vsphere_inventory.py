@@ -11,6 +11,12 @@ from pyVmomi import vim
 from support.layouts import export, install_collection
 from vcenter import ROOT
 
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere import properties
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.options import connection_options
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.tags import TagClient
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.vms import Accept, Selection, VmReader
+
 SERVERS = [f"control-plane-{n}" for n in (1, 2, 3)]
 AGENTS = [f"agent-{n}" for n in range(1, 10)]
 FOLDER = {"folders": ["/dc-moh/vm/k3s"]}
@@ -279,3 +285,88 @@ def test_the_pages_of_ansible_doc(started_from, tmp_path):
             assert page["examples"].strip() and all(option["description"] for option in page["doc"]["options"].values()), name
             if kind == "module":
                 assert all("sample" in value or "contains" in value for value in page["return"].values()), name
+
+
+@pytest.mark.parametrize("given", [{"validate_certs": "False"}, {"validate_certs": "{{ false }}"}])
+def test_a_thumbprint_is_compared_whatever_awx_says_of_validation(inventory, vcenter, given):
+    found = inventory(vcenter, **FOLDER, **given, thumbprint="AB" * 20)
+    assert "has the thumbprint" in found.error and vcenter.counts == (0, 0, 0)
+
+
+def test_options_are_filled_in_before_they_are_read(inventory, vcenter):
+    port = vcenter.options["port"]
+    found = inventory(vcenter, **FOLDER, **{"port": "{{ %s }}" % port, "validate_certs": "{{ true }}", "timeout": "{{ 30 }}"})
+    assert (found.error, found.group("control_plane")) == ("", SERVERS)
+    assert "'enabled' is neither true nor false" in inventory(vcenter, **FOLDER, validate_certs="enabled").error
+
+
+def test_a_text_is_a_list_of_one_and_a_wrong_expression_is_named(inventory, vcenter):
+    found = inventory(vcenter, **FOLDER, control_plane={"names": "control-plane-*"}, agent={"names": "~agent-[12]$"})
+    assert (found.error, found.group("control_plane"), found.group("agent")) == ("", SERVERS, AGENTS[:2])
+    assert "'~(x' is no regular expression" in inventory(vcenter, names=["~(x"]).error
+
+
+def test_a_number_is_the_value_of_an_attribute(inventory, own):
+    service = own.connect()
+    service.content.customFieldsManager.AddFieldDefinition("env", vim.VirtualMachine)
+    own.vms(service)["agent-1"].setCustomValue("env", "5")
+    assert inventory(own, attributes={"env": 5}).hosts == ["agent-1"]
+
+
+def test_only_tags_that_are_attached_or_named_are_resolved(own, monkeypatch):
+    own.tag("cht-role", {"server": SERVERS, "worker": AGENTS})
+    own.tag("elsewhere", {f"tag-{number}": [] for number in range(60)})
+    sent = []
+    send = TagClient._send
+
+    def count(self, method, path, body, headers):
+        sent.append(path)
+        return send(self, method, path, body, headers)
+
+    monkeypatch.setattr(TagClient, "_send", count)
+    options = connection_options(own.options)
+    with VsphereSession(options) as session, TagClient(options) as tags:
+        records = VmReader(session).read(Selection(tags=["cht-role:server"]), tags=tags).records
+    assert sorted(record["vsphere_name"] for record in records) == SERVERS
+    assert records[0]["vsphere_tags"] == {"cht-role": ["server"]}
+    assert len(sent) < 12, sent
+
+
+def test_what_is_deleted_while_it_is_read_is_left_out(own):
+    options = connection_options(own.options)
+    own.tag("cht-role", {"server": SERVERS})
+
+    def accept(record):
+        # The last moment between the names and the rest: somebody deletes one VM.
+        if record["vsphere_name"] == "agent-9":
+            vm = own.vms(own.connect())["agent-9"]
+            vm.PowerOffVM_Task()
+            vm.Destroy_Task()
+        return record["vsphere_name"].startswith("agent-")
+
+    with VsphereSession(options) as session:
+        found = VmReader(session).read(Selection(folders=["k3s"]), accept=Accept(["vsphere_name"], accept))
+        assert sorted(record["vsphere_name"] for record in found.records) == AGENTS[:8] and found.gone == ["agent-9"]
+        with TagClient(options) as tags:
+            tags._tags = {"urn:vmomi:InventoryServiceTag:gone": None}
+            assert tags._tag("urn:vmomi:InventoryServiceTag:never-was:GLOBAL") is None
+
+
+@pytest.mark.parametrize("state", ["disconnected", "inaccessible"])
+def test_off_counts_only_where_vcenter_reaches_the_vm(module, own, monkeypatch, state):
+    read = properties._retrieve
+
+    def stale(session, spec):
+        found = read(session, spec)
+        for item in found:
+            if "runtime.connectionState" in item.values:
+                item.values["runtime.connectionState"] = state
+        return found
+
+    own.vms(own.connect())["agent-1"].PowerOffVM_Task()
+    arguments = {**own.options, "vms": ["agent-1"], "state": "off"}
+    assert module("vsphere_vm_power", **arguments)["changed"] is False
+    monkeypatch.setattr(properties, "_retrieve", stale)
+    for wanted in ("off", "powered_off"):
+        refused = module("vsphere_vm_power", **{**arguments, "state": wanted})
+        assert f"does not reach these VMs, so whether they run is not known: /dc-moh/vm/k3s/agent-1 ({state})" in refused["msg"]

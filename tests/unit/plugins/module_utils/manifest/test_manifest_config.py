@@ -110,6 +110,15 @@ def test_cpi_config_of_several_vcenters() -> None:
     assert BASE["password"] not in data["vsphere.conf"].split() and "user" not in data["vsphere.conf"]
 
 
+@pytest.mark.parametrize(("changes", "verified"), [
+    ({"validate_certs": "False"}, False), ({"validate_certs": ""}, True), ({}, True),
+    # What AWX's credential sets unless somebody ticks its box does not switch off a check that was given its authority.
+    ({"validate_certs": "False", "ca": "-----BEGIN CERTIFICATE-----"}, True), ({"validate_certs": False, "thumbprint": ":".join(["AB"] * 20)}, True),
+])
+def test_an_authority_or_a_thumbprint_is_always_compared(changes: dict[str, Any], verified: bool) -> None:
+    assert vcenters.parse([{**BASE, **changes}], "vcenters")[0].validate_certs is verified
+
+
 @pytest.mark.parametrize(("changes", "words"), [
     ({"hostname": ""}, r"vcenters\[0\].hostname is empty.*VMWARE_HOST"),
     ({"password": ""}, r"vcenters\[0\].password is empty.*VMWARE_PASSWORD"),
@@ -123,6 +132,7 @@ def test_cpi_config_of_several_vcenters() -> None:
     ({"thumbprint": ":".join(["AB"] * 25)}, "hexadecimal pairs"),
     ({"validate_certs": "flase"}, r"vcenters\[0\].validate_certs 'flase' is neither true nor false"),
     ({"validate_certs": None}, "neither true nor false"),
+    ({"validate_certs": "enabled"}, "neither true nor false"),
     ({"ca": "not a certificate"}, "PEM certificate"),
     ({"datacenters": "DC"}, "list of names"),
     ({"datacentre": ["DC"]}, "unknown key datacentre"),

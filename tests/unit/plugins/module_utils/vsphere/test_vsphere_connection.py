@@ -32,6 +32,24 @@ def test_a_url_is_not_a_host_name():
         options(hostname="https://vc.example.org/sdk")
 
 
+@pytest.mark.parametrize(("given", "verified"), [
+    ({}, True), ({"validate_certs": ""}, True), ({"validate_certs": None}, True), ({"validate_certs": "False"}, False), ({"validate_certs": "no"}, False),
+    ({"validate_certs": "False", "ca_path": "/ca.pem"}, True), ({"validate_certs": False, "thumbprint": "AB" * 20}, True),
+])
+def test_who_gives_an_authority_or_a_thumbprint_has_it_compared(given, verified):
+    assert options(**given).validate_certs is verified
+
+
+def test_numbers_and_truths_come_as_text_too():
+    assert (options(port="8443").port, options(port="").port, options(timeout=" 5 ").timeout) == (8443, 443, 5)
+    for wrong in ({"validate_certs": "enabled"}, {"validate_certs": "None"}):
+        with pytest.raises(VsphereError, match=r"validate_certs \(environment variable VMWARE_VALIDATE_CERTS\) '.*' is neither true nor false"):
+            options(**wrong)
+    for wrong in ({"port": "https"}, {"port": "0"}, {"port": 70000}, {"port": True}, {"timeout": "-1"}):
+        with pytest.raises(VsphereError, match="is not a number from 1 to"):
+            options(**wrong)
+
+
 def test_the_password_does_not_show():
     assert "s3cret" not in repr(options())
 

@@ -4,13 +4,36 @@ import pytest
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere import inventory
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.vms import Selection, name_matcher
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.vms import Selection, name_matcher, texts
 
 
 def test_names_match_exactly_by_pattern_or_by_expression():
     matches = name_matcher(["agent-*", "~db-[0-9]+$", "odd[name]"])
     assert matches("agent-1") and matches("db-12") and matches("odd[name]")
     assert not matches("db-x") and not matches("my-agent-1")
+
+
+def test_a_wrong_expression_is_named():
+    with pytest.raises(VsphereError, match=r"'~\(x' is no regular expression"):
+        name_matcher(["~(x"])
+
+
+def test_one_text_is_a_list_of_one_and_a_number_is_what_people_wrote():
+    assert texts("*VM0", "names") == ["*VM0"] and texts(5, "x") == ["5"] and texts(True, "x") == ["true"]
+    assert texts(None, "x") == texts("", "x") == texts([], "x") == [] and texts(("a", 1), "x") == ["a", "1"]
+    for wrong in ({"a": 1}, [["a"]], [{"a": 1}], [None]):
+        with pytest.raises(VsphereError, match="names is not a list of texts"):
+            texts(wrong, "names")
+
+
+def test_a_rule_with_one_name_as_text_does_not_match_letters():
+    rule = {"names": "control-*", "tags": "role:server", "attributes": {"env": 5}}
+    matches = inventory.rule_matcher("control_plane", rule, lambda *dummy: False)
+    assert matches(record("control-plane-1")) and not matches(record("agent-1")) and not matches(record("c"))
+    assert matches(record("x", vsphere_tags={"role": ["server"]})) and not matches(record("x", vsphere_tags={"r": ["o"]}))
+    assert matches(record("x", vsphere_custom_attributes={"env": "5"}))
+    with pytest.raises(VsphereError, match="control_plane.attributes is not a dictionary"):
+        inventory.rule_matcher("control_plane", {"attributes": "env"}, lambda *dummy: False)
 
 
 @pytest.mark.parametrize(
