@@ -64,6 +64,7 @@ def test_a_good_vm_has_no_findings():
         ({"vsphere_ips": []}, ["vm-ip"]),
         ({"vsphere_power_state": "off", "vsphere_tools_status": "not_running"}, ["vm-power"]),
         ({"vsphere_power_state": "suspended"}, ["vm-power"]),
+        ({"vsphere_power_state": "unknown", "vsphere_connection_state": "inaccessible", "vsphere_tools_status": "not_running"}, ["vm-connection"]),
         ({"vsphere_template": True, "vsphere_power_state": "off"}, ["vm-template"]),
         ({"vsphere_cpu_count": 2}, ["vm-size"]),
         ({"vsphere_memory_mb": 4096}, ["vm-size"]),
@@ -234,6 +235,13 @@ def test_without_vcenter_the_machines_are_still_judged():
     found = judge([Node("a", "a", host_error="no route")], view)
     assert ids(found) == ["vcenter-connection", "host-unreachable"]
     assert found[0].remedy == "Correct it."
+
+
+def test_a_vcenter_whose_certificate_is_not_verified_is_told():
+    view = run.VcenterView("7.0.3.0", {})
+    assert "vcenter-unverified" not in ids(judge([], view))
+    found = run.judge([], view, "vc:443", REQUIREMENTS, HostRequirements(), verified=False)
+    assert [(finding.id, finding.severity) for finding in found] == [("vcenter-unverified", "warning")]
 
 
 def test_versions_that_do_not_belong_together():

@@ -146,3 +146,11 @@ def test_only_the_properties_of_the_wanted_variables_are_asked_for():
 def test_tools_that_were_never_installed_are_told_apart():
     assert hostvars.tools_status("guestToolsNotRunning", "guestToolsNotInstalled") == "not_installed"
     assert hostvars.tools_status(None, None) == "not_running"
+
+
+@pytest.mark.parametrize(("power", "connection", "state"), [
+    ("poweredOff", "connected", "off"), ("poweredOn", "connected", "on"), ("suspended", "connected", "suspended"), ("poweredOff", None, "off"),
+    ("poweredOff", "disconnected", "unknown"), ("poweredOff", "inaccessible", "unknown"), ("poweredOn", "orphaned", "unknown"), (None, "invalid", "unknown"),
+])
+def test_the_power_state_counts_only_where_vcenter_reaches_the_vm(power, connection, state):
+    assert hostvars.power_state(power, connection) == state
