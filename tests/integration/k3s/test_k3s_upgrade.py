@@ -84,8 +84,6 @@ def test_what_cannot_work_is_refused_before_anything_changes(old: Cluster, tmp_p
     refused = [
         (f"v1.{MINOR + 2}.2+k3s1", {}, "would skip a minor release"), ("v1.25.14+k3s1", {}, "k3s cannot go back"),
         (f"v1.{max(MINOR + 1, 35)}.1+k3s1", {"control_plane_kubelet_args": ["pod-infra-container-image=x"]}, "which Kubernetes 1.35 no longer takes")]
-    if "cgroup2fs" not in old.lab("ssh", "control-plane-1", "stat -f -c %T /sys/fs/cgroup"):
-        refused.append((f"v1.{max(MINOR + 1, 35)}.1+k3s1", {"control_plane_kubelet_args": []}, "version 1 of control groups"))
     for version, variables, text in refused:
         run = upgrade(old, "upgrade-refused", tmp_path, version, **variables).expect(1)
         assert text in message(run, "control-plane-1") and run.changed == []
