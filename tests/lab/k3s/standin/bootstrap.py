@@ -9,13 +9,12 @@ import hashlib
 import json
 import os
 import pathlib
-import secrets
 import subprocess
 
 from . import pki
 from .log import Fatal
 
-FILES = [f"tls/{name}" for name in pki.BOOTSTRAP_FILES] + ["cred/encryption-config.json"]
+FILES = [f"tls/{name}" for name in pki.BOOTSTRAP_FILES]
 
 
 def pack(server_dir: pathlib.Path) -> dict[str, dict]:
@@ -56,13 +55,3 @@ def encrypt(data: dict, password: str) -> bytes:
 
 def decrypt(data: bytes, password: str) -> dict:
     return json.loads(_enc(["-d"], data, password))
-
-
-def encryption_config(cred: pathlib.Path) -> None:
-    place = cred / "encryption-config.json"
-    if place.exists():
-        return
-    key = base64.b64encode(secrets.token_bytes(32)).decode()
-    config = {"kind": "EncryptionConfiguration", "apiVersion": "apiserver.config.k8s.io/v1", "resources": [
-        {"resources": ["secrets"], "providers": [{"aescbc": {"keys": [{"name": "aescbckey", "secret": key}]}}, {"identity": {}}]}]}
-    pki.write_private(place, json.dumps(config).encode())

@@ -210,3 +210,9 @@ CERTIFICATE = _parse(_TOOL.rstrip() + """
 service | l | | | s
 output | s | | text | o
 """.rstrip())
+
+ENCRYPT = _parse(_TOOL.rstrip() + """
+output | s | | text | o
+force | b | | | f
+skip | b
+""".rstrip())

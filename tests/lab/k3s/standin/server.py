@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Any
 
-from . import addons, bootstrap, ccm, control, faults, kube, lab, log, members, network, notify, pki, snapshot, stamp, supervisor, token
+from . import addons, bootstrap, ccm, control, encryption, faults, kube, lab, log, members, network, notify, pki, snapshot, stamp, supervisor, token
 from .agent import Agent, node_name, wait_token_file
 from .config import Options
 from .etcd import Etcd, EtcdError
@@ -54,6 +54,7 @@ class Server:
         port = options["https-listen-port"]
         self.client = Client(f"https://127.0.0.1:{port}", self.tls / "server-ca.crt", self.tls / "client-admin.crt", self.tls / "client-admin.key")
         self.snapshots = snapshot.Snapshots(self)
+        self.encryption = encryption.Encryption(self)
         self.nodes: Cache | None = None
         self.leader: kube.Leader | None = None
         self.owned = False
@@ -130,7 +131,9 @@ class Server:
             raise Fatal(f"{prefix}failed to check if bootstrap data has been initialized: failed to validate token: {err}") from None
         self.compare(remote)
         try:
-            bootstrap.unpack(self.dir, remote.json("/v1-k3s/server-bootstrap"))
+            data = remote.json("/v1-k3s/server-bootstrap")
+            bootstrap.unpack(self.dir, data)
+            self.encryption.reconcile(data)
             rows = remote.json("/db/info")["members"]
         except RemoteError as err:
             raise Fatal(f"{prefix}{err}") from None
@@ -167,7 +170,17 @@ class Server:
         return out
 
     def bootstrap_data(self) -> dict[str, dict]:
-        return bootstrap.pack(self.dir)
+        return {**bootstrap.pack(self.dir), **self.encryption.pack()}
+
+    def stored_bootstrap(self) -> dict[str, dict]:
+        """What joiners and restarted servers get: from the datastore, or from this server's disk where that can't be read."""
+        try:
+            return bootstrap.decrypt(self.etcd.get_prefix("/bootstrap/")[bootstrap.key_of(self.password)], self.password)
+        except (EtcdError, KeyError):
+            return self.bootstrap_data()
+
+    def save_bootstrap(self) -> None:
+        self.etcd.put(bootstrap.key_of(self.password), bootstrap.encrypt(self.bootstrap_data(), self.password))
 
     def sync_bootstrap(self) -> None:
         """Keep the CA material in etcd, encrypted with the server password, as k3s does."""
@@ -177,17 +190,21 @@ class Server:
         except EtcdError as err:
             raise Fatal(f"Error: preparing server: failed to bootstrap cluster data: {err}") from None
         if mine in stored:
+            self.encryption.reconcile(bootstrap.decrypt(stored[mine], self.password), bool(self.options["cluster-reset"]))
+            # A cluster that was begun without: this key is not saved, so it is this server's own.
+            self.encryption.generate()
             return
         if stored:
             raise Fatal("Error: preparing server: failed to bootstrap cluster data: bootstrap data already found and encrypted with different token")
-        self.etcd.put(mine, bootstrap.encrypt(self.bootstrap_data(), self.password))
+        self.encryption.generate()
+        self.save_bootstrap()
 
     def rotate_token(self, new: str) -> None:
         if not new:
             new = token.random_password()
         password = token.parse(new, "server").password
         old = bootstrap.key_of(self.password)
-        self.etcd.put(bootstrap.key_of(password), bootstrap.encrypt(self.bootstrap_data(), password))
+        self.etcd.put(bootstrap.key_of(password), bootstrap.encrypt(self.stored_bootstrap(), password))
         self.etcd.delete(old)
         if self.agent_password == self.password:
             self.agent_password = password
@@ -215,8 +232,6 @@ class Server:
             path.mkdir(parents=True, exist_ok=True)
             path.chmod(mode)
         pki.make_cas(self.tls)
-        if self.options["secrets-encryption"]:
-            bootstrap.encryption_config(self.cred)
         self.make_certificates()
         self.write_tokens()
         url = f"https://127.0.0.1:{self.options['https-listen-port']}"
@@ -276,8 +291,8 @@ class Server:
     # -- control plane
 
     def start_control_plane(self) -> None:
-        encryption = self.cred / "encryption-config.json"
-        control.start_apiserver(self.tls, self.options, self.ip, self.service_cidr, self.domain, encryption if encryption.exists() else None)
+        configuration = self.encryption.place if self.encryption.flag else None
+        control.start_apiserver(self.tls, self.options, self.ip, self.service_cidr, self.domain, configuration)
         waited = 0
         while not self.client.ready():
             time.sleep(1)
@@ -300,6 +315,7 @@ class Server:
         addons.start(self)
         members.start_node_duties(self)
         ccm.start(self)
+        self.encryption.announce()
         self.snapshots.start()
         if not self.options["disable-agent"]:
             Agent(self.options, server=self).run()

@@ -244,7 +244,9 @@ def take_bootstrap(server: Any) -> None:
     mine = stored.get(bootstrap.key_of(server.password))
     if mine is None:
         raise Fatal("Error: preparing server: failed to bootstrap cluster data: bootstrap data already found and encrypted with different token")
-    bootstrap.unpack(server.dir, bootstrap.decrypt(mine, server.password))
+    data = bootstrap.decrypt(mine, server.password)
+    bootstrap.unpack(server.dir, data)
+    server.encryption.reconcile(data, reset=True)
     for path in list(server.tls.rglob("*.crt")):
         if path.name not in {pathlib.Path(name).name for name in pki.BOOTSTRAP_FILES}:
             path.unlink()

@@ -16,9 +16,10 @@ import secrets
 import socket
 import ssl
 import threading
+import time
 from typing import Any
 
-from . import log, nodepassword, pki
+from . import encryption, log, nodepassword, pki
 from .etcd import EtcdError
 from .kube import ApiError
 
@@ -148,8 +149,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if who in ("", "bad"):
             return self.status(401, "not authorized")
         server_only = {
-            "/v1-k3s/server-bootstrap": self.bootstrap, "/db/info": self.members, "/v1-k3s/encrypt/status": self.encryption,
-            "/v1-k3s/encrypt/config": self.encryption, "/v1-k3s/token": self.rotate_token, "/db/snapshot": self.snapshot,
+            "/v1-k3s/server-bootstrap": self.bootstrap, "/db/info": self.members, "/v1-k3s/encrypt/status": self.encryption_status,
+            "/v1-k3s/encrypt/config": self.encryption_config, "/v1-k3s/token": self.rotate_token, "/db/snapshot": self.snapshot,
         }
         if path in server_only:
             if who != "server":
@@ -177,15 +178,33 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return self.status(503, "runtime core not ready")
 
     def bootstrap(self, _body: bytes) -> None:
-        self.json(self.owner.bootstrap_data())
+        self.json(self.owner.stored_bootstrap())
 
     def members(self, _body: bytes) -> None:
         rows = [{"name": member.get("name", ""), "peerURLs": member.get("peerURLs", []), "clientURLs": member.get("clientURLs", []),
                  "isLearner": bool(member.get("isLearner"))} for member in self.owner.etcd.members()]
         self.json({"members": rows})
 
-    def encryption(self, _body: bytes) -> None:
-        self.json({"stage": "start", "enable": bool(self.owner.options["secrets-encryption"])})
+    def encryption_status(self, _body: bytes) -> None:
+        if not self.owner.api_ready.is_set():
+            return self.status(503, "runtime core not ready")
+        try:
+            self.json(self.owner.encryption.status())
+        except encryption.Refused as err:
+            self.status(500, encryption.error_id(str(err)))
+
+    def encryption_config(self, body: bytes) -> None:
+        if not self.owner.api_ready.is_set():
+            return self.status(503, "runtime core not ready")
+        try:
+            self.owner.encryption.change(json.loads(body or b"{}"))
+        except encryption.Panic:
+            self.close_connection = True
+            return
+        except (encryption.Refused, ApiError) as err:
+            return self.status(400, encryption.error_id(str(err)))
+        time.sleep(1)
+        self.reply(200, b"")
 
     def rotate_token(self, body: bytes) -> None:
         self.owner.rotate_token(json.loads(body or b"{}").get("newToken", ""))
