@@ -57,7 +57,8 @@ SCENARIOS = (
     Scenario("lab", "the lab's own parts", _pytest("tests/lab/tests"), limit=1200),
     Scenario("standin", "the k3s stand-in: units, packets", _pytest(
         "tests/lab/k3s/tests/test_units.py", "tests/lab/k3s/tests/test_netpolicy.py")),
-    Scenario("contract", "the k3s stand-in against its contract", _pytest("tests/lab/k3s/tests/test_contract.py"), limit=1200),
+    Scenario("contract", "the k3s stand-in against its contract", _pytest(
+        "tests/lab/k3s/tests/test_contract.py", "tests/lab/k3s/tests/test_encryption.py"), limit=1200),
     Scenario("nodes", "the k3s stand-in on whole machines", _pytest("tests/lab/k3s/tests/test_nodes.py"), ("all",), 1800),
     Scenario("api", "modules and roles against a real API server and controllers", _pytest(
         "tests/integration/kube", "tests/integration/cht", "--ignore=tests/integration/cht/test_waves.py",
@@ -101,6 +102,8 @@ SCENARIOS = (
     Scenario("k3s-life", "adopting, options, firewalls, rotation and fencing, in a lab of three", _pytest(
         "tests/integration/k3s/test_k3s_adopt.py", "tests/integration/k3s/test_k3s_options.py", "tests/integration/k3s/test_k3s_firewall.py",
         "tests/integration/k3s/test_k3s_rotate.py", "tests/integration/k3s/test_k3s_fence.py"), ("all",), 2400),
+    Scenario("k3s-encryption", "Secrets of a cluster that was begun without encryption, encrypted and given another key, in a lab of three", _pytest(
+        "tests/integration/k3s/test_k3s_encryption.py"), ("all",), 2400),
     Scenario("molecule", "the molecule scenario on the lab", (
         "tests/lab/lab", "exec", "--", "molecule", "test"), ("all",), 1800),
 )

@@ -180,8 +180,8 @@ class Encryptor(Joiner):
         said = lines[-1] if lines else f"exit code {done.rc}"
         number = re.search(r"error ID (\d+)", said)
         if number:
-            for line in self.system.journal(self.service, self.system.now() - 600, lines=4000):
-                match = re.search(rf'error ID {number.group(1)}: ([^"]+)', line)
+            for entry in self.system.journal(self.service, self.system.now() - 600):
+                match = re.search(rf'error ID {number.group(1)}: ([^"]+)', entry.text)
                 if match:
                     return match.group(1).strip()
         return said

@@ -341,7 +341,8 @@ def test_a_server_that_makes_another_key_is_put_back(world, monkeypatch):
 
 def test_a_release_that_cannot_says_so(world, monkeypatch):
     server = world.servers["a"]
-    monkeypatch.setattr(server, "run", lambda argv, **given: Result(1, "", 'level=fatal msg="Error: see server log for details: secret-encrypt error ID 94814"'))
+    refused = Result(1, "", 'level=fatal msg="Error: see server log for details: secret-encrypt error ID 94814"')
+    monkeypatch.setattr(server, "run", lambda argv, **given: refused)
     server.lines = ['time="x" level=error msg="secret-encrypt error ID 94814: open : no such file or directory"']
     with pytest.raises(NodeError, match="open : no such file or directory. k3s .* can't do this on a cluster that runs. Upgrade first"):
         Encryptor(server, "/usr/local/bin/k3s", 300).operate("enable")
