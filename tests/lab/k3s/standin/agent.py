@@ -40,7 +40,7 @@ def wait_token_file(options: Options) -> str:
         return ""
     path = pathlib.Path(options["token-file"])
     while not path.exists():
-        log.info(f"Waiting for {path} to be available")
+        log.info(f"Waiting for {path} to be available\n")
         time.sleep(2)
     return path.read_text(encoding="utf-8").strip()
 

@@ -46,7 +46,7 @@ def serve(kind: str, arguments: list[str]) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *unused: stop.set())
-    failed: list[str] = []
+    failed: list[Exception] = []
 
     def body() -> None:
         try:
@@ -61,19 +61,21 @@ def serve(kind: str, arguments: list[str]) -> int:
                 from .agent import Agent
                 Agent(options).run()
         except log.Fatal as err:
-            failed.append(str(err))
+            failed.append(err)
             stop.set()
         except Exception as err:  # noqa: BLE001 - a thread's failure must end the program
             import traceback
             traceback.print_exc()
-            failed.append(f"Error: {err}")
+            failed.append(log.Fatal(f"Error: {err}"))
             stop.set()
 
     threading.Thread(target=body, name="main-run", daemon=True).start()
     while not stop.wait(3600):
         pass
-    if failed:
-        log.fatal_line(failed[0])
+    if failed and isinstance(failed[0], log.Shutdown):
+        log.shutdown_line(str(failed[0]))
+    elif failed:
+        log.fatal_line(str(failed[0]))
         os._exit(1)
     proc.stop_all()
     sys.stderr.flush()

@@ -13,7 +13,7 @@ import pathlib
 from typing import Any
 
 from . import log, miniyaml
-from .flags import Flag
+from .flags import AGENT, Flag
 from .log import Fatal
 
 
@@ -149,8 +149,11 @@ def config_arguments(flags: dict[str, Flag], path: pathlib.Path, quiet: bool = F
     for key, value in read_files(path).items():
         name = key.strip()
         if _find(flags, name) is None:
-            if not quiet:
-                log.warning(f"Unknown flag --{name} found in config.yaml, skipping")
+            if not quiet and flags is AGENT:
+                # only the keys of servers and etcd-snapshot are sorted out beforehand
+                out.append(f"--{name}={_text(value)}")
+            elif not quiet:
+                log.warning(f"Unknown flag --{name} found in config.yaml, skipping\n")
             continue
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, (dict, list)):

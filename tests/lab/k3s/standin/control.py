@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pathlib
 
-from . import lab, proc
+from . import front, lab, proc
 
 CIPHERS = ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,"
            "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305,TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305")
@@ -42,7 +42,7 @@ def start_apiserver(tls: pathlib.Path, options, ip: str, service_cidr: str, doma
         "anonymous-auth": "false",
         "api-audiences": f"https://kubernetes.default.svc.{domain},k3s",
         "authorization-mode": "Node,RBAC",
-        "bind-address": options["bind-address"] or "0.0.0.0",
+        "bind-address": front.API_ADDRESS,
         "cert-dir": str(tls / "temporary-certs"),
         "client-ca-file": f"{tls}/client-ca.crt",
         "enable-admission-plugins": "NodeRestriction",
@@ -55,6 +55,7 @@ def start_apiserver(tls: pathlib.Path, options, ip: str, service_cidr: str, doma
         "kubelet-client-certificate": f"{tls}/client-kube-apiserver.crt",
         "kubelet-client-key": f"{tls}/client-kube-apiserver.key",
         "kubelet-preferred-address-types": "InternalIP,ExternalIP,Hostname",
+        "permit-port-sharing": "true",
         "profiling": "false",
         "proxy-client-cert-file": f"{tls}/client-auth-proxy.crt",
         "proxy-client-key-file": f"{tls}/client-auth-proxy.key",

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import http.client
 import json
 import pathlib
@@ -15,7 +16,7 @@ import urllib.parse
 from typing import Any
 
 from . import lab, log, proc
-from .log import Fatal
+from .log import Fatal, Shutdown
 
 
 class EtcdError(Exception):
@@ -35,6 +36,18 @@ class Etcd:
 
     def has_data(self) -> bool:
         return (self.db / "member" / "wal").is_dir()
+
+    def locked(self) -> bool:
+        """By another process that has the data."""
+        database = self.db / "member" / "snap" / "db"
+        if not database.exists():
+            return False
+        with open(database, "rb") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
 
     def load_name(self, create: bool) -> str:
         place = self.db / "name"
@@ -171,8 +184,8 @@ class Etcd:
                     known = True
                     continue
                 if name.rpartition("-")[0] == self.node_name and name != self.member_name:
-                    raise Fatal("Error: preparing server: start managed database: joining etcd cluster: "
-                                "etcd cluster join failed: duplicate node name found, please use a unique name for this node")
+                    raise Shutdown("failed to start managed database: joining etcd cluster: etcd cluster join failed: "
+                                   "duplicate node name found, please use a unique name for this node")
                 others += [f"{name}={url}" for url in member.get("peerURLs", [])]
             if known:
                 break
@@ -184,7 +197,7 @@ class Etcd:
                 text = str(err)
                 if "too many learner" in text or "unhealthy cluster" in text:
                     log.info(f"Waiting for other members to finish joining etcd cluster: {text}")
-                    time.sleep(5)
+                    time.sleep(1)
                     continue
                 raise Fatal(f"Error: preparing server: start managed database: joining etcd cluster: {text}") from None
         cluster = [*others, f"{self.member_name}={self.peer_url()}"]

@@ -71,7 +71,6 @@ image-service-endpoint | s
 default-runtime | s
 disable-default-registry-endpoint | b
 nonroot-devices | b
-disable-apiserver-lb | b
 pause-image | s | | rancher/mirrored-pause:3.6
 snapshotter | s | | overlayfs
 private-registry | s | | /etc/rancher/k3s/registries.yaml
@@ -119,6 +118,11 @@ etcd-arg | l
 kube-controller-manager-arg | l
 kube-scheduler-arg | l
 kube-cloud-controller-manager-arg | l
+kube-controller-arg | l
+kube-cloud-controller-arg | l
+supervisor-port | i
+apiserver-port | i
+apiserver-bind-address | s
 kine-tls | b
 datastore-endpoint | s | K3S_DATASTORE_ENDPOINT
 datastore-cafile | s | K3S_DATASTORE_CAFILE
@@ -169,7 +173,7 @@ etcd-s3-timeout | d | | 5m0s
 etcd-s3-retention | i | | 5
 """
 
-AGENT = _parse(_COMMON + _AGENT.strip())
+AGENT = _parse(_COMMON + _AGENT.rstrip() + "\ndisable-apiserver-lb | b")
 SERVER = _parse(_COMMON.strip() + _AGENT.rstrip() + _SERVER.rstrip() + _SNAPSHOT.rstrip())
 
 _TOOL = """

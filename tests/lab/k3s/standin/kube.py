@@ -211,7 +211,7 @@ class Debounce:
                 time.sleep(5)
 
 
-def kubeconfig(server: str, ca: pathlib.Path, cert: pathlib.Path, key: pathlib.Path, embed: bool = False) -> str:
+def kubeconfig(server: str, ca: pathlib.Path, cert: pathlib.Path, key: pathlib.Path, embed: bool = False, tls_name: str = "") -> str:
     """As k3s writes it: YAML, with embedded data for people and with paths for components."""
     if embed:
         def data(path: pathlib.Path) -> str:
@@ -221,6 +221,8 @@ def kubeconfig(server: str, ca: pathlib.Path, cert: pathlib.Path, key: pathlib.P
     else:
         cluster = f"certificate-authority: {ca}"
         user = f"    client-certificate: {cert}\n    client-key: {key}"
+    if tls_name:
+        cluster += f"\n    tls-server-name: {tls_name}"
     return f"""apiVersion: v1
 clusters:
 - cluster:

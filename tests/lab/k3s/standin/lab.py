@@ -32,7 +32,6 @@ DEFAULTS: dict[str, Any] = {
     },
     "containerd_bin": "/usr/bin/containerd",
     "cni_bin_dir": "/usr/lib/cni",
-    "supervisor_port": 6440,
     "images": {
         "coredns": "rancher/mirrored-coredns-coredns:1.14.3",
         "traefik": "rancher/mirrored-library-traefik:3.6.12",

@@ -4,6 +4,7 @@
 """Log lines in the form that k3s (logrus, text form) writes to stderr."""
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -17,6 +18,10 @@ _debug = False
 
 class Fatal(Exception):
     """Ends the program with exit code 1 after a line of level fatal."""
+
+
+class Shutdown(Fatal):
+    """A part of k3s asks for the end: a line of level error, and exit code 0."""
 
 
 def set_debug(on: bool) -> None:
@@ -64,6 +69,18 @@ def error(msg: str) -> None:
 
 def fatal_line(msg: str) -> None:
     _write("fatal", msg)
+
+
+def shutdown_line(msg: str) -> None:
+    _write("error", f"Shutdown request received: {msg}")
+
+
+def etcd_line(level: str, msg: str, **fields: str) -> None:
+    """As etcd writes its own lines, which k3s passes on."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+    with _lock:
+        sys.stderr.write(json.dumps({"level": level, "ts": stamp, "caller": "embed/etcd.go", "msg": msg, **fields}, separators=(",", ":")) + "\n")
+        sys.stderr.flush()
 
 
 def die(msg: str) -> None:

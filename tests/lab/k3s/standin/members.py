@@ -17,7 +17,7 @@ NAME = "etcd.k3s.cattle.io/node-name"
 ADDRESS = "etcd.k3s.cattle.io/node-address"
 REMOVE = "etcd.k3s.cattle.io/remove"
 REMOVED = "etcd.k3s.cattle.io/removed-node-name"
-PROMOTE_SECONDS = 5
+PROMOTE_SECONDS = 15
 STALL_SECONDS = 300
 
 

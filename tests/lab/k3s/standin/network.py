@@ -46,16 +46,6 @@ def node_ip(options: Any) -> str:
     raise Fatal("Error: no default routes found in \"/proc/net/route\" or \"/proc/net/ipv6_route\"")
 
 
-def port_taken(port: int) -> bool:
-    with socket.socket(socket.AF_INET) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("0.0.0.0", port))
-        except OSError:
-            return True
-    return False
-
-
 def prepare_host() -> None:
     for name, value in (("net/ipv4/ip_forward", "1"), ("net/ipv4/conf/all/forwarding", "1"), ("net/bridge/bridge-nf-call-iptables", "1")):
         place = pathlib.Path("/proc/sys") / name

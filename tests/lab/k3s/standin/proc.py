@@ -68,7 +68,8 @@ class Child:
                 log.error(f"{self.name} exited: exit status {code}, restarting")
                 time.sleep(5)
             else:
-                log.die(f"{self.name} exited: exit status {code}")
+                log.shutdown_line(f"{self.name.removeprefix('kube-') if self.name != 'kube-proxy' else self.name} exited: exit status {code}")
+                os._exit(0)
             if not self.restart:
                 break
         self.ended.set()

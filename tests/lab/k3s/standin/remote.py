@@ -12,7 +12,6 @@ import ssl
 import urllib.parse
 from typing import Any
 
-from . import lab
 from .token import Token, TokenError, check_hash
 
 
@@ -27,14 +26,13 @@ class RemoteError(Exception):
 class Remote:
     """One server as a joiner sees it. `url` is the configured https://HOST:6443."""
 
-    def __init__(self, url: str, direct_port: int | None = None):
+    def __init__(self, url: str):
         parts = urllib.parse.urlsplit(url)
         if parts.scheme != "https":
             raise TokenError(f"only https:// URLs are supported, invalid scheme: {url}")
         self.url = url.rstrip("/")
         self.host = parts.hostname or ""
-        self.port = direct_port or lab.get("supervisor_port")
-        self.shown_port = parts.port or 443
+        self.port = parts.port or 443
         self.token: Token | None = None
         self.ca: bytes = b""
 
@@ -45,7 +43,7 @@ class Remote:
             address = socket.gethostbyname(self.host)
         except OSError:
             return where + f"dial tcp: lookup {self.host}: no such host"
-        target = f"dial tcp {address}:{self.shown_port}: "
+        target = f"dial tcp {address}:{self.port}: "
         if isinstance(err, ConnectionRefusedError):
             return where + target + "connect: connection refused"
         if isinstance(err, (TimeoutError, socket.timeout)):

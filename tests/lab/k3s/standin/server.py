@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Any
 
-from . import addons, bootstrap, ccm, control, encryption, faults, kube, lab, log, members, network, notify, pki, snapshot, stamp, supervisor, token
+from . import addons, bootstrap, ccm, control, encryption, faults, front, kube, log, members, network, notify, pki, snapshot, stamp, supervisor, token
 from .agent import Agent, node_name, wait_token_file
 from .config import Options
 from .etcd import Etcd, EtcdError
@@ -88,7 +88,9 @@ class Server:
         else:
             raise Fatal("Error: preparing server: the SQLite datastore is not imitated by the lab's k3s stand-in: set cluster-init or server")
         self.prepare_files()
-        supervisor.start(self, lab.get("supervisor_port"))
+        front.Front(self.tls, self.options["bind-address"], self.options["https-listen-port"], supervisor.start(self)).start()
+        if self.etcd.locked():
+            self.die_beside_another()
         self.etcd.start(initial, state, self.options["etcd-arg"], self.options["etcd-expose-metrics"])
         members.start_promotion(self)
         self.etcd.wait()
@@ -99,9 +101,17 @@ class Server:
     def check_host(self) -> None:
         if os.geteuid() != 0:
             raise Fatal("Error: k3s must be run as root unless rootless is enabled")
-        shown = self.options["https-listen-port"]
-        if network.port_taken(shown) or network.port_taken(lab.get("supervisor_port")):
-            raise Fatal(f"Error: failed to start listener: listen tcp :{shown}: bind: address already in use")
+        port = self.options["https-listen-port"]
+        if front.taken(port):
+            raise Fatal(f"Error: failed to start listener: listen tcp :{port}: bind: address already in use")
+
+    def die_beside_another(self) -> None:
+        """A second process meets the first one's API and etcd on the ports that they share, is up, and then finds the data locked."""
+        log.info("k3s is up and running")
+        notify.ready()
+        time.sleep(2.5)
+        log.etcd_line("fatal", "failed to open database", error="file already locked")
+        raise Fatal("Error: etcd: file already locked")
 
     # -- tokens and bootstrap data
 
@@ -110,9 +120,6 @@ class Server:
         if not given and kept.exists():
             given = kept.read_text(encoding="utf-8").strip()
         self.password = token.password_of(given) if given else token.random_password()
-        if given.startswith("K10") and not (self.tls / "server-ca.crt").exists():
-            # a new cluster has no CA yet whose hash the token could name
-            raise Fatal("Error: preparing server: failed to normalize server token; must be in format K10<CA-HASH>::<USERNAME>:<PASSWORD> or <PASSWORD>")
         agent = self.options["agent-token"]
         if not agent and self.options["agent-token-file"]:
             agent = pathlib.Path(self.options["agent-token-file"]).read_text(encoding="utf-8").strip()
@@ -140,7 +147,7 @@ class Server:
         self.load_tokens(given)
         self.make_certificates()
         self.etcd.load_name(True)
-        endpoints = [url for row in rows if not row["isLearner"] for url in row["clientURLs"]]
+        endpoints = [url for row in rows if not row.get("isLearner") for url in row["clientURLs"]]
         if not endpoints:
             raise Fatal(f"{prefix}no etcd members found at {remote.url}")
         return self.etcd.join(endpoints)
@@ -235,8 +242,10 @@ class Server:
         self.make_certificates()
         self.write_tokens()
         url = f"https://127.0.0.1:{self.options['https-listen-port']}"
-        for name, cert in (("admin", "client-admin"), ("controller", "client-controller"), ("scheduler", "client-scheduler")):
-            text = kube.kubeconfig(url, self.tls / "server-ca.crt", self.tls / f"{cert}.crt", self.tls / f"{cert}.key")
+        direct = f"https://{front.API_ADDRESS}:{self.options['https-listen-port']}"
+        for name, server, tls_name in (("admin", url, ""), ("controller", direct, "localhost"), ("scheduler", direct, "localhost")):
+            stem = self.tls / f"client-{name}"
+            text = kube.kubeconfig(server, self.tls / "server-ca.crt", stem.with_suffix(".crt"), stem.with_suffix(".key"), tls_name=tls_name)
             pki.write_private(self.cred / f"{name}.kubeconfig", text.encode())
         self.write_kubeconfig(url)
 

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The supervisor's HTTPS API: what joining servers and agents talk to.
 
-k3s serves it on 6443 together with the API server. Here the API server itself listens on
-6443, so this has a port of its own (6440); joins to https://X:6443 are led to it.
+It is reached through the front, on the port of the API, which says who asks.
 """
 from __future__ import annotations
 
@@ -13,13 +12,11 @@ import http.server
 import json
 import pathlib
 import secrets
-import socket
-import ssl
 import threading
 import time
 from typing import Any
 
-from . import encryption, log, nodepassword, pki
+from . import encryption, front, log, nodepassword, pki
 from .etcd import EtcdError
 from .kube import ApiError
 
@@ -28,39 +25,16 @@ class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, address: tuple[str, int], handler: type, context: ssl.SSLContext):
-        self.tls_context = context
-        super().__init__(address, handler)
-
-    def finish_request(self, request: socket.socket, client_address: Any) -> None:
-        # the handshake belongs into the request's thread: a client that stalls must not block the rest
-        request.settimeout(20)
-        try:
-            secured = self.tls_context.wrap_socket(request, server_side=True)
-        except (OSError, ssl.SSLError):
-            return
-        try:
-            self.RequestHandlerClass(secured, client_address, self)
-        finally:
-            try:
-                secured.close()
-            except OSError:
-                pass
-
     def handle_error(self, request: Any, client_address: Any) -> None:
         log.debug(f"supervisor: request from {client_address} failed")
 
 
-def start(owner: Any, port: int) -> None:
-    """`owner` is the Server: it knows the files, the passwords and the state."""
-    tls = owner.tls
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(str(tls / "serving-supervisor.crt"), str(tls / "serving-supervisor.key"))
-    context.load_verify_locations(str(tls / "client-ca.crt"))
-    context.verify_mode = ssl.CERT_OPTIONAL
+def start(owner: Any) -> int:
+    """`owner` is the Server: it knows the files, the passwords and the state. Returns the port, which only the front asks."""
     handler = type("Handler", (_Handler,), {"owner": owner})
-    server = _Server(("0.0.0.0", port), handler, context)
+    server = _Server(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 5}, name="supervisor", daemon=True).start()
+    return server.server_address[1]
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -88,15 +62,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return user
             if user == "bootstrap" and self.owner.bootstrap_token(password):
                 return "node"
-            log.error(f"Failed to authenticate request from {self.client_address[0]}:{self.client_address[1]}: "
-                      "invalid username/password combination")
+            log.error(f"Failed to authenticate request from {self.headers.get(front.PEER, '')}: invalid username/password combination")
             return "bad"
-        cert = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else None
-        for group in (cert or {}).get("subject", ()):
-            for key, value in group:
-                if key == "commonName" and value.startswith("system:node:"):
-                    return "kubelet:" + value[12:]
-        return ""
+        name = self.headers.get(front.USER, "")
+        return "kubelet:" + name[12:] if name.startswith("system:node:") else ""
 
     # -- answers
 
@@ -144,7 +113,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if path == "/cacerts":
             return self.reply(200, (owner.tls / "server-ca.crt").read_bytes())
         who = self.identity()
-        if path == "/db/info" and not who and self.client_address[0] == "127.0.0.1":
+        if path == "/db/info" and not who and self.headers.get(front.PEER, "").startswith("127.0.0.1:"):
             who = "server"
         if who in ("", "bad"):
             return self.status(401, "not authorized")
@@ -182,7 +151,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def members(self, _body: bytes) -> None:
         rows = [{"name": member.get("name", ""), "peerURLs": member.get("peerURLs", []), "clientURLs": member.get("clientURLs", []),
-                 "isLearner": bool(member.get("isLearner"))} for member in self.owner.etcd.members()]
+                 **({"isLearner": True} if member.get("isLearner") else {})} for member in self.owner.etcd.members()]
         self.json({"members": rows})
 
     def encryption_status(self, _body: bytes) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import re
 import secrets
 
-from .log import Fatal
+from .log import Shutdown
 
 _BOOTSTRAP = re.compile(r"^[a-z0-9]{6}\.[a-z0-9]{16}$")
 
@@ -67,7 +67,7 @@ def password_of(text: str) -> str:
     except TokenError:
         found = Token("", "")
     if found.user in ("", "bootstrap"):
-        raise Fatal("Error: preparing server: failed to normalize server token; must be in format K10<CA-HASH>::<USERNAME>:<PASSWORD> or <PASSWORD>")
+        raise Shutdown("failed to save bootstrap data: failed to normalize server token; must be in format K10<CA-HASH>::<USERNAME>:<PASSWORD> or <PASSWORD>")
     return found.password
 
 

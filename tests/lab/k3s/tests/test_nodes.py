@@ -241,7 +241,7 @@ def test_agent_goes_on_when_its_server_stops(lab):
 def test_annotation_removes_the_member_and_a_restart_joins_again(lab):
     name = lab.get("node", "control-plane-2")["metadata"]["annotations"]["etcd.k3s.cattle.io/node-name"]
     lab.kubectl("annotate", "node", "control-plane-2", "etcd.k3s.cattle.io/remove=true")
-    members = "curl -sk https://127.0.0.1:6440/db/info"
+    members = "curl -sk https://127.0.0.1:6443/db/info"
     wait("member gone", lambda: name not in lab.ssh("control-plane-1", members), 60)
 
     def again():
@@ -256,7 +256,7 @@ def test_deleting_a_server_node_removes_its_member(lab):
     name = lab.get("node", "control-plane-3")["metadata"]["annotations"]["etcd.k3s.cattle.io/node-name"]
     lab.ssh("control-plane-3", "sudo systemctl disable -q k3s")
     lab.kubectl("delete", "node", "control-plane-3", "--timeout=90s")
-    assert name not in lab.ssh("control-plane-1", "curl -sk https://127.0.0.1:6440/db/info")
+    assert name not in lab.ssh("control-plane-1", "curl -sk https://127.0.0.1:6443/db/info")
     wait("its password gone", lambda: "control-plane-3." not in lab.kubectl("get", "secrets", "-n", "kube-system", "-o", "name"), 60)
 
 
