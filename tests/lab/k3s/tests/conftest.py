@@ -1,12 +1,13 @@
 # Copyright: Contributors to the cht.k3s project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fixtures of the stand-in's tests. LAB_K3S=/path/to/k3s runs the contract against a real binary."""
+"""Fixtures of the stand-in's tests. LAB_K3S=/path/to/k3s runs the contract against another binary, like a real one."""
 from __future__ import annotations
 
 import os
 import pathlib
 import sys
+import zipfile
 
 import pytest
 
@@ -25,6 +26,18 @@ def binary(tmp_path_factory):
     place = tmp_path_factory.mktemp("bin") / "k3s"
     build.build(VERSION, place)
     return place
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "standin(why): shows what only the stand-in has")
+
+
+@pytest.fixture(autouse=True)
+def of_the_standin_alone(request, binary):
+    """Told by the file itself: the stand-in is an archive of Python."""
+    marker = request.node.get_closest_marker("standin")
+    if marker and not zipfile.is_zipfile(binary):
+        pytest.skip(f"{binary} is not the stand-in: {marker.args[0]}")
 
 
 @pytest.fixture(scope="session")

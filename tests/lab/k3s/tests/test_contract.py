@@ -111,7 +111,7 @@ def test_kubeconfig(one):
 
 
 def test_version_of_the_server(one):
-    assert json.loads(one.k3s("kubectl", "get", "--raw", "/version"))["gitVersion"].startswith("v1.34.4+k3s")
+    assert json.loads(one.k3s("kubectl", "get", "--raw", "/version"))["gitVersion"] in one.k3s("--version")
 
 
 def test_anonymous_gets_nothing(one):
@@ -352,6 +352,7 @@ def test_changed_token_on_existing_data(one, two):
     two.start("server").wait_ready()
 
 
+@pytest.mark.standin("k3s goes on until a controller loses its lease")
 def test_removed_member_rejoins_after_restart(one, two):
     members = json.loads(one.sh(f"curl -sk {API}/db/info"))["members"]
     name = next(member["name"] for member in members if member["name"].startswith("two-"))
@@ -496,6 +497,7 @@ def test_certificates(four):
     assert "serving-kube-apiserver.crt" in shown and "server-ca.crt" in shown
 
 
+@pytest.mark.standin("its components are processes of their own")
 def test_a_component_that_ends_ends_k3s(four):
     four.sh("pkill -KILL kube-apiserver")
     assert four.daemon.wait_exit(30) == 0
