@@ -40,7 +40,9 @@ EXAMPLES = r"""
 
 - name: What is bad, and where
   ansible.builtin.debug:
-    msg: '{{ result.report | cht.k3s.jmespath_search("problems[?level=='bad'].[what, text]") }}'
+    msg: "{{ result.report | cht.k3s.jmespath_search(query) }}"
+  vars:
+    query: "problems[?level=='bad'].[what, text]"
 """
 
 RETURN = r"""

@@ -160,9 +160,24 @@ def as_csi_3_7(found: list[dict[str, Any]]) -> None:
     found.remove(next(document for document in found if document["metadata"]["name"] == csi.WINDOWS_NODE))
 
 
+def as_csi_3_8(found: list[dict[str, Any]]) -> None:
+    """3.8: no variable for the number of volumes, one term for the control plane, another name of a port, images of the staging registry."""
+    controller, node = pod(found, "Deployment"), pod(found, "DaemonSet")
+    features = next(document for document in found if document["kind"] == "ConfigMap")
+    features["data"] = {"trigger-csi-fullsync": "false", "pv-to-backingdiskobjectid-mapping": "false", "high-pv-node-density": "false"}
+    del controller["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"][1:]
+    parts = {entry["name"]: entry for entry in (*controller["containers"], *node["containers"])}
+    parts["csi-resizer"]["args"].append("--feature-gates=RecoverVolumeExpansionFailure=false")
+    parts["vsphere-syncer"]["ports"][0]["name"] = "prometheus-sync"
+    parts["vsphere-csi-node"]["env"] = [entry for entry in parts["vsphere-csi-node"]["env"] if entry["name"] != "MAX_VOLUMES_PER_NODE"]
+    for part in parts.values():
+        part["image"] = part["image"].replace("registry.k8s.io/csi-vsphere/", "us-central1-docker.pkg.dev/k8s-staging-images/csi-vsphere/")
+
+
 @pytest.mark.parametrize(("base", "edit", "moved"), [
     ("cpi-v1.25", as_cpi_1_20, True), ("cpi-v1.31", as_cpi_master, True), ("cpi-v1.31", as_cpi_1_36, False),
     ("csi-v2.7.2", as_csi_master, True), ("csi-v2.7.2", as_csi_2_7_1, True), ("csi-v3.6.2", as_csi_3_5_1, False), ("csi-v3.6.2", as_csi_3_7, False),
+    ("csi-v3.6.2", as_csi_3_8, False),
 ], ids=lambda value: getattr(value, "__name__", value))
 def test_what_other_releases_differ_in_stays_as_it_is(base: str, edit: Any, moved: bool) -> None:
     """Releases whose files are not here, by what sets them apart: none is refused, and no more is changed in them than in the others."""
