@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import time
 from dataclasses import dataclass, field
 
@@ -37,6 +38,7 @@ from .yamltext import top_level
 LATE = 30.0
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 LINKS = ("kubectl", "crictl", "ctr")
+_JOINING = re.compile(r"^(?:server|cluster-init|token-file):.*\n", re.MULTILINE)
 _PROVIDER_ID = re.compile(r"""^\s*-\s+["']?provider-id=.*\n""", re.MULTILINE)
 
 
@@ -346,16 +348,20 @@ class Joiner:
     def _bootstrap(self, datastore: bool) -> dict:
         """How the node finds its cluster. On a member this is history: k3s does not look at it while it has its data.
 
-        But for one thing: with `cluster-init` a server that lost its data would begin a second cluster at its next start. So a member with
-        peers names one of them instead.
+        But for what a server does that lost its data: with `cluster-init` it would begin a second cluster, and without a token in its settings
+        it would do so on SQLite, whatever server they name and whatever lies in server/token. So a member with peers names one of them in
+        place of `cluster-init`, and every server has its token in a file from its first start on.
         """
         wanted = self.wanted
         current = top_level(self.system.read(CONFIG_PATH))
         keep_token_file = wanted.token or (current.get("token-file") == TOKEN_PATH and self._is_member())
-        token = {"token-file": TOKEN_PATH} if keep_token_file else {}
+        token = {"token-file": TOKEN_PATH} if keep_token_file or wanted.role == "server" and self._server_token() else {}
         if wanted.role == "server":
             if datastore:
                 etcd = state.has_etcd(self.system)
+                if not etcd and current.get("server"):
+                    # With a token as well it would leave its data at the next start, and join.
+                    return {"server": current["server"], **({"token-file": current["token-file"]} if current.get("token-file") else {})}
                 if current.get("cluster-init") == "true" and (not etcd or not wanted.servers):
                     return {"cluster-init": True, **token}
                 if current.get("server"):
@@ -391,10 +397,7 @@ class Joiner:
         # Another way to say the same is no change: it stays as it is.
         text = before if same_config(before, text) else text
         change = self._change(CONFIG_PATH, 0o600, text, mask_config(before), mask_config(text, before))
-        change.inert = same_config(before, self._with_cluster_init(bootstrap)) or (
-            # A kubelet gives its provider ID when the Node registers, and never again.
-            self._is_member() and same_config(_PROVIDER_ID.sub("", before or ""), _PROVIDER_ID.sub("", text))
-        )
+        change.inert = self._is_member() and same_config(self._in_force(before), self._in_force(text))
         changes.append(change)
         registries = render_registries(wanted.registries, wanted.registries_auth)
         before = self.system.read(REGISTRIES_PATH)
@@ -412,18 +415,29 @@ class Joiner:
         changes.append(self._change(unit_path(role), 0o644, unit, self.system.read(unit_path(role)) or "", unit))
         return changes
 
-    def _with_cluster_init(self, bootstrap: dict) -> str:
-        """config.yaml as it would be for the server that began the cluster."""
-        rest = {key: value for key, value in bootstrap.items() if key not in ("server", "cluster-init")}
-        return render_config({"cluster-init": True, **rest}, self.wanted.config, self.wanted.secret_config)
+    def _in_force(self, text: str | None) -> str:
+        """config.yaml without what means nothing to a member: how it would join, and the provider ID, which a kubelet gives once."""
+        text = _PROVIDER_ID.sub("", text or "")
+        return _JOINING.sub("", text) if self.wanted.role == "server" else text
+
+    def _server_token(self) -> str:
+        """The token for a server's file; '' where it can only come from another server."""
+        if self.wanted.token:
+            return self.wanted.token.strip()
+        own = state.current_token(self.system) or ""
+        if self._is_member():
+            return own
+        # One that begins anew has no authority yet that a secure token could name. Without any token k3s would make one, and keep it with the data.
+        return split_token(own)[1] or secrets.token_hex(32) if self.wanted.cluster_init else ""
 
     def _token_change(self) -> FileChange:
         """The token's file. Another form of the same token is no change: k3s takes both."""
         before = self.system.read(TOKEN_PATH)
-        text = self.wanted.token.strip() + "\n"
-        if before is not None and (not self.wanted.token or same_token(before, self.wanted.token)):
-            text = before
+        token = self._server_token() if self.wanted.role == "server" else self.wanted.token.strip()
+        text = before if before is not None and (not token or same_token(before, token)) else token + "\n"
         change = self._change(TOKEN_PATH, 0o600, text, "", "")
+        # A server that has its data has this token with it.
+        change.inert = self.wanted.role == "server" and self._is_member()
         if change.changed:
             change.shown_before = "" if before is None else f"{MASK}\n"
             change.shown_after = f"{MASK}\n" if before is None else f"{MASK} (changed)\n"
@@ -566,7 +580,7 @@ class Joiner:
                 self.system.chmod(change.path, change.mode)
                 continue
             previous[change.path] = (current, self.system.mode(change.path))
-            self.system.write(change.path, change.text, change.mode, keep_time=change.inert)
+            self.system.write(change.path, change.text, change.mode, keep_time=change.inert, as_old_as=CONFIG_PATH)
             reload_units = reload_units or change.path == unit_path(wanted.role)
         if reload_units or self.system.unit(self.service).need_reload:
             self._systemctl("daemon-reload")

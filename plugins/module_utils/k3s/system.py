@@ -146,13 +146,14 @@ class System:
         except (FileNotFoundError, NotADirectoryError):
             return 0.0
 
-    def write(self, path: str, text: str, mode: int, keep_time: bool = False) -> None:
+    def write(self, path: str, text: str, mode: int, keep_time: bool = False, as_old_as: str = "") -> None:
         """Replace a file in one step; a reader sees the old or the new one, and nobody else a secret.
 
-        With `keep_time` it is as old as the one before, so that what reads it does not count as older than it.
+        With `keep_time` it is as old as the one before, so that what reads it does not count as older than it; a new one as `as_old_as`.
         """
         target = self.path(path)
-        times = os.stat(target) if keep_time and os.path.exists(target) else None
+        model = target if os.path.exists(target) or not as_old_as else self.path(as_old_as)
+        times = os.stat(model) if keep_time and os.path.exists(model) else None
         os.makedirs(os.path.dirname(target), exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=TEMPORARY)
         try:

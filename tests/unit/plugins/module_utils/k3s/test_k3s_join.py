@@ -38,7 +38,7 @@ def join(system, want: Wanted, check_mode: bool = False) -> dict:
 @pytest.fixture
 def member(system):
     """A first server that was joined by an earlier run."""
-    join(system, wanted(config={"node-ip": "198.18.0.11"}))
+    join(system, wanted(config={"node-ip": "198.18.0.11"}, token="secret-password"))
     system.put(WAL)
     system.put(state.SERVER_TOKEN, f"K10{HASH}::server:secret-password\n")
     system.age()
@@ -53,7 +53,10 @@ def test_a_first_server_begins_the_cluster(system):
     result = join(system, wanted(config={"node-ip": "198.18.0.11", "disable": ["local-storage"]}))
     assert result["changed"]
     text = system.read(CONFIG)
-    assert "cluster-init: true" in text and "server:" not in text and "token-file" not in text
+    assert "cluster-init: true" in text and "server:" not in text
+    # Made here where none is given: a server that has no way to its token begins a cluster of its own once it has lost its data.
+    assert "token-file: /etc/rancher/k3s/token\n" in text and re.fullmatch(r"[0-9a-f]{64}\n", system.read(TOKEN)) and system.mode(TOKEN) == 0o600
+    assert system.read(TOKEN).strip() not in str(result)
     assert 'node-ip: "198.18.0.11"' in text and "disable:\n  - local-storage\n" in text
     assert system.mode(CONFIG) == 0o600
     assert ("enable", "k3s.service") in system.calls and ("start", "--no-block", "k3s.service") in system.calls
@@ -684,3 +687,42 @@ def test_only_a_member_that_is_down_is_started(member, tmp_path):
     member.remove("/etc/rancher/k3s/restore-pending")
     member.remove("/var/lib/rancher/k3s/server/db")
     assert not start()["changed"], "a server without data begins nothing"
+
+
+# -- the way to the token ----------------------------------------------------------------------------
+
+
+def without_token_file(member) -> None:
+    """As a server was left that began its cluster without a token in its settings: server/token alone."""
+    member.put(CONFIG, re.sub(r"token-file:.*\n", "", member.read(CONFIG)))
+    os.unlink(member.path(TOKEN))
+    member.age()
+
+
+def test_a_member_gets_a_way_to_its_token_without_a_restart(member):
+    without_token_file(member)
+    want = wanted(config={"node-ip": "198.18.0.11"}, cluster_init=False)
+    predicted = join(member, want, check_mode=True)
+    result = join(member, want)
+    assert predicted["actions"] == result["actions"] == [f"file {TOKEN}", f"file {CONFIG}"] and member.commands() == []
+    assert member.read(TOKEN) == f"K10{HASH}::server:secret-password\n" and member.mode(TOKEN) == 0o600
+    assert "token-file: /etc/rancher/k3s/token\n" in member.read(CONFIG) and "secret-password" not in str(result)
+    member.clock += 1000
+    assert not join(member, want)["changed"] and member.commands() == []
+
+
+def test_a_server_that_lost_its_data_joins_with_the_token_it_has(member):
+    """k3s looks at neither server/token nor anything else but its settings: this file is what keeps it from beginning a cluster of its own."""
+    join(member, wanted(config={"node-ip": "198.18.0.11"}, peers=["https://198.18.0.12:6443"], servers=["https://198.18.0.12:6443"]))
+    text = member.read(CONFIG)
+    assert "server: https://198.18.0.12:6443\n" in text and "token-file: /etc/rancher/k3s/token\n" in text and "cluster-init" not in text
+
+
+def test_a_lone_server_with_sqlite_keeps_its_way_to_start(member):
+    os.unlink(member.path(WAL))
+    member.put(datastore.SQLITE)
+    without_token_file(member)
+    member.put(CONFIG, re.sub(r"cluster-init:.*\n", "server: https://198.18.0.12:6443\n", member.read(CONFIG)))
+    join(member, wanted(config={"node-ip": "198.18.0.11"}, cluster_init=False))
+    # With a token as well it would leave its data and join.
+    assert "token-file" not in member.read(CONFIG) and member.commands() == []
