@@ -45,4 +45,5 @@ class ActionModule(ActionBase):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(with_server(info["kubeconfig"], args["server_url"] or args["urls"][server]))
-        return dict(result, changed=False, via=server, ansible_facts={"k3s_access_kubeconfig": path})
+        facts = {"k3s_access_kubeconfig": path, "k3s_access_problem": problem.message if problem else ""}
+        return dict(result, changed=False, via=server, ansible_facts=facts)

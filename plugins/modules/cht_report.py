@@ -42,6 +42,10 @@ options:
     description: Size of the datastore, which Kubernetes does not know. Without it the disk is left out of the count.
     type: str
     default: ''
+  cluster_problem:
+    description: What the servers themselves said is wrong with their cluster, as that there are two; it is shown first.
+    type: str
+    default: ''
   json:
     description: Where to write the report as JSON; the folder must exist.
     type: path
@@ -111,6 +115,7 @@ def argument_spec() -> dict[str, Any]:
     return base_argument_spec(
         need={"type": "dict", "default": {}, "options": {name: {"type": "str"} for name in NEEDS}},
         storage={"type": "str", "default": ""},
+        cluster_problem={"type": "str", "default": ""},
         json={"type": "path"},
         html={"type": "path"},
     )
@@ -143,7 +148,7 @@ def main() -> None:
     if client is None:
         module.exit_json(changed=False, report={}, headlines=[])
     try:
-        report = build(client, given, total, datetime.datetime.now(datetime.timezone.utc))
+        report = build(client, given, total, datetime.datetime.now(datetime.timezone.utc), module.params["cluster_problem"])
     except ApiError as error:
         module.fail_json(msg=f"The cluster can't be read: {error.message}")
     finally:

@@ -54,10 +54,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ansible_facts:
-  description: The fact.
+  description: The path, and with O(way_out) what is wrong with the cluster.
   type: dict
   returned: success
-  sample: {"k3s_access_kubeconfig": "/home/ops/.ansible/tmp/ansible-local-1/k3s-access/kubeconfig"}
+  sample: {"k3s_access_kubeconfig": "/home/ops/.ansible/tmp/ansible-local-1/k3s-access/kubeconfig", "k3s_access_problem": ""}
 via:
   description: The server it came from.
   type: str

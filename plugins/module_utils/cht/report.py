@@ -149,8 +149,11 @@ def natural(name: str) -> list[t.Any]:
     return parts
 
 
-def build(client: Client, given: dict[str, float], storage_total: float, now: datetime.datetime) -> Object:
-    """Return the report. C(given) are the measures of the next county where somebody knows them; C(storage_total) the datastore's size or 0."""
+def build(client: Client, given: dict[str, float], storage_total: float, now: datetime.datetime, cluster_problem: str = "") -> Object:
+    """Return the report. C(given) are the measures of the next county where somebody knows them; C(storage_total) the datastore's size or 0.
+
+    C(cluster_problem) is what the servers themselves said of their cluster, which the API of one of them does not know.
+    """
     found = Reader(client)
     agents, nodes = read_agents(found)
     needs: dict[str, Amount] = {county["namespace"]: Amount() for county in found.counties}
@@ -186,7 +189,8 @@ def build(client: Client, given: dict[str, float], storage_total: float, now: da
             "two_agents": losses(agents, 2),
         },
     }
-    report["problems"] = problems(report, found.claims, found.volumes)
+    whole = [{"level": "bad", "what": "the cluster", "text": cluster_problem}] if cluster_problem else []
+    report["problems"] = whole + problems(report, found.claims, found.volumes)
     return report
 
 

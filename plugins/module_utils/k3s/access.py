@@ -38,7 +38,8 @@ def answers_by_server(results: list) -> dict:
 def choose(results: list, servers: list, way_out: bool = False) -> tuple:
     """(server, its answer, None) of the first one that is well, else healthy, or (None, None, Problem).
 
-    Servers of two clusters give none, but for what is a `way_out` of that: it gets the cluster that is the inventory's, where that can be told.
+    Servers of two clusters give none, but for what is a `way_out` of that: it gets the cluster that is the inventory's, where that can be told,
+    and the Problem with it.
     """
     answers = answers_by_server(results)
     verdict = judge(answers, servers)
@@ -50,7 +51,7 @@ def choose(results: list, servers: list, way_out: bool = False) -> tuple:
         if verdict.right and server not in verdict.right:
             continue
         if info and info.get("healthy") and info.get("kubeconfig"):
-            return server, info, None
+            return server, info, Problem(verdict.problem, True) if verdict.problem else None
     if not servers:
         return None, None, Problem("The inventory has no servers (group control_plane), so there is no API to reach. Check the inventory.", True)
     lines = []

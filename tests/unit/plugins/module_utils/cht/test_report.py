@@ -15,7 +15,7 @@ import pytest
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent, Amount, Load, fit, lose, losses, servers_to_lose, typical
 from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import CertificateError, pem_expiry
-from ansible_collections.cht.k3s.plugins.module_utils.cht.report import headlines, natural, number, pod_needs, read_agents
+from ansible_collections.cht.k3s.plugins.module_utils.cht.report import build, headlines, natural, number, pod_needs, read_agents
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report_page import page
 
 GI = 2.0**30
@@ -232,3 +232,27 @@ if __name__ == "__main__":  # a look at the page: python3 test_report.py FILE
     import sys
 
     Path(sys.argv[1]).write_text(page(report()), encoding="utf-8")
+
+
+class _EmptyCluster:
+    """A cluster in which nothing is."""
+
+    def items(self, *dummy: object) -> list[dict[str, t.Any]]:
+        return []
+
+    def dedicated(self) -> t.Any:
+        return self
+
+    def connect(self) -> None:
+        raise OSError
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_the_servers_say_of_their_cluster_comes_first_and_in_red() -> None:
+    now = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+    two = build(t.cast(t.Any, _EmptyCluster()), {}, 0.0, now, "The servers of the inventory are of different clusters")
+    assert two["problems"][0] == {"level": "bad", "what": "the cluster", "text": "The servers of the inventory are of different clusters"}
+    assert headlines(two)[0] == "the cluster: The servers of the inventory are of different clusters"
+    assert "the cluster" not in [entry["what"] for entry in build(t.cast(t.Any, _EmptyCluster()), {}, 0.0, now)["problems"]]
