@@ -26,13 +26,16 @@ def answers_by_server(results: list) -> dict:
     """
     answers = {}
     for entry in results:
-        item = entry.get("item")
-        if item is None or entry.get("skipped"):
+        if entry.get("item") is None or entry.get("skipped"):
             continue
-        item = item[-1] if isinstance(item, (list, tuple)) else item
         usable = "datastore" in entry and not entry.get("unreachable")
-        answers[str(item)] = dict(entry) if usable else None
+        answers[_server_of(entry)] = dict(entry) if usable else None
     return answers
+
+
+def _server_of(entry: dict) -> str:
+    item = entry.get("item")
+    return str(item[-1] if isinstance(item, (list, tuple)) else item)
 
 
 def choose(results: list, servers: list, way_out: bool = False) -> tuple:
@@ -54,12 +57,11 @@ def choose(results: list, servers: list, way_out: bool = False) -> tuple:
             return server, info, Problem(verdict.problem, True) if verdict.problem else None
     if not servers:
         return None, None, Problem("The inventory has no servers (group control_plane), so there is no API to reach. Check the inventory.", True)
-    lines = []
-    for entry in results:
-        if "datastore" in entry:
-            lines.append(f"{entry.get('item')}: {entry.get('reason') or 'no credentials'}")
-        elif not entry.get("skipped"):
-            lines.append(f"{entry.get('item')}: could not be asked ({first_line(entry.get('msg'))})")
+    last = {_server_of(entry): entry for entry in results if not entry.get("skipped")}
+    lines = [
+        f"{server}: {entry.get('reason') or 'no credentials'}" if "datastore" in entry else f"{server}: could not be asked ({first_line(entry.get('msg'))})"
+        for server, entry in last.items()
+    ]
     exists = any(info is None or info.get("datastore") for info in answers.values())
     return None, None, Problem(
         "No server gives access to the API. " + "; ".join(lines)

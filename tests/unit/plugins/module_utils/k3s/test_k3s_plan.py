@@ -153,6 +153,7 @@ def test_what_a_server_said_last_counts():
     asked = [*results(cp_1=STARTING, cp_2=SILENT), dict(STARTING, item=[0, "cp-1"]), dict(HEALTHY, item=[10, "cp-1"])]
     assert server_answers(asked) == {"cp-1": dict(HEALTHY, well=False, item=[10, "cp-1"]), "cp-2": {"healthy": False, "well": False}}
     assert plan(asked, host="agent-1", server=False)["via"] == "cp-1" and choose(asked, list(URLS))[0] == "cp-1"
+    assert choose(asked[:3], list(URLS))[2].message.count("cp-1: ") == 1, "each server is named once, however often it was asked"
 
 
 # -- access to the API -------------------------------------------------------------------------------
