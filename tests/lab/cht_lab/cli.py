@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from . import description as descriptions
-from . import image, network, node, paths, tools
+from . import image, k3s, network, node, paths, tools
 from .description import Description, Vm
 from .shell import LabError, run, say
 
@@ -58,6 +58,7 @@ def environment(description: Description) -> dict[str, str]:
         "VMWARE_VALIDATE_CERTS": "true",
         "VMWARE_CA_PATH": str(paths.CA_CERT),
         "LAB_NAME": paths.NAME,
+        "LAB_K3S_VERSION": k3s.releases().new,
         "LAB_STATE": str(paths.STATE),
         "LAB_SSH_KEY": str(paths.SSH_KEY),
         "LAB_KNOWN_HOSTS": str(paths.KNOWN_HOSTS),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import sys
@@ -16,17 +15,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from . import image, images, paths, tools
-from .shell import LabError, run, say
+from . import image, images, k3s, paths, tools
+from .shell import run, say
 
 HTTP_PORT = 8080
 REGISTRY_PORT = 5000
 WWW = paths.MIRROR / "www"
 MANIFESTS = paths.CACHE / "manifests"
 
-# `k3s --version`: the name of the file that was called, then the release.
-K3S_SHOWN = re.compile(r"^.+ version (v\d\S+) \(", re.MULTILINE)
-K3S_VERSIONS = (tools.K3S_VERSION, tools.K3S_OLD_VERSION, "v1.25.14+k3s1")
 # Where the same file has two names: the short one, and the path that it has at its origin.
 ALIASES = {
     "/k3s-io/k3s/releases/download/": "/k3s/",
@@ -95,27 +91,6 @@ def fetch(csi: bool = False) -> None:
             tools.module("snapshotter", module)
 
 
-def _k3s(www: Path) -> None:
-    """The k3s programs: the stand-in under each version, or the real one that LAB_K3S names."""
-    real = os.environ.get("LAB_K3S")
-    if real:
-        shown = run([real, "--version"]).stdout
-        said = K3S_SHOWN.search(shown)
-        if not said:
-            raise LabError(f"LAB_K3S={real}: `--version` says {shown.strip()!r}, which is no release of k3s")
-        _release(www, said[1], Path(real).read_bytes())
-        return
-    build = paths.LAB_DIR / "k3s" / "build.py"
-    built = tools.kubernetes_versions()
-    for version in K3S_VERSIONS:
-        output = paths.MIRROR / "k3s.build"
-        own = version.removeprefix("v").partition("+")[0]
-        kubernetes = own if own in built else tools.TOOLS["kubernetes"].version
-        run([sys.executable, "-B", build, "--version", version, "--kubernetes", kubernetes, "--output", output])
-        _release(www, version, output.read_bytes())
-        output.unlink()
-
-
 def _release(www: Path, version: str, data: bytes) -> None:
     folder = www / "k3s" / version
     folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +107,7 @@ def _release(www: Path, version: str, data: bytes) -> None:
 def prepare(csi: bool = False) -> None:
     """Lay out all files. Repeating it brings a changed stand-in into the mirror while it runs."""
     WWW.mkdir(parents=True, exist_ok=True)
-    _k3s(WWW)
+    k3s.lay_out(partial(_release, WWW))
     for name in MODULES:
         target = WWW / name / MODULES[name][2]
         if not target.is_dir():
@@ -216,13 +191,20 @@ class Registry(SimpleHTTPRequestHandler):
                 shutil.copyfileobj(stream, self.wfile, 1 << 20)
 
 
+def packed_by_k3s(repository: str, registry: dict[str, str]) -> str:
+    """The lab's own tag of an image that k3s brings along."""
+    known = [name for name in registry if name.startswith(f"{repository}:")] if repository.endswith(("pause", "coredns", "traefik")) else []
+    return known[0] if known else ""
+
+
 def find_manifest(name: str, reference: str) -> bytes | None:
     """A manifest by tag or digest; real images first, then stubs."""
     if reference.startswith("sha256:"):
         file = images.blob(reference)
         return file.read_bytes() if Registry.DIGEST.match(reference) and file.exists() else None
     registry = json.loads((paths.MIRROR / "registry.json").read_text(encoding="utf-8"))
-    real = registry.get(f"{name}:{reference}")
+    # A k3s that was given names tags of its own for what it packs; the program is the lab's all the same.
+    real = registry.get(f"{name}:{reference}") or (registry.get(packed_by_k3s(name, registry)) if name.startswith("rancher/mirrored-") else None)
     if real is not None:
         return real.encode()
     item = images.stub(name, reference)

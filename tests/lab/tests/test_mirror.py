@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from cht_lab import images, mirror, paths
+from cht_lab import images, k3s, mirror, paths
+from cht_lab.shell import LabError
 
 
 @pytest.fixture
@@ -98,8 +99,30 @@ def test_a_given_k3s_is_laid_out_under_the_release_that_it_says(tmp_path: Path, 
     given.write_text("#!/bin/sh\necho \"$(basename $0) version v1.35.1+k3s1 (0123abcd)\"\necho 'go version go1.25.1'\n", encoding="ascii")
     given.chmod(0o755)
     monkeypatch.setenv("LAB_K3S", str(given))
-    mirror._k3s(tmp_path / "www")
+    old = tmp_path / f"{name}-old"
+    old.write_text(given.read_text(encoding="ascii").replace("v1.35.1", "v1.34.4"), encoding="ascii")
+    old.chmod(0o755)
+    monkeypatch.setenv("LAB_K3S_OLD", str(old))
+    monkeypatch.setattr(paths, "MIRROR", tmp_path)
+    k3s.lay_out(partial(mirror._release, tmp_path / "www"))
     assert (tmp_path / "www/k3s/v1.35.1+k3s1/k3s").read_bytes() == given.read_bytes()
+    assert (tmp_path / "www/k3s/v1.34.4+k3s1/k3s").read_bytes() == old.read_bytes()
+    listing = (tmp_path / "www/k3s/v1.35.1+k3s1/sha256sum-amd64.txt").read_text(encoding="ascii")
+    assert listing == f"{hashlib.sha256(given.read_bytes()).hexdigest()}  k3s\n"
+    assert k3s.releases() == k3s.Releases("v1.35.1+k3s1", "v1.34.4+k3s1")
+    monkeypatch.delenv("LAB_K3S")
+    with pytest.raises(LabError, match="LAB_K3S must name"):
+        k3s.given()
+    monkeypatch.delenv("LAB_K3S_OLD")
+    assert k3s.releases() == k3s.Releases("v1.35.1+k3s1", "v1.34.4+k3s1"), "the lab that is up has them still"
+
+
+def test_what_a_given_k3s_packs_has_the_labs_programs(registry: http.client.HTTPConnection, tmp_path: Path) -> None:
+    note = tmp_path / "registry.json"
+    held = json.loads(note.read_text(encoding="utf-8"))
+    note.write_text(json.dumps({**held, "rancher/mirrored-coredns-coredns:1.14.3": held["real/program:v1"]}), encoding="utf-8")
+    assert get(registry, "/v2/rancher/mirrored-coredns-coredns/manifests/1.13.1")[0].status == 200
+    assert get(registry, "/v2/real/program/manifests/v2")[0].status == 404
 
 
 def test_release_files_have_their_checksum_and_both_names(tmp_path: Path) -> None:
