@@ -122,10 +122,10 @@ def judge_health(pods: list[dict[str, t.Any]], credentials: dict[str, str], ask:
     def couchdb(path: str) -> tuple[int, bytes]:
         return ask(by_service[databases[0]], COUCHDB_PORT, path, {"Authorization": f"Basic {pair}"})
 
-    nodes = {f"couchdb@{service_name(service, namespace)}" for service in databases}
     def api(path: str) -> tuple[int, bytes]:
         return ask(by_service["api"], API_PORT, path, {})
 
+    nodes = {f"couchdb@{service_name(service, namespace)}" for service in databases}
     problem = membership_problem(*couchdb("/_membership"), nodes) or database_problem(*couchdb(f"/{name}"), name)
     if problem:
         return problem

@@ -52,7 +52,7 @@ class Cluster:
     def answers(self, county: str, node: str) -> bool:
         """Whether a county answers by its host name, asked at another node, and all its pods are ready."""
         address = self.lab.vms()[node]["ip"]
-        ask = ("exec", "--", "curl", "-s", "-m", "3", "-H", f"Host: {county}.lab.example", f"http://{address}/api/info")
+        ask = ("exec", "--", "curl", "-s", "-m", "3", "-H", f"Host: {county}.lab.example", f"http://{address}/api/v2/monitoring")
         if '"version"' not in self.lab(*ask, check=False):
             return False
         deployments = self.lab.kubectl("get", "deployments", "-n", county)["items"]

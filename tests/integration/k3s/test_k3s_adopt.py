@@ -136,7 +136,7 @@ def plain(life_lab: Lab) -> Lab:
 def test_a_plain_hand_install_is_refused_by_every_role(plain: Lab) -> None:
     before = starts(plain)
     for tags in ("node", "control_plane", "agent", "preflight,preflight_hosts"):
-        run = plain.playbook("--tags", tags, *AS_IT_RUNS, name=f"life-plain-{tags.split(',')[0]}").expect(1)
+        run = plain.playbook("--tags", tags, *AS_IT_RUNS, name=f"life-plain-{tags.split(',', maxsplit=1)[0]}").expect(1)
         assert "adopt.yml" in run.output and run.changed == []
     for node in UNITS:
         touched = plain("ssh", node, "sudo find /etc /usr/local /var/lib/rancher/k3s/server/token -newer /var/tmp/installed -type f 2>/dev/null || true")

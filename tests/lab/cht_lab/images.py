@@ -71,6 +71,7 @@ fi
 while :; do sleep 86400 & wait $!; done
 """
 
+
 def leased(lease: str, program: str, pause: int, first: str = "") -> str:
     """A script that starts a program in the one pod that holds a Lease. vCenter's simulator serves the updates of the client that came last only."""
     return rf"""#!/bin/sh

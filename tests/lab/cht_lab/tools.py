@@ -40,6 +40,8 @@ class Tool:
     downloads: tuple[tuple[str, Download], ...] = ()
     # Programs taken as they are from another tool: (its name, the programs).
     shared: tuple[str, tuple[str, ...]] | None = None
+    # Whether it is built with C in it: SQLite is.
+    cgo: bool = False
 
     @property
     def folder(self) -> Path:
@@ -61,14 +63,17 @@ TOOLS = {
             ),
             # Clients refuse to parse a version that is not set. The stamp is k3s': the stand-in shows it as its own.
             ldflags=f"-s -w -X {_STAMP}.gitVersion={K3S_VERSION} -X {_STAMP}.gitMajor=1 -X {_STAMP}.gitMinor=34",
+            # Where k3s has it inside of itself, the stand-in starts it: for a server that neither begins nor joins a cluster of etcd.
+            shared=("kine", ("kine",)),
         ),
+        Tool("kine", "0.17.5", ("kine",), cgo=True),
         # Another patch release, to upgrade from; k3s keeps etcd between the two as well.
         Tool(
             "kubernetes-1.34.2",
             "1.34.2",
             ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"),
             ldflags=f"-s -w -X {_STAMP}.gitVersion={K3S_OLD_VERSION} -X {_STAMP}.gitMajor=1 -X {_STAMP}.gitMinor=34",
-            shared=("kubernetes", ("server", "etcdctl", "etcdutl")),
+            shared=("kubernetes", ("server", "etcdctl", "etcdutl", "kine")),
         ),
         Tool("coredns", "1.14.3", ("coredns",), probe=(("-version",), "CoreDNS-1.14.3")),
         Tool("csi", "3.3.1", ("vsphere-csi", "syncer")),
@@ -141,7 +146,7 @@ def module(tool: str, path: str) -> Path:
 
 def _build(tool: Tool, work: Path) -> None:
     source = paths.LAB_DIR / "tools" / tool.name
-    env = {**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0", "GOWORK": "off"}
+    env = {**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": str(int(tool.cgo)), "GOWORK": "off"}
     say(f"tools: building {tool.name} {tool.version} ...")
     run(["nice", go(), "build", "-trimpath", "-ldflags", tool.ldflags, "-o", f"{work}/", "tool"], cwd=source, env=env)
 

@@ -139,13 +139,13 @@ containerd -c /run/t/c.toml -a /run/t/c.sock > /run/t/log 2>&1 &
 for i in $(seq 50); do [ -S /run/t/c.sock ] && break; sleep 0.1; done
 ctr -a /run/t/c.sock image pull --plain-http 198.18.0.2:5000/medic/cht-api:4.22.0 > /run/t/pull 2>&1
 ctr -a /run/t/c.sock run --rm --net-host 198.18.0.2:5000/medic/cht-api:4.22.0 a < /dev/null > /run/t/out 2>&1 &
-for i in $(seq 50); do curl -sf localhost:5988/api/info && break; sleep 0.1; done
+for i in $(seq 50); do curl -sf localhost:5988/api/v2/monitoring && break; sleep 0.1; done
 ctr -a /run/t/c.sock task kill -s TERM a < /dev/null
 wait %2
 kill %1; wait %1 || true
 rm -rf /var/lib/rancher/t /run/t
 """
-    assert ssh(up, "agent-1", f"sudo bash -c {shlex.quote(script)}") == '{"version": "4.22.0"}'
+    assert ssh(up, "agent-1", f"sudo bash -c {shlex.quote(script)}") == '{"version": {"app": "4.22.0"}}'
 
 
 def test_the_mirror_serves_what_the_roles_ask_for(up: Lab) -> None:

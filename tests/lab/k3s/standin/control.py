@@ -34,7 +34,7 @@ def merge(defaults: dict[str, str], given: list[str]) -> list[str]:
     return out
 
 
-def start_apiserver(tls: pathlib.Path, options, ip: str, service_cidr: str, domain: str, encryption: pathlib.Path | None) -> None:
+def start_apiserver(tls: pathlib.Path, options, ip: str, service_cidr: str, domain: str, encryption: pathlib.Path | None, datastore: str) -> None:
     port = options["https-listen-port"]
     defaults = {
         "advertise-address": options["advertise-address"] or ip,
@@ -75,6 +75,10 @@ def start_apiserver(tls: pathlib.Path, options, ip: str, service_cidr: str, doma
         "tls-cipher-suites": CIPHERS,
         "tls-private-key-file": f"{tls}/serving-kube-apiserver.key",
     }
+    if datastore:
+        defaults["etcd-servers"] = datastore
+        for name in ("etcd-cafile", "etcd-certfile", "etcd-keyfile"):
+            del defaults[name]
     if encryption is not None:
         defaults["encryption-provider-config"] = str(encryption)
         defaults["encryption-provider-config-automatic-reload"] = "true"

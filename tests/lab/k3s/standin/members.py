@@ -90,6 +90,11 @@ def _own_node(server: Any, node: dict) -> None:
     annotations = meta.get("annotations") or {}
     if annotations.get(REMOVED) == server.etcd.member_name or annotations.get(REMOVE) == "true":
         return
+    if not server.managed:
+        if (meta.get("labels") or {}).get("node-role.kubernetes.io/control-plane") != "true":
+            server.client.patch(path, {"metadata": {"labels": {"node-role.kubernetes.io/control-plane": "true"}}})
+        server.owned = True
+        return
     labels = {"node-role.kubernetes.io/control-plane": "true", "node-role.kubernetes.io/etcd": "true"}
     notes = {NAME: server.etcd.member_name, ADDRESS: server.ip}
     if REMOVED in annotations:

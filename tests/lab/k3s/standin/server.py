@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Any
 
-from . import addons, bootstrap, ccm, control, encryption, faults, front, kube, log, members, network, notify, pki, snapshot, stamp, supervisor, token
+from . import addons, bootstrap, ccm, control, encryption, faults, front, kube, log, members, network, notify, pki, snapshot, sqlite, stamp, supervisor, token
 from .agent import Agent, node_name, wait_token_file
 from .config import Options
 from .etcd import Etcd, EtcdError
@@ -49,6 +49,9 @@ class Server:
         self.dns = (options.split("cluster-dns") or [str(ipaddress.ip_network(self.service_cidr)[10])])[0]
         self.disabled = set(options.split("disable"))
         self.etcd = Etcd(self.data, self.name, self.ip)
+        self.sqlite = sqlite.Sqlite(self.dir)
+        # Whether the data is in etcd: else it is in SQLite, which nobody can join and of which there are no snapshots.
+        self.managed = True
         self.password = ""
         self.agent_password = ""
         port = options["https-listen-port"]
@@ -77,7 +80,7 @@ class Server:
             log.info("Managed etcd cluster bootstrap already complete and initialized")
             self.load_tokens(given)
             (self.dir / "db" / "reset-flag").unlink(missing_ok=True)
-        elif self.options["server"]:
+        elif self.options["server"] and given:
             initial = self.join(given)
             state = "existing"
         elif self.options["cluster-init"]:
@@ -86,17 +89,26 @@ class Server:
             self.etcd.load_name(True)
             initial, state = f"{self.etcd.member_name}={self.etcd.peer_url()}", "new"
         else:
-            raise Fatal("Error: preparing server: the SQLite datastore is not imitated by the lab's k3s stand-in: set cluster-init or server")
+            # A server to join alone says nothing: without a token beside it this is a cluster of its own, with what is left of the old one on the disk.
+            self.managed = False
+            self.load_tokens(given)
         self.prepare_files()
         front.Front(self.tls, self.options["bind-address"], self.options["https-listen-port"], supervisor.start(self)).start()
+        if self.managed:
+            self.start_etcd(initial, state)
+        else:
+            self.sqlite.start()
+            self.encryption.generate()
+        self.start_control_plane()
+        threading.Thread(target=self.after_api, name="after-api", daemon=True).start()
+
+    def start_etcd(self, initial: str, state: str) -> None:
         if self.etcd.locked():
             self.die_beside_another()
         self.etcd.start(initial, state, self.options["etcd-arg"], self.options["etcd-expose-metrics"])
         members.start_promotion(self)
         self.etcd.wait()
         self.sync_bootstrap()
-        self.start_control_plane()
-        threading.Thread(target=self.after_api, name="after-api", daemon=True).start()
 
     def check_host(self) -> None:
         if os.geteuid() != 0:
@@ -127,8 +139,6 @@ class Server:
 
     def join(self, given: str) -> str:
         prefix = "Error: preparing server: failed to bootstrap cluster data: "
-        if not given:
-            raise Fatal("Error: token is required to join a cluster")
         log.info("Managed etcd cluster not yet initialized")
         try:
             parsed = token.parse(given, "server")
@@ -301,7 +311,8 @@ class Server:
 
     def start_control_plane(self) -> None:
         configuration = self.encryption.place if self.encryption.flag else None
-        control.start_apiserver(self.tls, self.options, self.ip, self.service_cidr, self.domain, configuration)
+        datastore = "" if self.managed else self.sqlite.url
+        control.start_apiserver(self.tls, self.options, self.ip, self.service_cidr, self.domain, configuration, datastore)
         waited = 0
         while not self.client.ready():
             time.sleep(1)
@@ -325,7 +336,8 @@ class Server:
         members.start_node_duties(self)
         ccm.start(self)
         self.encryption.announce()
-        self.snapshots.start()
+        if self.managed:
+            self.snapshots.start()
         if not self.options["disable-agent"]:
             Agent(self.options, server=self).run()
 

@@ -75,6 +75,8 @@ class Snapshots:
     # -- what the supervisor passes on
 
     def request(self, body: dict[str, Any]) -> dict[str, Any]:
+        if not self.server.managed:
+            raise ApiError(400, "etcd datastore disabled")
         operation = body.get("operation")
         if operation == "save":
             return {"created": [self.save(body.get("name") or "on-demand", bool(body.get("compress")), body.get("dir", ""))]}

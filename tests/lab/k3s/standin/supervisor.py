@@ -147,9 +147,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return self.status(503, "runtime core not ready")
 
     def bootstrap(self, _body: bytes) -> None:
+        if not self.owner.managed:
+            return self.status(404, "etcd disabled")
         self.json(self.owner.stored_bootstrap())
 
     def members(self, _body: bytes) -> None:
+        if not self.owner.managed:
+            return self.status(400, "etcd datastore disabled")
         rows = [{"name": member.get("name", ""), "peerURLs": member.get("peerURLs", []), "clientURLs": member.get("clientURLs", []),
                  **({"isLearner": True} if member.get("isLearner") else {})} for member in self.owner.etcd.members()]
         self.json({"members": rows})

@@ -205,9 +205,19 @@ def test_join_malformed_token(one, two, token, text):
     assert text in two.refused("server")
 
 
-def test_join_without_token(one, two):
+def uid(host):
+    return host.k3s("kubectl", "get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}")
+
+
+def test_a_join_url_without_a_token_is_no_join(one, two):
     joiner(two, one, base=BASE.replace(f"token: {TOKEN}\n", ""))
-    assert "token is required to join a cluster" in two.refused("server")
+    two.start("server").wait_ready()
+    assert two.sh("ls /var/lib/rancher/k3s/server/db") == "state.db\nstate.db-shm\nstate.db-wal\n" and uid(two) != uid(one)
+    # What it made for itself is there at the next start, and is no token to join with either.
+    two.stop()
+    two.sh("rm -rf /var/lib/rancher/k3s/server/db")
+    two.start("server").wait_ready()
+    assert two.sh("ls /var/lib/rancher/k3s/server/token /var/lib/rancher/k3s/server/db/state.db") and uid(two) != uid(one)
 
 
 def test_join_unreachable_server(one, two):
@@ -258,10 +268,19 @@ def test_address_families_must_match(two):
     assert "must share the same IP version" in two.refused("server")
 
 
-def test_no_datastore_named(two):
+def test_a_server_that_names_no_datastore_has_sqlite_which_nobody_joins(two, three):
     two.wipe()
     settings(two)
-    assert "SQLite" in two.refused("server")
+    server = two.start("server")
+    server.wait_ready()
+    assert two.sh("head -c 15 /var/lib/rancher/k3s/server/db/state.db") == "SQLite format 3"
+    assert "etcd datastore disabled" in two.code(str(two.binary), "etcd-snapshot", "save")[1]
+    before = uid(two)
+    joiner(three, two)
+    assert "failed to bootstrap cluster data: etcd disabled" in three.refused("server")
+    two.stop()
+    two.start("server").wait_ready()
+    assert uid(two) == before, "its data is on the disk"
 
 
 # -- agents never give up
