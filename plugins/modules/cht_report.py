@@ -46,6 +46,12 @@ options:
     description: What the servers themselves said is wrong with their cluster, as that there are two; it is shown first.
     type: str
     default: ''
+  encryption:
+    description:
+      - What M(cht.k3s.k3s_secrets_encryption) gave on each server. Of a server that is not among them only what k3s wrote on its Node is known.
+    type: list
+    elements: dict
+    default: []
   json:
     description: Where to write the report as JSON; the folder must exist.
     type: path
@@ -92,6 +98,8 @@ report:
       servers_to_lose: 1
       one_agent: {survives: true, bad: [], reason: ""}
       two_agents: {survives: false, bad: [[agent-1, agent-2]], reason: ""}
+    encryption:
+      - {server: control-plane-1, state: encrypted, stage: start, hash: 0f343b0931126a20f133d67c2b018a3b}
 """
 
 import datetime
@@ -116,6 +124,7 @@ def argument_spec() -> dict[str, Any]:
         need={"type": "dict", "default": {}, "options": {name: {"type": "str"} for name in NEEDS}},
         storage={"type": "str", "default": ""},
         cluster_problem={"type": "str", "default": ""},
+        encryption={"type": "list", "elements": "dict", "default": []},
         json={"type": "path"},
         html={"type": "path"},
     )
@@ -148,7 +157,7 @@ def main() -> None:
     if client is None:
         module.exit_json(changed=False, report={}, headlines=[])
     try:
-        report = build(client, given, total, datetime.datetime.now(datetime.timezone.utc), module.params["cluster_problem"])
+        report = build(client, given, total, datetime.datetime.now(datetime.timezone.utc), module.params["cluster_problem"], module.params["encryption"])
     except ApiError as error:
         module.fail_json(msg=f"The cluster can't be read: {error.message}")
     finally:

@@ -9,6 +9,7 @@ import base64
 import datetime
 import typing as t
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht import encryption
 from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent, Amount, Load, fit, losses, servers_to_lose, typical, with_given
 from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import CertificateError, expiry, pem_expiry
 from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import describe
@@ -149,10 +150,14 @@ def natural(name: str) -> list[t.Any]:
     return parts
 
 
-def build(client: Client, given: dict[str, float], storage_total: float, now: datetime.datetime, cluster_problem: str = "") -> Object:
+def build(
+    client: Client, given: dict[str, float], storage_total: float, now: datetime.datetime, cluster_problem: str = "",
+    encryption_answers: list[Object] | None = None,
+) -> Object:
     """Return the report. C(given) are the measures of the next county where somebody knows them; C(storage_total) the datastore's size or 0.
 
-    C(cluster_problem) is what the servers themselves said of their cluster, which the API of one of them does not know.
+    C(cluster_problem) is what the servers themselves said of their cluster, which the API of one of them does not know; C(encryption_answers) what
+    each said of its Secrets.
     """
     found = Reader(client)
     agents, nodes = read_agents(found)
@@ -178,6 +183,7 @@ def build(client: Client, given: dict[str, float], storage_total: float, now: da
         "nodes": nodes,
         "counties": counties,
         "certificates": certificates,
+        "encryption": encryption.servers([node for node in found.nodes if is_server(node)], encryption_answers or []),
         "versions": _versions(nodes, counties),
         "next_county": {**need.as_dict(), "storage": storage_need},
         "storage": {"total": storage_total or None, "used": storage_used},
@@ -256,8 +262,9 @@ def _versions(nodes: list[Object], counties: list[Object]) -> Object:
 
 def problems(report: Object, claims: list[Object], volumes: list[Object]) -> list[Object]:
     """Everything that needs somebody's eye, the worst first."""
-    bad: list[Object] = []
-    warn: list[Object] = []
+    found = encryption.problems(report["encryption"])
+    bad: list[Object] = [entry for entry in found if entry["level"] == "bad"]
+    warn: list[Object] = [entry for entry in found if entry["level"] != "bad"]
 
     def add(target: list[Object], what: str, text: str) -> None:
         target.append({"level": "bad" if target is bad else "warning", "what": what, "text": text})

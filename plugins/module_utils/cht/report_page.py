@@ -240,6 +240,18 @@ def _counties(report: Object) -> str:
     return f"<section><h2>Counties</h2><table><tr>{head}</tr>{''.join(rows)}</table></section>"
 
 
+def most_common(values: list[str]) -> str:
+    """The value that most have, the first of several."""
+    return max(values, key=values.count, default="")
+
+
+def _secrets_level(row: Object, usual: str) -> str:
+    """Red is a server with another configuration than the others: it can't read what they write."""
+    if usual and row["hash"] != usual and row["state"] != "not asked" or row["hash"] not in ("", usual):
+        return "bad"
+    return "good" if row["state"] == "encrypted" else "warning" if row["hash"] else ""
+
+
 def _details(report: Object) -> str:
     versions = "".join(
         f"<tr><td>{label}</td><td><b>{escape(version)}</b></td><td>{len(names)}</td>"
@@ -251,7 +263,14 @@ def _details(report: Object) -> str:
         f"<span class='pill {'bad' if entry['days'] < 0 else 'warning' if entry['days'] < 30 else 'good'}'>{entry['days']} days</span></td></tr>"
         for entry in report["certificates"]
     ) or "<tr><td class=soft>none in the cluster: TLS ends outside</td></tr>"
+    usual = most_common([row["hash"] for row in report["encryption"] if row["hash"]])
+    secrets = "".join(
+        f"<tr><td>{escape(row['server'])}</td><td><span class='pill {_secrets_level(row, usual)}'>{escape(row['state'])}</span></td>"
+        f"<td>{escape(row['stage'])}</td><td class=soft>{escape(row['hash'][:8])}</td></tr>"
+        for row in report["encryption"]
+    ) or "<tr><td class=soft>no server is known</td></tr>"
     return (
+        f'<section><h2>Secrets</h2><table><tr><th>server</th><th>state</th><th>stage</th><th>configuration</th></tr>{secrets}</table></section>'
         f'<div class="two"><section><h2>Versions</h2><table><tr><th>what</th><th>version</th><th>count</th><th>which</th></tr>{versions}</table></section>'
         f"<section><h2>Certificates</h2><table><tr><th>of</th><th>expires</th><th class=n>left</th></tr>{certificates}</table></section></div>"
     )

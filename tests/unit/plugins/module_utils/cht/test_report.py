@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht import encryption
 from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent, Amount, Load, fit, lose, losses, servers_to_lose, typical
 from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import CertificateError, pem_expiry
-from ansible_collections.cht.k3s.plugins.module_utils.cht.report import build, headlines, natural, number, pod_needs, read_agents
+from ansible_collections.cht.k3s.plugins.module_utils.cht.report import build, headlines, natural, number, pod_needs, problems, read_agents
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report_page import page
 
 GI = 2.0**30
@@ -167,6 +168,7 @@ def report(agents: int = 9, counties: int = 50) -> dict[str, t.Any]:
     return {
         "time": "2026-01-01 00:00 UTC", "nodes": nodes, "counties": rows, "capacity": capacity,
         "certificates": [{"name": "county county-07", "expires": "2026-01-13", "days": 12}, {"name": "API server", "expires": "2026-12-24", "days": 357}],
+        "encryption": [{"server": f"control-plane-{number}", "state": "encrypted", "stage": "start", "hash": "ab" * 32} for number in (1, 2, 3)],
         "versions": {"kubernetes": {"v1.34.4+k3s1": [node["name"] for node in nodes]}, "cht": {"4.22.0": names[1::3] + names[2::3], "5.2.0": names[::3]}},
         "next_county": {**each.as_dict(), "storage": 60 * GI}, "storage": {"total": 4096 * GI, "used": counties * 60 * GI},
         "loss": {"servers": 3, "servers_to_lose": 1, "one_agent": losses(machines, 1), "two_agents": losses(machines, 2)},
@@ -256,3 +258,43 @@ def test_what_the_servers_say_of_their_cluster_comes_first_and_in_red() -> None:
     assert two["problems"][0] == {"level": "bad", "what": "the cluster", "text": "The servers of the inventory are of different clusters"}
     assert headlines(two)[0] == "the cluster: The servers of the inventory are of different clusters"
     assert "the cluster" not in [entry["what"] for entry in build(t.cast(t.Any, _EmptyCluster()), {}, 0.0, now)["problems"]]
+
+
+# -- Secrets -------------------------------------------------------------------------------------
+
+
+def server_node(name: str, told: str = "") -> dict[str, t.Any]:
+    return {"metadata": {"name": name, "annotations": {"k3s.io/encryption-config-hash": told} if told else {}}}
+
+
+def said(name: str, flag: bool = True, kind: str = "encrypted", digest: str = "a1") -> dict[str, t.Any]:
+    return {"node": name, "flag": flag, "kind": kind, "hash": digest}
+
+
+@pytest.mark.parametrize(("nodes", "answers", "states", "level", "text"), [
+    ([server_node("a", "start-a1"), server_node("b", "start-a1")], [said("a"), said("b")], ["encrypted", "encrypted"], None, ""),
+    ([server_node("a"), server_node("b", "start-old")], [said("a", False, "none", ""), said("b", False, "encrypted", "old")],
+     ["not encrypted", "not encrypted"], None, ""),
+    ([server_node("a", "start-a1"), server_node("b", "start-b2")], [said("a"), said("b", digest="b2")], ["encrypted", "encrypted"], "bad", "a: a1; b: b2"),
+    # One that can't be reached, but k3s wrote on its Node.
+    ([server_node("a", "start-a1"), server_node("b", "start-b2")], [said("a")], ["encrypted", "not asked"], "bad", "a: a1; b: b2"),
+    ([server_node("a", "start-a1"), server_node("b")], [said("a")], ["encrypted", "not asked"], None, ""),
+    ([server_node("a", "start-a1"), server_node("b")], [said("a"), said("b", False, "none", "")], ["encrypted", "not encrypted"], "bad", "b: none"),
+    ([server_node("a", "rotate-a1"), server_node("b", "rotate-a1")], [said("a"), said("b")], ["encrypted", "encrypted"], "warning", "not finished on a, b"),
+    ([server_node("a", "start-a1")], [said("a", kind="identity")], ["prepared, not encrypted yet"], "warning", "not finished on a"),
+])
+def test_secrets_of_each_server(nodes, answers, states, level, text) -> None:
+    rows = encryption.servers(nodes, answers)
+    assert [row["state"] for row in rows] == states
+    found = encryption.problems(rows)
+    assert [entry["level"] for entry in found] == ([level] if level else [])
+    assert all(text in entry["text"] and "secrets_encryption.yml" in entry["text"] for entry in found)
+
+
+def test_a_server_with_another_configuration_is_red_on_the_page_and_first_of_the_problems() -> None:
+    odd = report()
+    assert page(odd).count("<span class='pill good'>encrypted</span>") == 3
+    odd["encryption"][2]["hash"] = "cd" * 32
+    text = page(odd)
+    assert text.count("<span class='pill bad'>encrypted</span>") == 1 and "cdcdcdcd</td>" in text
+    assert problems(odd, [], [])[0]["text"].startswith("the servers have different encryption configurations")
