@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from support.k3s import SERVERS, Cluster, play, said, site
 
+READYZ = "https://127.0.0.1:6443/v1-k3s/readyz"
 CA = "sudo sha256sum /var/lib/rancher/k3s/server/tls/server-ca.crt"
 
 
@@ -120,6 +122,22 @@ def test_a_damaged_snapshot_changes_nothing(cluster: Cluster, backup: Path, tmp_
     cluster.heals("damaged-after", "before-backup", "after-backup")
 
 
+def test_a_wrong_token_changes_nothing(cluster: Cluster, backup: Path, tmp_path: Path) -> None:
+    """k3s writes it, and the passwords made of it, before it has opened the snapshot with it; then the server would not start again."""
+    wrong = tmp_path / backup.name
+    shutil.copytree(backup, wrong)
+    (wrong / "token").write_text("not-the-token-of-that-time")
+    look = 'stat -c "%n %Y" token cred/passwd && sha256sum token cred/passwd && ls -d before-reset* tls-* || true'
+    kept = f"sudo sh -c 'cd /var/lib/rancher/k3s/server && {look}'"
+    before = cluster.lab("ssh", "control-plane-1", kept)
+    run = play(cluster.lab, "restore", "wrong-token", {"k3s_restore_from": str(wrong), "k3s_confirm": "lab"}).expect(1)
+    assert "encrypted with different token" in said(run) and "Nothing was restored and no data was changed" in said(run)
+    # The time of `token` is that of the start after it: k3s writes it anew each time.
+    assert [line for line in cluster.lab("ssh", "control-plane-1", kept).splitlines() if not line.startswith("token ")] == [
+        line for line in before.splitlines() if not line.startswith("token ")]
+    cluster.heals("wrong-token-after", "before-backup", "after-backup")
+
+
 def test_an_interrupted_restore_is_refused_until_it_is_finished(cluster: Cluster, backup: Path, tmp_path: Path) -> None:
     """The first server has the old data back, the others have the new: neither site.yml, a reboot nor a second try brings them together."""
     lab = cluster.lab
@@ -148,9 +166,37 @@ def test_everything_comes_back_after_all_three_servers_are_lost(cluster: Cluster
     again = tmp_path / backup.name
     wrong = play(lab, "restore", "s3-typo", {"k3s_restore_from": str(tmp_path / "typo"), "k3s_confirm": "lab", **s3}).expect(1)
     assert "can't be had from S3" in said(wrong) and "Nothing was changed" in said(wrong)
-    play(lab, "restore", "lost", {"k3s_restore_from": str(again), "k3s_confirm": "lab", **s3}).expect()
+    # Everything that any process is called with meanwhile, on the server that gets the snapshot.
+    lab("ssh", "control-plane-1", "sudo systemd-run -q --unit=watch-arguments sh -c 'while :; do ps -eo args >> /run/arguments; sleep 0.1; done'")
+    run = play(lab, "restore", "lost", {"k3s_restore_from": str(again), "k3s_confirm": "lab", **s3}).expect()
+    lab("ssh", "control-plane-1", "sudo systemctl stop watch-arguments")
+    password = (backup / "token").read_text().strip().rpartition(":")[2]
+    arguments = lab("ssh", "control-plane-1", "sudo cat /run/arguments")
+    assert "--cluster-reset-restore-path=" in arguments and password not in arguments and password not in run.output
+    assert "cluster-reset" not in lab("ssh", "control-plane-1", "sudo ls -a /etc/rancher/k3s") and "before-reset" not in lab(
+        "ssh", "control-plane-1", "sudo ls -a /var/lib/rancher/k3s/server")
     assert all((again / path.name).read_bytes() == path.read_bytes() for path in backup.iterdir())
     assert all(path.stat().st_mode & 0o077 == 0 for path in [again, *again.iterdir()])
     assert "before-backup" in _marks(cluster)
     assert {lab("ssh", name, CA).split()[0] for name in SERVERS} == {authority}, "the certificates come back with the snapshot"
     cluster.heals("lost-after", "before-backup")
+
+
+def test_a_snapshot_of_before_a_rotation_is_restored_with_its_token(cluster: Cluster, backup: Path, tmp_path: Path) -> None:
+    """The servers' passwords are newer than it, which k3s refuses to start with. And every server takes the token that was rotated to."""
+    lab, secret = cluster.lab, tmp_path / "token.yml"
+    secret.write_text("k3s_new_token: a-word-of-after-the-backup\n")
+    rotate = ("--tags", "token", "-e", f"@{secret}")
+    # Ended between the change and the restart of the server that was asked, which takes the old token until then.
+    assert play(lab, "rotate", "rotation-cut-short", {}, *rotate, interrupt_after="k3s : Change the token of the cluster").code != 0
+    first = play(lab, "rotate", "rotation", {}, *rotate).expect()
+    assert [host for host in SERVERS if not any(line.startswith(f"{host}:") for line in first.changed)] == []
+    assert play(lab, "rotate", "rotation-again", {}, *rotate).expect().changed == []
+    for name in SERVERS:
+        assert lab("ssh", name, f"""sudo curl -sk -o /dev/null -w '%{{http_code}}' -u node:a-word-of-after-the-backup {READYZ}""") == "200", name
+        old = (backup / "token").read_text().strip().rpartition(":")[2]
+        assert lab("ssh", name, f"sudo curl -sk -o /dev/null -w '%{{http_code}}' -u node:{old} {READYZ}") == "401", name
+    assert "leaves out control-plane-2, control-plane-3" in said(play(lab, "rotate", "rotation-limited", {}, *rotate, "--limit", "control-plane-1").expect(1))
+    play(lab, "restore", "after-rotation", {"k3s_restore_from": str(backup), "k3s_confirm": "lab"}).expect()
+    assert "before-backup" in _marks(cluster)
+    cluster.heals("after-rotation-after", "before-backup")

@@ -51,11 +51,17 @@ def test_the_token_is_changed_on_every_node_and_seen_nowhere(life: Lab, tmp_path
     assert WORD not in run.output and WORD not in life("ssh", "control-plane-1", "sudo cat /run/arguments")
     assert WORD not in life("ssh", "control-plane-1", "sudo journalctl --no-pager -o cat")
     assert life("ssh", "control-plane-1", "sudo cat /var/lib/rancher/k3s/server/token").strip().endswith(f"::server:{WORD}")
+    # The server was asked, and knows the new token only since its restart.
+    assert pids(life)["control-plane-1"] != before["control-plane-1"]
+    assert "before-rotation" not in life("ssh", "control-plane-1", "sudo ls -a /etc/rancher/k3s")
+    probe = "sudo curl -sk -o /dev/null -w '%{http_code}' https://127.0.0.1:6443/v1-k3s/readyz -u node:"
+    assert life("ssh", "control-plane-1", probe + WORD) == "200"
+    settled = pids(life)
     for agent in ("agent-1", "agent-2"):
         assert life("ssh", agent, "sudo cat /etc/rancher/k3s/token").strip().endswith(WORD)
         assert pids(life)[agent] != before[agent]
     again = rotate(life, "token-again", "--tags", "token", "-e", f"@{secret}").expect()
-    assert again.changed == []
+    assert again.changed == [] and pids(life) == settled
 
 
 def test_a_machine_joins_with_the_new_token(life: Lab) -> None:

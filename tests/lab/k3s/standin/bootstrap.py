@@ -11,10 +11,12 @@ import os
 import pathlib
 import subprocess
 
-from . import pki
+from . import log, pki
 from .log import Fatal
 
-FILES = [f"tls/{name}" for name in pki.BOOTSTRAP_FILES]
+FILES = [f"tls/{name}" for name in pki.BOOTSTRAP_FILES] + ["cred/passwd"]
+# Files that differ by less count as equally old, in favour of the datastore.
+SKEW = 3
 
 
 def pack(server_dir: pathlib.Path) -> dict[str, dict]:
@@ -34,6 +36,31 @@ def unpack(server_dir: pathlib.Path, data: dict[str, dict]) -> None:
         path = server_dir / name
         if not path.exists() or path.read_bytes() != content:
             pki.write_private(path, content, 0o644 if name.endswith(".crt") else 0o600)
+
+
+def reconcile(server_dir: pathlib.Path, data: dict[str, dict], resetting: bool = False) -> None:
+    """What the disk has against the cluster's data: the newer one of two that differ is right, and on the disk that is fatal but for a reset."""
+    disk = pack(server_dir)
+    newer, update = [], False
+    for name, row in data.items():
+        mine = disk.get(name)
+        if name not in FILES or (mine and mine["Content"] == row["Content"]):
+            continue
+        place = server_dir / name
+        if mine and mine["Timestamp"] - row["Timestamp"] >= SKEW and not resetting:
+            newer.append(str(place))
+        elif mine and resetting:
+            log.info(f"Cluster reset: replacing file on disk: {place}")
+            update = True
+        else:
+            log.warning(f"Datastore newer than {place}" if mine else f"{place} doesn't exist. continuing...")
+            update = True
+    if newer:
+        raise Fatal(", ".join(newer) + " newer than datastore and could cause a cluster outage. Remove the file(s) from disk and restart to be"
+                    " recreated from datastore.")
+    if update:
+        log.warning("Updating bootstrap data on disk from datastore")
+        unpack(server_dir, data)
 
 
 def key_of(password: str) -> str:

@@ -52,7 +52,9 @@ class Server:
         self.sqlite = sqlite.Sqlite(self.dir)
         # Whether the data is in etcd: else it is in SQLite, which nobody can join and of which there are no snapshots.
         self.managed = True
+        # What requests are held against, read once, and what the bootstrap data is encrypted with.
         self.password = ""
+        self.data_password = ""
         self.agent_password = ""
         port = options["https-listen-port"]
         self.client = Client(f"https://127.0.0.1:{port}", self.tls / "server-ca.crt", self.tls / "client-admin.crt", self.tls / "client-admin.key")
@@ -79,6 +81,7 @@ class Server:
         if self.etcd.has_data():
             log.info("Managed etcd cluster bootstrap already complete and initialized")
             self.load_tokens(given)
+            self.ask_peer(given)
             (self.dir / "db" / "reset-flag").unlink(missing_ok=True)
         elif self.options["server"] and given:
             initial = self.join(given)
@@ -92,7 +95,8 @@ class Server:
             # A server to join alone says nothing: without a token beside it this is a cluster of its own, with what is left of the old one on the disk.
             self.managed = False
             self.load_tokens(given)
-        self.prepare_files()
+        # Of a member the datastore has its say first: a wrong token is not written down.
+        self.prepare_files(tokens=bool(state) or not self.managed)
         front.Front(self.tls, self.options["bind-address"], self.options["https-listen-port"], supervisor.start(self)).start()
         if self.managed:
             self.start_etcd(initial, state)
@@ -108,7 +112,8 @@ class Server:
         self.etcd.start(initial, state, self.options["etcd-arg"], self.options["etcd-expose-metrics"])
         members.start_promotion(self)
         self.etcd.wait()
-        self.sync_bootstrap()
+        self.sync_bootstrap(reconcile=not state)
+        self.write_tokens(self.password, self.agent_password)
 
     def check_host(self) -> None:
         if os.geteuid() != 0:
@@ -136,6 +141,7 @@ class Server:
         if not agent and self.options["agent-token-file"]:
             agent = pathlib.Path(self.options["agent-token-file"]).read_text(encoding="utf-8").strip()
         self.agent_password = token.parse(agent, "node").password if agent else self.password
+        self.data_password = self.password
 
     def join(self, given: str) -> str:
         prefix = "Error: preparing server: failed to bootstrap cluster data: "
@@ -148,9 +154,12 @@ class Server:
             raise Fatal(f"{prefix}failed to check if bootstrap data has been initialized: failed to validate token: {err}") from None
         self.compare(remote)
         try:
-            data = remote.json("/v1-k3s/server-bootstrap")
-            bootstrap.unpack(self.dir, data)
-            self.encryption.reconcile(data)
+            theirs = remote.json("/v1-k3s/server-bootstrap")
+            if self.tls.is_dir():
+                bootstrap.reconcile(self.dir, theirs)
+            else:
+                bootstrap.unpack(self.dir, theirs)
+            self.encryption.reconcile(theirs)
             rows = remote.json("/db/info")["members"]
         except RemoteError as err:
             raise Fatal(f"{prefix}{err}") from None
@@ -161,6 +170,23 @@ class Server:
         if not endpoints:
             raise Fatal(f"{prefix}no etcd members found at {remote.url}")
         return self.etcd.join(endpoints)
+
+    def ask_peer(self, given: str) -> None:
+        """A member that is given a server and a token asks it at every start; one that is silent, or refuses the token, is passed over."""
+        if not self.options["server"] or not given:
+            return
+        try:
+            remote = Remote(self.options["server"])
+            remote.validate(token.parse(given, "server"))
+        except (token.TokenError, RemoteError):
+            return
+        try:
+            theirs = remote.json("/v1-k3s/server-bootstrap")
+        except RemoteError as err:
+            log.warning(f"Unable to reconcile with remote datastore: {err}")
+            return
+        bootstrap.reconcile(self.dir, theirs)
+        log.info("Successfully reconciled with remote datastore")
 
     def compare(self, remote: Remote) -> None:
         try:
@@ -192,14 +218,14 @@ class Server:
     def stored_bootstrap(self) -> dict[str, dict]:
         """What joiners and restarted servers get: from the datastore, or from this server's disk where that can't be read."""
         try:
-            return bootstrap.decrypt(self.etcd.get_prefix("/bootstrap/")[bootstrap.key_of(self.password)], self.password)
+            return bootstrap.decrypt(self.etcd.get_prefix("/bootstrap/")[bootstrap.key_of(self.data_password)], self.data_password)
         except (EtcdError, KeyError):
             return self.bootstrap_data()
 
     def save_bootstrap(self) -> None:
-        self.etcd.put(bootstrap.key_of(self.password), bootstrap.encrypt(self.bootstrap_data(), self.password))
+        self.etcd.put(bootstrap.key_of(self.data_password), bootstrap.encrypt(self.bootstrap_data(), self.data_password))
 
-    def sync_bootstrap(self) -> None:
+    def sync_bootstrap(self, reconcile: bool = False) -> None:
         """Keep the CA material in etcd, encrypted with the server password, as k3s does."""
         mine = bootstrap.key_of(self.password)
         try:
@@ -207,7 +233,10 @@ class Server:
         except EtcdError as err:
             raise Fatal(f"Error: preparing server: failed to bootstrap cluster data: {err}") from None
         if mine in stored:
-            self.encryption.reconcile(bootstrap.decrypt(stored[mine], self.password), bool(self.options["cluster-reset"]))
+            data = bootstrap.decrypt(stored[mine], self.password)
+            if reconcile:
+                bootstrap.reconcile(self.dir, data)
+            self.encryption.reconcile(data, bool(self.options["cluster-reset"]))
             # A cluster that was begun without: this key is not saved, so it is this server's own.
             self.encryption.generate()
             return
@@ -217,16 +246,20 @@ class Server:
         self.save_bootstrap()
 
     def rotate_token(self, new: str) -> None:
-        if not new:
-            new = token.random_password()
-        password = token.parse(new, "server").password
-        old = bootstrap.key_of(self.password)
-        self.etcd.put(bootstrap.key_of(password), bootstrap.encrypt(self.stored_bootstrap(), password))
-        self.etcd.delete(old)
-        if self.agent_password == self.password:
-            self.agent_password = password
-        self.password = password
-        self.write_tokens()
+        """Files first, then the datastore. The passwords that requests are held against stay those that were read at the start."""
+        password = token.parse(new, "server").password if new else token.random_password()
+        kept = token.read_passwords(self.cred / "passwd")
+        old = kept.get("server", "")
+        agent = password if kept.get("node") == old and not self.options["agent-token"] else kept.get("node", password)
+        self.write_tokens(password, agent)
+        data = {**self.stored_bootstrap(), **bootstrap.pack(self.dir)}
+        stored = self.etcd.get_prefix("/bootstrap/")
+        if not {bootstrap.key_of(password), bootstrap.key_of(old)} & set(stored):
+            raise OSError("bootstrap data already found and encrypted with different token")
+        self.etcd.put(bootstrap.key_of(password), bootstrap.encrypt(data, password))
+        if old != password:
+            self.etcd.delete(bootstrap.key_of(old))
+        self.data_password = password
 
     def bootstrap_token(self, text: str) -> bool:
         """A token made by `k3s token create`: a secret of kube-system that has not expired."""
@@ -244,13 +277,14 @@ class Server:
 
     # -- files
 
-    def prepare_files(self) -> None:
+    def prepare_files(self, tokens: bool = True) -> None:
         for path, mode in ((self.dir, 0o700), (self.tls, 0o700), (self.cred, 0o700), (self.dir / "manifests", 0o700)):
             path.mkdir(parents=True, exist_ok=True)
             path.chmod(mode)
         pki.make_cas(self.tls)
         self.make_certificates()
-        self.write_tokens()
+        if tokens:
+            self.write_tokens(self.password, self.agent_password)
         url = f"https://127.0.0.1:{self.options['https-listen-port']}"
         direct = f"https://{front.API_ADDRESS}:{self.options['https-listen-port']}"
         for name, server, tls_name in (("admin", url, ""), ("controller", direct, "localhost"), ("scheduler", direct, "localhost")):
@@ -280,17 +314,19 @@ class Server:
         pki.leaf(tls / "etcd/server-client", tls / "etcd/server-ca", pki.subject("etcd-server"), "serverAuth,clientAuth", etcd_names)
         pki.leaf(tls / "etcd/peer-server-client", tls / "etcd/peer-ca", pki.subject("etcd-peer"), "serverAuth,clientAuth", etcd_names)
 
-    def write_tokens(self) -> None:
+    def write_tokens(self, password: str, agent_password: str) -> None:
         pem = (self.tls / "server-ca.crt").read_bytes()
-        pki.write_private(self.dir / "token", (token.secure(pem, "server", self.password) + "\n").encode())
-        rows = [f'{self.password},server,server,k3s:server', f'{self.agent_password},node,node,k3s:agent']
-        pki.write_private(self.cred / "passwd", ("\n".join(rows) + "\n").encode())
+        pki.write_private(self.dir / "token", (token.secure(pem, "server", password) + "\n").encode())
+        wanted = {"server": password, "node": agent_password}
+        if token.read_passwords(self.cred / "passwd") != wanted:
+            rows = [f"{password},server,server,k3s:server", f"{agent_password},node,node,k3s:agent"]
+            pki.write_private(self.cred / "passwd", ("\n".join(rows) + "\n").encode())
         link(self.dir / "node-token", self.dir / "token")
-        if self.agent_password == self.password:
+        if agent_password == password:
             link(self.dir / "agent-token", self.dir / "token")
         else:
             (self.dir / "agent-token").unlink(missing_ok=True)
-            pki.write_private(self.dir / "agent-token", (token.secure(pem, "node", self.agent_password) + "\n").encode())
+            pki.write_private(self.dir / "agent-token", (token.secure(pem, "node", agent_password) + "\n").encode())
 
     def write_kubeconfig(self, url: str) -> None:
         place = pathlib.Path(self.options["write-kubeconfig"] or "/etc/rancher/k3s/k3s.yaml")

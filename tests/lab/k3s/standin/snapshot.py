@@ -4,9 +4,11 @@
 """etcd snapshots: on demand, on schedule, pruned by base name, listed as ETCDSnapshotFile; cluster-reset."""
 from __future__ import annotations
 
+import hashlib
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -145,11 +147,13 @@ class Snapshots:
 
     def publish(self) -> None:
         """One ETCDSnapshotFile for each of this node's snapshots; those of deleted files go."""
+        if self.server.client.find(f"/api/v1/nodes/{self.server.name}") is None:
+            return
         base = "/apis/k3s.cattle.io/v1/etcdsnapshotfiles"
         label = "etcd.k3s.cattle.io/snapshot-storage-node"
         wanted = {}
         for row in self.rows():
-            name = "local-" + re.sub(r"[^a-z0-9.-]", "-", row["name"].lower())
+            name = object_name(row)
             wanted[name] = {
                 "apiVersion": "k3s.cattle.io/v1", "kind": "ETCDSnapshotFile", "metadata": {"name": name, "labels": {label: self.server.name}},
                 "spec": {"snapshotName": row["name"], "nodeName": self.server.name, "location": row["location"]},
@@ -161,27 +165,36 @@ class Snapshots:
             self.server.client.delete(f"{base}/{name}")
 
 
+def object_name(row: dict[str, Any]) -> str:
+    """Of the ETCDSnapshotFile: six digits of a hash tell those of other servers apart."""
+    digest = hashlib.sha256((row["nodeName"] + row["location"]).encode()).hexdigest()
+    return "local-" + re.sub(r"[^a-z0-9.-]", "-", row["name"].lower()) + "-" + digest[:6]
+
+
 def cluster_reset(server: Any) -> None:
     """Back to one member, from the data on disk or from a snapshot; the caller exits with 0 after it."""
     if server.options["server"]:
         raise Fatal("Error: cannot perform cluster-reset while server URL is set - remove server from configuration before resetting")
-    db = server.dir / "db"
-    flag = db / "reset-flag"
-    if flag.exists():
+    flag = server.dir / "db" / "reset-flag"
+    restore = server.options["cluster-reset-restore-path"]
+    if flag.exists() and not restore:
         raise Fatal("Error: Managed etcd cluster membership was previously reset, please remove the cluster-reset flag and start k3s normally. "
                     f"If you need to perform another cluster reset, you must first manually delete the file at {flag}")
-    restore = server.options["cluster-reset-restore-path"]
     if not restore and not server.etcd.has_data():
         raise Fatal("Error: etcd: cannot reset cluster without datastore, no etcd data found")
-    given = server_token(server)
-    if restore:
-        restore_snapshot(server, pathlib.Path(restore))
-    server.load_tokens("" if not given else given)
+    kept = server.dir / "token"
+    if restore and not server.options["token"] and not kept.exists():
+        # token-file is read later, and is not looked at here
+        raise Fatal(f"Error: {kept} does not exist, please pass --token to complete the restoration")
+    server.load_tokens(server_token(server))
     fetched = restore and not (server.tls / "server-ca.crt").exists()
+    # Both write the token and the passwords, whatever the snapshot will say of them.
     if fetched:
         temporary_etcd_tls(server)
     else:
         server.prepare_files()
+    if restore:
+        restore_snapshot(server, pathlib.Path(restore))
     server.etcd.start("", "", [*server.options["etcd-arg"], "force-new-cluster=true"])
     server.etcd.wait()
     if restore:
@@ -189,10 +202,11 @@ def cluster_reset(server: Any) -> None:
     if not fetched:
         # etcd runs with the temporary certificates, and what was just read from it needs no writing back
         server.sync_bootstrap()
+    server.write_kubeconfig("https://127.0.0.1:6444")
     proc.stop_all()
     flag.touch(mode=0o600)
-    log.info("Managed etcd cluster membership has been reset, restart without --cluster-reset flag now. Backup and delete "
-             "${datadir}/server/db on each peer etcd server and rejoin the nodes")
+    log.error("Shutdown request received: Managed etcd cluster membership has been reset, restart without --cluster-reset flag now. Backup and delete "
+              "${datadir}/server/db on each peer etcd server and rejoin the nodes")
 
 
 def server_token(server: Any) -> str:
@@ -230,14 +244,17 @@ def restore_snapshot(server: Any, path: pathlib.Path) -> None:
     if source != path:
         os.unlink(source)
     if done.returncode:
-        raise Fatal(f"Error: etcd: snapshot restore failed: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ''}")
+        said = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no reason"
+        raise Fatal(f"Error: preparing server: failed to start cluster: {said.removeprefix('Error: ')}")
     pki.write_private(etcd.db / "name", etcd.member_name.encode())
 
 
 def temporary_etcd_tls(server: Any) -> None:
     """An empty host: etcd needs some certificates before the real CAs can be read from it."""
     pki.make_cas(server.tls)
+    server.cred.mkdir(parents=True, exist_ok=True)
     server.make_certificates()
+    server.write_tokens(server.password, server.agent_password)
 
 
 def take_bootstrap(server: Any) -> None:
@@ -245,9 +262,12 @@ def take_bootstrap(server: Any) -> None:
     stored = server.etcd.get_prefix("/bootstrap/")
     mine = stored.get(bootstrap.key_of(server.password))
     if mine is None:
-        raise Fatal("Error: preparing server: failed to bootstrap cluster data: bootstrap data already found and encrypted with different token")
+        raise Fatal("bootstrap data already found and encrypted with different token")
     data = bootstrap.decrypt(mine, server.password)
-    bootstrap.unpack(server.dir, data)
+    saved = server.dir / f"tls-{int(time.time())}"
+    log.info(f"Cluster reset: backing up certificates directory to {saved}")
+    shutil.copytree(server.tls, saved)
+    bootstrap.reconcile(server.dir, data, resetting=True)
     server.encryption.reconcile(data, reset=True)
     for path in list(server.tls.rglob("*.crt")):
         if path.name not in {pathlib.Path(name).name for name in pki.BOOTSTRAP_FILES}:

@@ -180,8 +180,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.reply(200, b"")
 
     def rotate_token(self, body: bytes) -> None:
+        if self.command != "PUT":
+            return self.status(405, "method not allowed")
         self.owner.rotate_token(json.loads(body or b"{}").get("newToken", ""))
-        self.reply(200, b"")
+        return self.reply(200, b"")
 
     def snapshot(self, body: bytes) -> None:
         self.json(self.owner.snapshots.request(json.loads(body or b"{}")))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import pathlib
 import re
 import secrets
 
@@ -78,6 +79,14 @@ def secure(pem: bytes, user: str, password: str) -> str:
 def check_hash(token: Token, pem: bytes) -> None:
     if token.ca_hash and token.ca_hash != ca_hash(pem):
         raise TokenError(f"token CA hash does not match the Cluster CA certificate hash: {token.ca_hash} != {ca_hash(pem)}")
+
+
+def read_passwords(place: pathlib.Path) -> dict[str, str]:
+    """Password by user, as cred/passwd has them."""
+    if not place.exists():
+        return {}
+    rows = [row.split(",") for row in place.read_text(encoding="utf-8").splitlines()]
+    return {row[1]: row[0] for row in rows if len(row) > 2}
 
 
 def random_password() -> str:

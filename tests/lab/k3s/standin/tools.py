@@ -15,6 +15,7 @@ from . import config, flags, lab, log, token
 from .config import Options
 from .log import Fatal
 from .remote import Remote, RemoteError
+from .snapshot import object_name
 
 
 def run(command: str, arguments: list[str]) -> int:
@@ -124,10 +125,10 @@ def snapshot(arguments: list[str]) -> int:
         return 0
     rows = post(remote, "/db/snapshot", {"operation": "list"})["items"]
     if options["output"] == "json":
-        items = [{"metadata": {"name": "local-" + row["name"]},
+        items = [{"metadata": {"name": object_name(row)},
                   "spec": {"snapshotName": row["name"], "nodeName": row["nodeName"], "location": row["location"]},
                   "status": {"size": str(row["size"]), "creationTime": row["created"], "readyToUse": True}} for row in rows]
-        print(json.dumps({"kind": "ETCDSnapshotFileList", "apiVersion": "k3s.cattle.io/v1", "metadata": {}, "items": items}))
+        print(json.dumps({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}))
         return 0
     table = [("Name", "Location", "Size", "Created")] + [(row["name"], row["location"], str(row["size"]), row["created"]) for row in rows]
     widths = [max(len(row[index]) for row in table) + 1 for index in range(4)]

@@ -367,6 +367,7 @@ def test_changed_token_on_existing_data(one, two):
     two.stop()
     settings(two, f"server: https://{one.ip}:6443", base=BASE.replace(TOKEN, "another"))
     assert "bootstrap data already found and encrypted with different token" in two.refused("server")
+    assert token_file(two).endswith(f"::server:{TOKEN}"), "a wrong token is not written down"
     settings(two, f"server: https://{one.ip}:6443")
     two.start("server").wait_ready()
 
@@ -400,7 +401,9 @@ def test_snapshots(one):
     assert listing.count("file:///var/lib/rancher/k3s/server/db/snapshots/on-demand-one-") == 2
     items = json.loads(one.sh(f"{one.binary} etcd-snapshot ls -o json 2>/dev/null"))["items"]
     assert [item["spec"]["nodeName"] for item in items] == ["one", "one"]
-    assert one.k3s("kubectl", "get", "etcdsnapshotfiles", "-o", "name").count("local-on-demand-one-") == 2
+    assert all(re.match(r"^local-on-demand-one-\d{10}-[0-9a-f]{6}$", item["metadata"]["name"]) for item in items)
+    # Their objects belong to the server's Node, and these servers have none.
+    assert one.k3s("kubectl", "get", "etcdsnapshotfiles", "-o", "name") == ""
     one.k3s("etcd-snapshot", "prune", "--name", "on-demand", "--snapshot-retention", "1")
     items = json.loads(one.sh(f"{one.binary} etcd-snapshot ls -o json 2>/dev/null"))["items"]
     assert len(items) == 1
@@ -432,15 +435,39 @@ def test_cluster_reset_and_restore(one, two, three):
     restore = f"--cluster-reset-restore-path=/var/lib/rancher/k3s/server/db/snapshots/{saved}"
     daemon = one.start("server", "--cluster-reset", restore)
     assert daemon.wait_exit(60) == 0, daemon.log()
-    assert "Managed etcd cluster membership has been reset, restart without --cluster-reset flag now." in daemon.log()
+    done = "Managed etcd cluster membership has been reset, restart without --cluster-reset flag now."
+    assert f'level=error msg="Shutdown request received: {done}' in daemon.log()
     assert "etcd-old-" in one.sh("ls /var/lib/rancher/k3s/server/db")
-    assert "previously reset" in one.refused("server", "--cluster-reset", restore)
+    assert re.search(r"^tls-\d+$", one.sh("ls /var/lib/rancher/k3s/server"), re.M)
+    assert "https://127.0.0.1:6444" in one.sh("cat /etc/rancher/k3s/k3s.yaml")
+    assert "previously reset" in one.refused("server", "--cluster-reset")
+    # The flag does not stand in the way of another snapshot.
+    again = one.start("server", "--cluster-reset", restore)
+    assert again.wait_exit(60) == 0, again.log()
     one.start("server").wait_ready()
+    assert API in one.sh("cat /etc/rancher/k3s/k3s.yaml")
     names = one.k3s("kubectl", "get", "configmap", "-o", "name")
     assert "configmap/kept" in names and "configmap/lost" not in names
     assert "reset-flag" not in one.sh("ls /var/lib/rancher/k3s/server/db")
     members = json.loads(one.sh(f"curl -sk {API}/db/info"))["members"]
     assert [member["name"].rpartition("-")[0] for member in members] == ["one"]
+
+
+def test_a_reset_with_a_wrong_token_breaks_an_intact_server(one):
+    """It writes the token and the passwords before it has opened the snapshot; they are newer than the datastore then."""
+    one.stop()
+    server = "/var/lib/rancher/k3s/server"
+    saved = one.sh(f"ls {server}/db/snapshots").split()[0]
+    one.sh(f"cp -a {server} /var/lib/intact")
+    settings(one, base=BASE.replace(TOKEN, "wrong"))
+    log = one.refused("server", "--cluster-reset", f"--cluster-reset-restore-path={server}/db/snapshots/{saved}")
+    assert "bootstrap data already found and encrypted with different token" in log
+    assert token_file(one).endswith("::server:wrong") and "wrong,server" in one.sh(f"cat {server}/cred/passwd")
+    one.sh(f"rm -rf {server}/db && cp -a /var/lib/intact/db {server}/db")
+    settings(one)
+    assert f"{server}/cred/passwd newer than datastore and could cause a cluster outage. Remove the file(s) from disk" in one.refused("server")
+    one.sh(f"rm -rf {server} && mv /var/lib/intact {server}")
+    one.start("server").wait_ready()
 
 
 def test_peer_rejoins_after_restore(one, two):
@@ -461,9 +488,17 @@ def test_restore_on_an_empty_host(one, two):
     one.stop()
     one.sh(f"cp {snapshots}/{saved} /etc/kept-snapshot && rm -rf /var/lib/rancher/k3s")
     settings(one)
-    one.sh("head -c 20000 /etc/kept-snapshot > /etc/cut-snapshot")
-    assert "snapshot restore failed" in one.refused("server", "--cluster-reset", "--cluster-reset-restore-path=/etc/cut-snapshot")
+    # One byte is another: its sum is not that at the end of the file any more.
+    one.sh("cp /etc/kept-snapshot /etc/bad-snapshot && printf x | dd of=/etc/bad-snapshot bs=1 seek=20000 conv=notrunc status=none")
+    log = one.refused("server", "--cluster-reset", "--cluster-reset-restore-path=/etc/bad-snapshot")
+    assert re.search(r"expected sha256 \[[0-9 ]+\], got \[[0-9 ]+\]", log)
     one.sh("rm -rf /var/lib/rancher/k3s")
+    # A token-file is read, but not looked at here, as the token of a server that has one already is not.
+    settings(one, "token-file: /etc/kept-token", base=BASE.replace(f"token: {TOKEN}\n", ""))
+    one.write("/etc/kept-token", TOKEN)
+    log = one.refused("server", "--cluster-reset", "--cluster-reset-restore-path=/etc/kept-snapshot")
+    assert "/var/lib/rancher/k3s/server/token does not exist, please pass --token to complete the restoration" in log
+    settings(one)
     daemon = one.start("server", "--cluster-reset", "--cluster-reset-restore-path=/etc/kept-snapshot")
     assert daemon.wait_exit(60) == 0, daemon.log()
     one.start("server").wait_ready()
@@ -474,15 +509,36 @@ def test_restore_on_an_empty_host(one, two):
     two.start("server").wait_ready()
 
 
+def accepts(host, password, user="node", path="/v1-k3s/readyz"):
+    return host.sh(f"curl -sk -o /dev/null -w '%{{http_code}}' -u {user}:{password} {API}{path}")[-3:]
+
+
 def test_token_rotate(one, two):
-    """The server that is asked uses the new token at once; all others must be restarted with it."""
-    one.k3s("token", "rotate", "--token", TOKEN, "--new-token", "the-new-token")
-    assert token_file(one).endswith("::server:the-new-token")
+    """No server takes the new token before it is restarted, the one that was asked included; the old one it takes until then."""
+    new = "the-new-token"
+    assert accepts(one, TOKEN, "server", "/v1-k3s/token") == "405", "only PUT changes it"
+    one.k3s("token", "rotate", "--token", TOKEN, "--new-token", new)
+    assert token_file(one).endswith(f"::server:{new}") and f"{new},server" in one.sh("cat /var/lib/rancher/k3s/server/cred/passwd")
+    assert [accepts(one, TOKEN), accepts(one, new), accepts(two, TOKEN), accepts(two, new)] == ["200", "401", "200", "401"]
+    code, text = one.code(str(one.binary), "etcd-snapshot", "save", "--etcd-token", new)
+    assert code == 1 and "not authorized" in text
+    # Once more, as after an answer that got lost: nothing changes.
+    one.k3s("token", "rotate", "--token", TOKEN, "--new-token", new)
     two.stop()
     settings(two)
     assert "bootstrap data already found and encrypted with different token" in two.refused("server")
-    settings(two, base=BASE.replace(TOKEN, "the-new-token"))
-    two.start("server").wait_ready()
+    # Its peer is asked at the start and does not know the new token; that is passed over.
+    settings(two, f"server: https://{one.ip}:6443", base=BASE.replace(TOKEN, new))
+    daemon = two.start("server")
+    daemon.wait_ready()
+    assert daemon.log().count('level=warning msg="Unable to reconcile with remote datastore: not authorized"') == 1
+    assert [accepts(two, TOKEN), accepts(two, new)] == ["401", "200"]
+    one.stop()
+    settings(one, f"server: https://{two.ip}:6443", base=BASE.replace(TOKEN, new))
+    daemon = one.start("server")
+    daemon.wait_ready()
+    assert "Successfully reconciled with remote datastore" in daemon.log()
+    assert [accepts(one, TOKEN), accepts(one, new)] == ["401", "200"]
 
 
 # -- a cluster of its own, with encrypted secrets
@@ -514,6 +570,10 @@ def test_kubeconfig_mode_and_agent_token(four):
 def test_certificates(four):
     shown = four.k3s("certificate", "check", "--output", "table")
     assert "serving-kube-apiserver.crt" in shown and "server-ca.crt" in shown
+    # Also under a running server, which goes on with those that it has read.
+    four.k3s("certificate", "rotate")
+    assert "serving-kube-apiserver.crt" not in four.sh("ls /var/lib/rancher/k3s/server/tls").split()
+    assert four.k3s("kubectl", "get", "--raw", "/readyz") == "ok"
 
 
 @pytest.mark.standin("its components are processes of their own")
@@ -526,7 +586,9 @@ def test_a_component_that_ends_ends_k3s(four):
 def test_rotated_certificates(four):
     """A running k3s is no obstacle: the leaves go, and the next start makes them."""
     show = "openssl x509 -noout -serial -in /var/lib/rancher/k3s/server/tls/serving-kube-apiserver.crt"
+    four.start("server").wait_ready()
     before, ca = four.sh(show), token_file(four)[3:67]
+    four.stop()
     four.k3s("certificate", "rotate")
     four.start("server").wait_ready()
     assert four.sh(show) != before
