@@ -106,6 +106,8 @@ SCENARIOS = (
         "tests/integration/k3s/test_k3s_rotate.py", "tests/integration/k3s/test_k3s_fence.py"), ("all",), 2400),
     Scenario("k3s-encryption", "Secrets of a cluster that was begun without encryption, encrypted and given another key, in a lab of three", _pytest(
         "tests/integration/k3s/test_k3s_encryption.py"), ("all",), 2400),
+    Scenario("k3s-given", "a k3s that somebody gives, as a file of another name, in a lab of three", _pytest(
+        "tests/integration/k3s/test_k3s_given.py"), ("all",), 1800),
     Scenario("molecule", "the molecule scenario on the lab", (
         "tests/lab/lab", "exec", "--", "molecule", "test"), ("all",), 1800),
 )
