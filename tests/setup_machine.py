@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cht-k3s"
 VENV = CACHE / "venv"
-# Program that proves the packages are there -> Debian packages.
+# Program that proves the package is there -> Debian package.
 PACKAGES = {
     "debootstrap": "debootstrap",
     "systemd-nspawn": "systemd-container",
@@ -23,8 +23,6 @@ PACKAGES = {
     "openssl": "openssl",
     "ssh": "openssh-client",
     "git": "git",
-    # For the parts of the lab that have C in them.
-    "cc": "gcc libc6-dev",
 }
 # debootstrap checks the signature of Debian's packages with these, on Ubuntu too.
 DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -37,7 +35,7 @@ def run(*argv: str) -> None:
 def install_packages() -> None:
     """Install the Debian packages of the lab that are missing."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    missing = [package for program, packages in PACKAGES.items() if not shutil.which(program, path=path) for package in packages.split()]
+    missing = [package for program, package in PACKAGES.items() if not shutil.which(program, path=path)]
     if subprocess.run([sys.executable, "-c", "import ensurepip, venv"], capture_output=True, check=False).returncode:
         missing.append("python3-venv")
     if not DEBIAN_KEYS.exists():

@@ -28,7 +28,7 @@ options:
   name:
     description: Beginning of the file's name; k3s adds the node's name and the time.
     type: str
-    default: on-demand
+    default: backup
   timeout:
     description: Seconds that saving may take.
     type: int
@@ -76,7 +76,7 @@ def main() -> None:
             binary_spec(),
             state={"type": "str", "choices": ["saved", "pruned"], "default": "saved"},
             keep={"type": "int", "default": 3},
-            name={"type": "str", "default": "on-demand"},
+            name={"type": "str", "default": "backup"},
             timeout={"type": "int", "default": 300},
         ),
         supports_check_mode=True,

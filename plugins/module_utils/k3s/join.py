@@ -154,6 +154,7 @@ class Joiner:
 
         if operation == "restart":
             self._guard_quorum(datastore, unit)
+            self._refuse_another_provider_id()
         if not self.check_mode:
             previous = self._apply(binary_changes, changes, links, enable)
             if operation:
@@ -280,6 +281,30 @@ class Joiner:
                 f"k3s_container_runtime is {'docker' if self.wanted.config.get('docker') else 'containerd'}, and this node runs with the other one."
                 f" That is changed only on an empty node, and {self.name} {state_now}. Set it back, or run `kubectl drain {self.name}"
                 " --ignore-daemonsets` first. Nothing was changed."
+            )
+
+    def _another_provider_id(self, node: dict) -> str:
+        """That a Node was initialised by another cloud provider, or as another VM; '' where it was not."""
+        there = (node.get("spec") or {}).get("providerID", "")
+        if not self.wanted.provider_id or not there or there == self.wanted.provider_id:
+            return ""
+        return f"Node {self.name} has the providerID {there}, and {self.wanted.provider_id} is wanted. It cannot be changed"
+
+    def _refuse_another_provider_id(self) -> None:
+        """Before a restart with settings that the Node cannot follow, as on a cluster that was begun with k3s' own cloud provider."""
+        try:
+            api = state.server_api(self.system) if self.wanted.role == "server" else state.agent_api(self.system)
+            try:
+                problem = self._another_provider_id(api.node(self.name) or {})
+            finally:
+                api.close()
+        except ApiError:
+            # Of a node that can't be asked it is told when it is up.
+            return
+        if problem:
+            raise NodeError(
+                f"{problem}. Set k3s_cloud_provider: none to keep what runs; or empty the node, `kubectl delete node {self.name}`, and run again, so that it"
+                " registers anew. Nothing was changed."
             )
 
     def _check_version(self, installed: str, unit: UnitState) -> None:
@@ -726,10 +751,7 @@ class Joiner:
         if wanted.provider_id and spec.get("providerID", "") != wanted.provider_id:
             if spec.get("providerID"):
                 self._close_api()
-                raise NodeError(
-                    f"Node {name} has the providerID {spec['providerID']}, and {wanted.provider_id} is wanted. It cannot be changed:"
-                    f" `kubectl delete node {name}`, then run again, and the node registers anew."
-                )
+                raise NodeError(self._another_provider_id(node) + f": `kubectl delete node {name}`, then run again, and the node registers anew.")
             return "providerID", f"Node {name} has no providerID yet"
         ready = condition(node, "Ready")
         if ready.get("status") != "True":

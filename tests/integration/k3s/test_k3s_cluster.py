@@ -138,7 +138,7 @@ def test_a_rebuilt_first_server_joins_the_others(cluster: Cluster, tmp_path: Pat
     assert site(lab, "rebuilt-server-after").expect().changed == []
     # Its configuration names another server, by which it joined, and it is asked first for a snapshot.
     play(lab, "backup", "rebuilt-backup", {"k3s_backup_dir": str(tmp_path)}).expect()
-    assert next((tmp_path / "lab").iterdir()).name.startswith("on-demand-control-plane-1-")
+    assert next((tmp_path / "lab").iterdir()).name.startswith("backup-control-plane-1-")
 
 
 def test_a_restart_that_costs_the_quorum_is_refused(cluster: Cluster) -> None:

@@ -103,7 +103,7 @@ def test_old_snapshots_on_the_server_go_once_the_new_one_is_off_it(cluster: Clus
     for name in ("first", "second"):
         play(cluster.lab, "backup", f"prune-{name}", {"k3s_backup_dir": str(tmp_path), "k3s_snapshot_keep": 1}).expect()
     kept = [line for server in SERVERS for line in cluster.lab(
-        "ssh", server, "sudo sh -c 'ls /var/lib/rancher/k3s/server/db/snapshots 2>/dev/null | grep on-demand || true'").split()]
+        "ssh", server, "sudo sh -c 'ls /var/lib/rancher/k3s/server/db/snapshots 2>/dev/null | grep ^backup- || true'").split()]
     copies = sorted((path.name for path in (tmp_path / "lab").iterdir()), key=lambda name: int(name.rsplit("-", 1)[1]))
     assert len(copies) == 2 and kept == copies[-1:]
 

@@ -116,7 +116,7 @@ def test_one_moment_of_ready_is_not_up(old: Cluster, tmp_path: Path) -> None:
     failed = upgrade(old, "upgrade-looping", tmp_path).expect(1)
     assert "Cause (cluster-cidr)" in message(failed, "control-plane-1") and took(failed, "control-plane-1") < 90
     saved = play(lab, "backup", "backup-looping", {"k3s_backup_dir": str(tmp_path)}).expect()
-    assert saved.results("k3s_snapshot")[0]["snapshot"]["name"].startswith(("on-demand-control-plane-2", "on-demand-control-plane-3")), "from one that is well"
+    assert saved.results("k3s_snapshot")[0]["snapshot"]["name"].startswith(("backup-control-plane-2", "backup-control-plane-3")), "from one that is well"
 
 
 def test_an_interrupted_upgrade_goes_on_from_there(old: Cluster, tmp_path: Path) -> None:

@@ -40,8 +40,6 @@ class Tool:
     downloads: tuple[tuple[str, Download], ...] = ()
     # Programs taken as they are from another tool: (its name, the programs).
     shared: tuple[str, tuple[str, ...]] | None = None
-    # Whether it is built with C in it: SQLite is.
-    cgo: bool = False
 
     @property
     def folder(self) -> Path:
@@ -66,7 +64,7 @@ TOOLS = {
             # Where k3s has it inside of itself, the stand-in starts it: for a server that neither begins nor joins a cluster of etcd.
             shared=("kine", ("kine",)),
         ),
-        Tool("kine", "0.17.5", ("kine",), cgo=True),
+        Tool("kine", "0.17.5", ("kine",)),
         # Another patch release, to upgrade from; k3s keeps etcd between the two as well.
         Tool(
             "kubernetes-1.34.2",
@@ -146,7 +144,7 @@ def module(tool: str, path: str) -> Path:
 
 def _build(tool: Tool, work: Path) -> None:
     source = paths.LAB_DIR / "tools" / tool.name
-    env = {**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": str(int(tool.cgo)), "GOWORK": "off"}
+    env = {**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0", "GOWORK": "off"}
     say(f"tools: building {tool.name} {tool.version} ...")
     run(["nice", go(), "build", "-trimpath", "-ldflags", tool.ldflags, "-o", f"{work}/", "tool"], cwd=source, env=env)
 

@@ -726,3 +726,16 @@ def test_a_lone_server_with_sqlite_keeps_its_way_to_start(member):
     join(member, wanted(config={"node-ip": "198.18.0.11"}, cluster_init=False))
     # With a token as well it would leave its data and join.
     assert "token-file" not in member.read(CONFIG) and member.commands() == []
+
+
+def test_a_node_of_another_cloud_provider_is_refused_before_its_restart(member, api):
+    """As the default k3s_cloud_provider: external meets a cluster that was begun with k3s' own."""
+    api.objects["control-plane-1"] = make_node("control-plane-1", provider="k3s://control-plane-1")
+    want = wanted(config={"node-ip": "198.18.0.11", "disable-cloud-controller": True}, provider_id="vsphere://420e3f11")
+    before = member.read(CONFIG)
+    for check_mode in (True, False):
+        with pytest.raises(NodeError, match="has the providerID k3s://control-plane-1.*Set k3s_cloud_provider: none.*Nothing was changed"):
+            join(member, want, check_mode)
+    assert member.read(CONFIG) == before and member.commands() == []
+    api.objects["control-plane-1"] = make_node("control-plane-1", provider="vsphere://420e3f11")
+    assert join(member, want)["restarted"]
