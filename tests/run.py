@@ -58,8 +58,8 @@ SCENARIOS = (
     Scenario("standin", "the k3s stand-in: units, packets", _pytest(
         "tests/lab/k3s/tests/test_units.py", "tests/lab/k3s/tests/test_netpolicy.py")),
     Scenario("contract", "the k3s stand-in against its contract", _pytest(
-        "tests/lab/k3s/tests/test_hosts.py", "tests/lab/k3s/tests/test_contract.py",
-        "tests/lab/k3s/tests/test_encryption.py"), limit=1200),
+        "tests/lab/k3s/tests/test_hosts.py", "tests/lab/k3s/tests/test_contract.py"), limit=1800),
+    Scenario("contract-encryption", "the k3s stand-in: Secrets and their keys", _pytest("tests/lab/k3s/tests/test_encryption.py"), ("all",), 1800),
     Scenario("contract-given", "the contract against a given file, as with a real k3s", _pytest("tests/lab/k3s/tests/test_given.py"), ("all",), 3600),
     Scenario("nodes", "the k3s stand-in on whole machines", _pytest("tests/lab/k3s/tests/test_nodes.py"), ("all",), 1800),
     Scenario("api", "modules and roles against a real API server and controllers", _pytest(

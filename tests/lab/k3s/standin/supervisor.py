@@ -148,7 +148,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def bootstrap(self, _body: bytes) -> None:
         if not self.owner.managed:
-            return self.status(404, "etcd disabled")
+            return self.status(400, "etcd disabled")
         self.json(self.owner.stored_bootstrap())
 
     def members(self, _body: bytes) -> None:
