@@ -77,7 +77,10 @@ def test_the_inventories_pin_what_the_table_says() -> None:
 
 def test_the_lab_accepts_only_the_difference_that_the_docs_name() -> None:
     lab = variables("lab")
-    found = versions.conflicts(lab["k3s_version"], lab["cpi_version"], lab["csi_version"])
+    # The release is that of the lab's mirror, of the stand-in unless another k3s was given.
+    release = re.search(r"v\d[^']+", lab["k3s_version"])
+    assert release
+    found = versions.conflicts(release.group(), lab["cpi_version"], lab["csi_version"])
     accepted = [entry for entry in lab.get("preflight_accept") or [] if entry.startswith("version-set")]
     assert accepted == [f"version-set:{part}" for part in found]
     page = (ROOT / "docs" / "cpi_csi.md").read_text(encoding="utf-8")
