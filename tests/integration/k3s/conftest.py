@@ -18,10 +18,15 @@ NAME = "k3s"
 KEEP = os.environ.get("K3S_LAB") == "keep"
 
 
+def tools_of(*releases: str) -> list[str]:
+    """Arguments of `lab up` for builds of Kubernetes beside the lab's own."""
+    return [word for release in releases for word in ("--tool", f"kubernetes-{plain(release)}")]
+
+
 @pytest.fixture(scope="session")
 def small_lab() -> Iterator[Lab]:
     """Three servers and two agents."""
-    with own_lab(NAME, HERE / "cluster.yml", "--tool", f"kubernetes-{plain(tools.K3S_OLD_VERSION)}", keep=KEEP) as lab:
+    with own_lab(NAME, HERE / "cluster.yml", *tools_of(tools.K3S_OLD_VERSION, tools.K3S_NEXT_VERSION), keep=KEEP) as lab:
         yield lab
 
 

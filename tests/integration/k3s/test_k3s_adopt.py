@@ -6,7 +6,7 @@ import json
 import pytest
 from support.lab import Lab
 
-BINARY = "http://198.18.0.2:8080/k3s/v1.34.4%2Bk3s1/k3s"
+BINARY = "http://198.18.0.2:8080/k3s/v1.35.4%2Bk3s1/k3s"
 WORD = "typed-by-hand"
 # What the installer of k3s writes.
 UNIT = r"""[Unit]
@@ -49,11 +49,13 @@ SERVER = r"""server \
     '--disable' \
     'local-storage,metrics-server' \
     '--kube-apiserver-arg=default-watch-cache-size=50' \
+    '--kubelet-arg=fail-cgroupv1=false' \
 """
 AGENT = r"""agent \
     '--docker' \
     '--node-label' \
     'room=cellar' \
+    '--kubelet-arg=fail-cgroupv1=false' \
 """
 VARIABLES = ("-e", "k3s_cloud_provider=none", "-e", "k3s_container_runtime=docker")
 # The unit has no argument at all.

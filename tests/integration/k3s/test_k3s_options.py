@@ -47,16 +47,17 @@ def test_each_change_restarts_only_what_reads_it(life: Lab) -> None:
     site(life, "options-policy", **same)
     assert restarted(life, before) == ["control-plane-1"], "a changed policy is read at a start only"
     before = pids(life)
-    site(life, "options-agent", **same, agent_labels={"room": "cellar"}, agent_kubelet_args=["max-pods=55"])
+    same |= {"agent_labels": {"room": "cellar"}, "agent_kubelet_args": ["fail-cgroupv1=false", "max-pods=55"]}
+    site(life, "options-agent", **same)
     assert restarted(life, before) == ["agent-1", "agent-2"]
     node = life.kubectl("get", "node", "agent-1")
     assert node["metadata"]["labels"]["room"] == "cellar" and node["status"]["allocatable"]["pods"] == "55"
     before = pids(life)
     proxy = {"k3s_environment": {"HTTPS_PROXY": "http://user:hidden-word@198.18.0.2:3128", "NO_PROXY": "198.18.0.0/15"},
              "k3s_registries": {"mirrors": {"docker.io": {"endpoint": ["http://198.18.0.2:5000"]}}}}
-    run = site(life, "options-proxy", **same, agent_labels={"room": "cellar"}, agent_kubelet_args=["max-pods=55"], **proxy)
+    run = site(life, "options-proxy", **same, **proxy)
     assert restarted(life, before) == list(NODES) and "hidden-word" not in run.output
-    assert site(life, "options-again", **same, agent_labels={"room": "cellar"}, agent_kubelet_args=["max-pods=55"], **proxy).changed == []
+    assert site(life, "options-again", **same, **proxy).changed == []
     assert "http://198.18.0.2:5000" in life("ssh", "agent-1", "sudo cat /etc/rancher/k3s/registries.yaml")
 
 

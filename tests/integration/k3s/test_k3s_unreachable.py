@@ -6,7 +6,7 @@ from pathlib import Path
 
 INVENTORY = """
 all:
-  vars: {ansible_connection: ssh, ansible_port: 1, ansible_host: 127.0.0.1, k3s_version: v1.34.4+k3s1, vsphere_bios_uuid: 420e3f21-8a5c-4d11-9b77-c0de00000021}
+  vars: {ansible_connection: ssh, ansible_port: 1, ansible_host: 127.0.0.1, k3s_version: v1.35.4+k3s1, vsphere_bios_uuid: 420e3f21-8a5c-4d11-9b77-c0de00000021}
   children:
     control_plane: {hosts: {cp-1: {}, cp-2: {}, cp-3: {}}}
     agent: {hosts: {agent-1: {ansible_connection: local, ansible_python_interpreter: /usr/bin/python3}}}

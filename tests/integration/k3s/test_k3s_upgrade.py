@@ -1,6 +1,6 @@
-"""A real upgrade of Kubernetes: what is refused before it begins, what happens when the first server fails and when it stops half-way, how it ends.
+"""Real upgrades of Kubernetes: what is refused before it begins, what happens when the first server fails and when it stops half-way, how it ends, and on.
 
-Both releases run their own build of Kubernetes. The cluster is taken away (reset.yml) and built again with the old one.
+Each release runs its own build of Kubernetes. The cluster is taken away (reset.yml) and built again with the old one.
 """
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cht_lab import k3s as lab_k3s
 from support.k3s import NODES, SERVERS, Cluster, cluster_id, message, play, ready, said, services, site, until
 from support.lab import Lab, Run, plain
 
-OLD, NEW = lab_k3s.releases().old, lab_k3s.releases().new
+OLD, NEW, NEXT = lab_k3s.releases().old, lab_k3s.releases().new, lab_k3s.releases().next
 MINOR = int(plain(OLD or NEW).split(".")[1])
 FAULTS = "/etc/lab-k3s/faults.json"
 CGROUP_V1 = "Error: kubelet exited: failed to run Kubelet: kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is unsupported"
@@ -148,4 +148,17 @@ def test_an_interrupted_upgrade_goes_on_from_there(old: Cluster, tmp_path: Path)
     drained = [result["_host"] for result in run.results("k3s_drain") if result.get("evicted") is not None]
     assert set(SERVERS[1:]) <= set(drained)
     old.heals("upgraded", "before-upgrade")
+    until("the workload is whole again", lambda: available(lab) == 2)
+
+
+def test_the_next_minor_follows(old: Cluster, tmp_path: Path) -> None:
+    if not NEXT:
+        pytest.skip("no third release was given")
+    lab = old.lab
+    upgrade(old, "upgrade-next", tmp_path, NEXT).expect()
+    assert releases(lab) == dict.fromkeys(NODES, NEXT)
+    assert lab.kubectl("version")["serverVersion"]["gitVersion"] == NEXT
+    for node in NODES:
+        assert f"/opt/lab/k8s/{plain(NEXT)}/kubelet" in lab("ssh", node, "ps -eo args"), node
+    assert site(lab, "upgrade-next-again", "-e", f"k3s_version={NEXT}").expect().changed == []
     until("the workload is whole again", lambda: available(lab) == 2)

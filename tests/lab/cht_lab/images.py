@@ -268,8 +268,8 @@ def catalogue(csi: bool = False) -> dict[str, Image]:
     result = {
         "rancher/mirrored-pause:3.6": base,
         "pause:3.6": base,
-        "cloud-pv-vsphere/cloud-provider-vsphere:v1.31.0": cpi,
-        "rancher/mirrored-cloud-provider-vsphere:v1.31.0": cpi,
+        "cloud-pv-vsphere/cloud-provider-vsphere:v1.36.0": cpi,
+        "rancher/mirrored-cloud-provider-vsphere:v1.36.0": cpi,
         "rancher/mirrored-coredns-coredns:1.14.3": dns,
         "coredns/coredns:v1.14.3": dns,
         "lab/empty:1": Image(layer("empty-1", {"empty": b""}), ("/empty",)),

@@ -14,18 +14,19 @@ from pathlib import Path
 from . import paths, tools
 from .shell import LabError, run
 
-# The release of a new cluster, the one to upgrade from, and an old one for what is refused.
-STANDIN = (tools.K3S_VERSION, tools.K3S_OLD_VERSION, "v1.25.14+k3s1")
+# The release of a new cluster, the one to upgrade from, the next minor, and an old one for what is refused.
+STANDIN = (tools.K3S_VERSION, tools.K3S_OLD_VERSION, tools.K3S_NEXT_VERSION, "v1.25.14+k3s1")
 # `k3s --version`: the name of the file that was called, then the release.
 _SHOWN = re.compile(r"^.+ version (v\d\S+) \(", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Releases:
-    """The release of a new cluster, and the one to upgrade from; '' where there is none."""
+    """The release of a new cluster, the one to upgrade from and the next one; '' where there is none."""
 
     new: str
     old: str
+    next: str = ""
 
 
 def version_of(file: str | Path) -> str:
@@ -56,7 +57,7 @@ def releases() -> Releases:
     if not found and _note().exists():
         found = json.loads(_note().read_text(encoding="utf-8"))
     found = found or list(STANDIN)
-    return Releases(found[0], found[1] if len(found) > 1 else "")
+    return Releases(*found[:3], *[""] * (2 - len(found)))
 
 
 def _note() -> Path:

@@ -31,7 +31,7 @@ ALIASES = {
     "/kubernetes-csi/external-snapshotter/": "/snapshotter/",
 }
 MODULES = {
-    "cpi": ("kubernetes", "k8s.io/cloud-provider-vsphere", "v1.31.0", "releases"),
+    "cpi": ("kubernetes", "k8s.io/cloud-provider-vsphere", "v1.36.0", "releases"),
     "csi": ("csi", "sigs.k8s.io/vsphere-csi-driver/v3", "v3.3.1", "manifests/vanilla"),
 }
 # Where the files of the snapshot-controller lie on the mirror; its CRDs come in the module of its client.

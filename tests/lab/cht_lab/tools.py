@@ -14,9 +14,10 @@ from pathlib import Path
 from . import image, paths
 from .shell import LabError, run, say
 
-K3S_VERSION = "v1.34.4+k3s1"
-# The one to upgrade from; it has a build of Kubernetes of its own.
-K3S_OLD_VERSION = "v1.34.2+k3s1"
+# What the lab's machines run, and the releases that the tests upgrade from and to: one minor each.
+K3S_VERSION = "v1.35.4+k3s1"
+K3S_OLD_VERSION = "v1.34.4+k3s1"
+K3S_NEXT_VERSION = "v1.36.3+k3s1"
 
 
 @dataclass(frozen=True)
@@ -47,32 +48,30 @@ class Tool:
         return paths.TOOLS / (self.name if self.name.endswith(self.version) else f"{self.name}-{self.version}")
 
 
-_STAMP = "k8s.io/component-base/version"
+_ETCD = ("server", "etcdctl", "etcdutl")
+_KINE = ("kine",)
+_KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl")
+
+
+def _kubernetes(k3s: str, *more: str, name: str = "", shared: tuple[str, tuple[str, ...]] | None = None) -> Tool:
+    """The Kubernetes of a k3s. Clients refuse to parse a version that is not set; the stamp is k3s': the stand-in shows it as its own."""
+    version = k3s.removeprefix("v").partition("+")[0]
+    major, minor, _patch = version.split(".")
+    values = {"gitVersion": k3s, "gitMajor": major, "gitMinor": minor}
+    stamp = " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in values.items())
+    return Tool(name or f"kubernetes-{version}", version, (*_KUBERNETES, *more), ldflags=f"-s -w {stamp}", shared=shared)
+
+
 TOOLS = {
     tool.name: tool
     for tool in (
         Tool("govmomi", "0.46.3", ("vcsim", "govc")),
-        Tool(
-            "kubernetes",
-            "1.34.4",
-            (
-                "server", "etcdctl", "etcdutl", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl",
-                "vsphere-cloud-controller-manager",
-            ),
-            # Clients refuse to parse a version that is not set. The stamp is k3s': the stand-in shows it as its own.
-            ldflags=f"-s -w -X {_STAMP}.gitVersion={K3S_VERSION} -X {_STAMP}.gitMajor=1 -X {_STAMP}.gitMinor=34",
-            # Where k3s has it inside of itself, the stand-in starts it: for a server that neither begins nor joins a cluster of etcd.
-            shared=("kine", ("kine",)),
-        ),
-        Tool("kine", "0.17.5", ("kine",)),
-        # Another patch release, to upgrade from; k3s keeps etcd between the two as well.
-        Tool(
-            "kubernetes-1.34.2",
-            "1.34.2",
-            ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"),
-            ldflags=f"-s -w -X {_STAMP}.gitVersion={K3S_OLD_VERSION} -X {_STAMP}.gitMajor=1 -X {_STAMP}.gitMinor=34",
-            shared=("kubernetes", ("server", "etcdctl", "etcdutl", "kine")),
-        ),
+        # Where k3s has kine inside of itself, the stand-in starts it: for a server that neither begins nor joins a cluster of etcd.
+        _kubernetes(K3S_VERSION, *_ETCD, "vsphere-cloud-controller-manager", name="kubernetes", shared=("kine", _KINE)),
+        # To upgrade from and to; k3s keeps etcd at 3.6 in all of them.
+        _kubernetes(K3S_OLD_VERSION, shared=("kubernetes", _ETCD + _KINE)),
+        _kubernetes(K3S_NEXT_VERSION, shared=("kubernetes", _ETCD + _KINE)),
+        Tool("kine", "0.17.5", _KINE),
         Tool("coredns", "1.14.3", ("coredns",), probe=(("-version",), "CoreDNS-1.14.3")),
         Tool("csi", "3.3.1", ("vsphere-csi", "syncer")),
         Tool("snapshotter", "8.2.0", ("snapshot-controller",)),

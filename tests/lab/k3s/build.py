@@ -1,7 +1,7 @@
 # Copyright: Contributors to the cht.k3s project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pack the stand-in into one executable file: build.py --version v1.34.4+k3s1 --output FILE."""
+"""Pack the stand-in into one executable file: build.py --version v1.35.4+k3s1 --output FILE."""
 from __future__ import annotations
 
 import argparse

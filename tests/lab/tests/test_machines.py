@@ -150,8 +150,8 @@ rm -rf /var/lib/rancher/t /run/t
 
 def test_the_mirror_serves_what_the_roles_ask_for(up: Lab) -> None:
     for path in (
-        "k3s/v1.34.4%2Bk3s1/sha256sum-amd64.txt",
-        "cpi/v1.31.0/releases/v1.31/vsphere-cloud-controller-manager.yaml",
+        "k3s/v1.35.4%2Bk3s1/sha256sum-amd64.txt",
+        "cpi/v1.36.0/releases/v1.36/vsphere-cloud-controller-manager.yaml",
         "csi/v3.3.1/manifests/vanilla/vsphere-csi-driver.yaml",
     ):
         assert up("exec", "--", "curl", "-sf", "-o", "/dev/null", f"http://198.18.0.2:8080/{path}").returncode == 0

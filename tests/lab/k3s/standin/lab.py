@@ -14,10 +14,9 @@ SETTINGS = pathlib.Path("/etc/lab-k3s/settings.json")
 
 DEFAULTS: dict[str, Any] = {
     "bin_root": "/opt/lab/k8s",
-    # kubelet's own settings that a container without CAP_SYS_RESOURCE and with cgroup v1 needs
+    # kubelet's own settings that a container without CAP_SYS_RESOURCE needs. That it may start on cgroup v1 is for the user to say, as on a real machine.
     "kubelet": {
         "cgroupDriver": "cgroupfs",
-        "failCgroupV1": False,
         "failSwapOn": False,
         "oomScoreAdj": 0,
         "makeIPTablesUtilChains": False,

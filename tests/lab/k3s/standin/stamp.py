@@ -6,4 +6,4 @@ from __future__ import annotations
 
 VERSION = "v0.0.0+k3s0"
 COMMIT = "00000000"
-KUBERNETES = "1.34.4"
+KUBERNETES = "1.35.4"

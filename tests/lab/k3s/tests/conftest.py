@@ -12,9 +12,9 @@ import zipfile
 import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
+sys.path[:0] = [str(HERE.parent), str(HERE), str(HERE.parents[1])]
 
-VERSION = "v1.34.4+k3s1"
+from cht_lab import tools  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +24,7 @@ def binary(tmp_path_factory):
         return pathlib.Path(real)
     import build
     place = tmp_path_factory.mktemp("bin") / "k3s"
-    build.build(VERSION, place)
+    build.build(tools.K3S_VERSION, place)
     return place
 
 
@@ -42,8 +42,7 @@ def of_the_standin_alone(request, binary):
 
 @pytest.fixture(scope="session")
 def programs():
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    place = cache / "cht-k3s" / "tools" / "kubernetes-1.34.4"
+    place = tools.TOOLS["kubernetes"].folder
     assert (place / "kube-apiserver").exists(), f"{place}: the Kubernetes programs are not built; run `make setup`"
     return place
 

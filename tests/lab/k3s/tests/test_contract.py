@@ -10,7 +10,9 @@ import subprocess
 import time
 
 import pytest
+from cht_lab import tools
 
+KUBERNETES = tools.TOOLS["kubernetes"].version
 TOKEN = "a-long-secret-of-the-cluster"
 BASE = f"""token: {TOKEN}
 cluster-cidr: 198.19.0.0/17
@@ -352,7 +354,7 @@ def test_children_die_with_the_launcher(two):
     two.kill("KILL")
     time.sleep(1)
     left = two.processes()
-    assert "kube-apiserver" not in left and "k8s/1.34.4/server" not in left
+    assert "kube-apiserver" not in left and f"k8s/{KUBERNETES}/server" not in left
 
 
 def test_restart_needs_no_server_url(one, two):
@@ -378,7 +380,7 @@ def test_removed_member_rejoins_after_restart(one, two):
     name = next(member["name"] for member in members if member["name"].startswith("two-"))
     tls = "/var/lib/rancher/k3s/server/tls/etcd"
     root = json.loads(one.sh("cat /etc/lab-k3s/settings.json"))["bin_root"]
-    etcdctl = f"{root}/1.34.4/etcdctl --endpoints=https://127.0.0.1:2379 --cacert={tls}/server-ca.crt --cert={tls}/client.crt --key={tls}/client.key"
+    etcdctl = f"{root}/{KUBERNETES}/etcdctl --endpoints=https://127.0.0.1:2379 --cacert={tls}/server-ca.crt --cert={tls}/client.crt --key={tls}/client.key"
     ident = next(line.split(",")[0] for line in one.sh(f"{etcdctl} member list").splitlines() if name in line)
     # etcd refuses a removal until every member has been connected for five seconds.
     one.sh(f"for try in 1 2 3 4 5 6; do {etcdctl} member remove {ident} && exit 0; sleep 3; done; exit 1")
@@ -556,7 +558,7 @@ def test_secrets_are_encrypted(four):
     four.k3s("kubectl", "create", "secret", "generic", "hidden", "--from-literal=key=plainly-visible")
     tls = "/var/lib/rancher/k3s/server/tls/etcd"
     root = json.loads(four.sh("cat /etc/lab-k3s/settings.json"))["bin_root"]
-    etcdctl = f"{root}/1.34.4/etcdctl --endpoints=https://127.0.0.1:2379 --cacert={tls}/server-ca.crt --cert={tls}/client.crt --key={tls}/client.key"
+    etcdctl = f"{root}/{KUBERNETES}/etcdctl --endpoints=https://127.0.0.1:2379 --cacert={tls}/server-ca.crt --cert={tls}/client.crt --key={tls}/client.key"
     stored = four.sh(f"{etcdctl} get /registry/secrets/default/hidden | tr -c '[:print:]' '.'")
     assert "k8s:enc:aescbc" in stored and "plainly-visible" not in stored
 

@@ -11,13 +11,14 @@ import subprocess
 import sys
 
 import build
+from cht_lab import tools
 
 HERE = pathlib.Path(__file__).resolve().parent
 
 
 def test_the_contract_holds_for_a_given_file(tmp_path):
     given = tmp_path / "a-k3s-of-mine"
-    build.build("v1.34.4+k3s1", given)
+    build.build(tools.K3S_VERSION, given)
     command = [sys.executable, "-m", "pytest", "-q", "-ra", "--color=no", "-p", "no:cacheprovider", str(HERE / "test_contract.py")]
     done = subprocess.run(command, env={**os.environ, "LAB_K3S": str(given)}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]

@@ -12,6 +12,7 @@ import subprocess
 import time
 
 import pytest
+from cht_lab import tools
 
 LAB = pathlib.Path(__file__).resolve().parents[2] / "lab"
 NAME = "k3snodes"
@@ -94,7 +95,8 @@ def wait(what, condition, seconds=120):
 
 
 def settings(ip, *lines):
-    return COMMON + f'node-ip: {ip}\nkubelet-arg:\n  - "cloud-provider=external"\n  - "provider-id=vsphere://id-{ip}"\n' + "".join(f"{x}\n" for x in lines)
+    kubelet = ["cloud-provider=external", "fail-cgroupv1=false", f"provider-id=vsphere://id-{ip}"]
+    return COMMON + f"node-ip: {ip}\nkubelet-arg: {json.dumps(kubelet)}\n" + "".join(f"{x}\n" for x in lines)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +144,7 @@ def test_server_node_object(lab):
     assert meta["annotations"]["etcd.k3s.cattle.io/node-name"].startswith("control-plane-1-")
     assert meta["annotations"]["etcd.k3s.cattle.io/node-address"] == "198.18.0.11"
     assert "wrangler.cattle.io/managed-etcd-controller" in meta["finalizers"]
-    assert node["status"]["nodeInfo"]["kubeletVersion"].startswith("v1.34.4+k3s")
+    assert node["status"]["nodeInfo"]["kubeletVersion"].startswith(f"v{tools.TOOLS['kubernetes'].version}+k3s")
 
 
 def test_agent_node_object_and_files(lab):
@@ -269,7 +271,7 @@ def test_cloud_controller_initialises_nodes(lab, binary):
     for name in SERVERS:
         lab("vm", "wipe", name)
     config = settings("198.18.0.11", "cluster-init: true").replace("disable-cloud-controller: true\n", "").partition("kubelet-arg:")[0]
-    lab.install("control-plane-1", "server", config + "cluster-init: true\n", binary)
+    lab.install("control-plane-1", "server", config + "cluster-init: true\nkubelet-arg: [fail-cgroupv1=false]\n", binary)
     wait("ready", lambda: lab.state("control-plane-1") == "active")
 
     def initialised():
