@@ -55,6 +55,10 @@ PASSING = frozenset("tmpfs ramfs overlay fuse.fuse-overlayfs proc sysfs nsfs cgr
 # How the name of a file begins until it is whole.
 TEMPORARY = ".cht-k3s-"
 
+# What systemctl says while the manager is busy with a start of the machine or reads its units anew; it asks again so often, two seconds apart.
+MANAGER_BUSY = ("Transport endpoint is not connected", "Connection reset by peer", "Failed to connect to bus", "Failed to get D-Bus connection")
+MANAGER_TRIES = 10
+
 # Seconds that a service has to go on before it counts as up; the second is the most for one that systemd has restarted again and again.
 LASTING, LASTING_AFTER_FAILURES = 5.0, 30.0
 
@@ -312,6 +316,11 @@ class System:
             "ActiveEnterTimestampMonotonic,ExecMainStartTimestampMonotonic"
         )
         shown = self.systemctl("show", name, "--property", wanted)
+        for _try in range(MANAGER_TRIES):
+            if shown.rc == 0 or not any(text in shown.err for text in MANAGER_BUSY):
+                break
+            self.sleep(2)
+            shown = self.systemctl("show", name, "--property", wanted)
         if shown.rc != 0:
             raise NodeError(f"systemctl show {name} failed: {shown.err.strip() or shown.out.strip()}. This host must run systemd.")
         return parse_unit(shown.out, time.monotonic())

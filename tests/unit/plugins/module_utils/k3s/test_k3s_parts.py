@@ -364,6 +364,33 @@ def test_unit_states_are_read():
     assert parse_timestamp("") == 0.0 and parse_timestamp("n/a") == 0.0
 
 
+class Booting(System):
+    """A machine whose manager answers at the third question, or never."""
+
+    def __init__(self, root, error, answers_at=3):
+        super().__init__(str(root))
+        self.error, self.answers_at, self.asked, self.slept = error, answers_at, 0, 0.0
+
+    def systemctl(self, *argv, timeout=120.0):
+        self.asked += 1
+        return Result(0, "ActiveState=active\n", "") if self.asked >= self.answers_at else Result(1, "", self.error)
+
+    def sleep(self, seconds):
+        self.slept += seconds
+
+
+def test_a_manager_that_is_busy_with_the_start_of_the_machine_is_asked_again(tmp_path):
+    busy = "Failed to get properties: Transport endpoint is not connected"
+    booting = Booting(tmp_path, busy)
+    assert booting.unit("chronyd").active == "active" and booting.asked == 3
+    with pytest.raises(NodeError, match="Transport endpoint"):
+        Booting(tmp_path, busy, answers_at=99).unit("chronyd")
+    without = Booting(tmp_path, "System has not been booted with systemd as init system (PID 1). Can't operate.")
+    with pytest.raises(NodeError, match="must run systemd"):
+        without.unit("chronyd")
+    assert without.asked == 1
+
+
 def test_kubeconfigs_of_both_kinds_are_read():
     data = base64.b64encode(b"PEM").decode()
     inline = parse_kubeconfig(
