@@ -74,7 +74,8 @@ _value:
   description: What to give to M(cht.k3s.k3s_join), and why nothing can be decided.
   type: dict
   sample: {"servers": ["https://198.18.0.11:6443"], "cluster_init": false, "token": "", "problem": "", "via": "control-plane-1",
-           "version": "v1.34.4+k3s1", "encryption": "encrypted", "peers": ["https://198.18.0.11:6443"]}
+           "version": "v1.34.4+k3s1", "encryption": "encrypted", "settings": {"disable": ["local-storage"]},
+           "peers": ["https://198.18.0.11:6443"]}
 """
 
 

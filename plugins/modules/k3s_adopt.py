@@ -40,6 +40,10 @@ options:
     description: Those of the settings that must not be seen.
     type: dict
     default: {}
+  undecided:
+    description: Settings of a cluster that is begun, about which the variables say nothing. The node keeps what it has of them.
+    type: dict
+    default: {}
   servers:
     description: The URLs by which the roles would let an agent join.
     type: list
@@ -138,6 +142,7 @@ def main() -> None:
             state={"type": "str", "choices": ["reported", "moved"], "default": "reported"},
             config={"type": "dict", "default": {}},
             secret_config={"type": "dict", "default": {}, "no_log": True},
+            undecided={"type": "dict", "default": {}},
             servers={"type": "list", "elements": "str", "default": []},
             environment={"type": "dict", "default": {}},
             registries={"type": "dict", "default": {}},
@@ -148,6 +153,7 @@ def main() -> None:
     params = module.params
     adopter = Adopter(
         System(), params["role"], params["binary"], params["timeout"], module.check_mode, params["config"], params["secret_config"],
+        params["undecided"],
     )
     try:
         result = adopter.move() if params["state"] == "moved" else None

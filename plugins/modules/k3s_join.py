@@ -117,6 +117,15 @@ options:
     type: str
     choices: ['', encrypted, plain]
     default: ''
+  undecided:
+    description:
+      - Settings of a server for a cluster that is begun, by the names of k3s' flags, about which nothing else was said.
+      - A member keeps its own instead, and a new server takes O(settings).
+    type: dict
+    default: {}
+  settings:
+    description: What the cluster that a new server joins has of O(undecided), as M(cht.k3s.k3s_server_info) says. Nothing where it is begun.
+    type: dict
   keep_release:
     description: Whether k3s stays at the release that is installed, whatever O(version) says; O(staged) and O(checksum) then mean nothing.
     type: bool
@@ -245,6 +254,8 @@ def argument_spec() -> dict:
         cluster_version={"type": "str", "default": ""},
         provider_id={"type": "str", "default": ""},
         encryption={"type": "str", "choices": ["", "encrypted", "plain"], "default": ""},
+        undecided={"type": "dict", "default": {}},
+        settings={"type": "dict"},
         keep_release={"type": "bool", "default": False},
         repaired={"type": "list", "elements": "str", "default": []},
         wait={"type": "str", "choices": ["active", "node", "none"], "default": "active"},

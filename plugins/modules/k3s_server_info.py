@@ -127,6 +127,11 @@ encryption:
   type: str
   returned: always
   sample: encrypted
+settings:
+  description: Of the settings that a cluster is begun with, and keeps where the variables leave them open, those that the server holding data has.
+  type: dict
+  returned: always
+  sample: {"disable": ["local-storage"], "etcd-snapshot-schedule-cron": "0 */12 * * *", "etcd-snapshot-retention": 5}
 members:
   description: Servers with embedded etcd.
   type: list

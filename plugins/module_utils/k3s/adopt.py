@@ -30,15 +30,16 @@ JOINING = ("server", "cluster-init", "token", "token-file")
 
 
 class Adopter(Joiner):
-    """One run of k3s_adopt on one node. `config` and `secret_config` are the settings that site.yml would give it."""
+    """One run of k3s_adopt on one node. `config` and `secret_config` are the settings that site.yml would give it, but for `undecided`."""
 
     def __init__(
         self, system: System, role: str, binary: str, timeout: int, check_mode: bool = False, config: dict | None = None,
-        secret_config: dict | None = None,
+        secret_config: dict | None = None, undecided: dict | None = None,
     ) -> None:
         super().__init__(system, Wanted(role=role, version=installed_version(system, binary), binary=binary, timeout=timeout), check_mode)
         self.role = role
         self.config = {**(config or {}), **(secret_config or {})}
+        self.undecided = undecided or {}
 
     @property
     def name(self) -> str:
@@ -66,6 +67,10 @@ class Adopter(Joiner):
                 put(found, key, value)
         return found
 
+    def _wishes(self, found: dict) -> dict:
+        """The settings that site.yml would give a node with these: what the variables leave open stays as it is."""
+        return {**{key: found[key] for key in self.undecided if key in found}, **self.config}
+
     def _environment(self) -> dict:
         """The variables that the unit is started with."""
         found: dict = {}
@@ -78,7 +83,7 @@ class Adopter(Joiner):
         places, installed = self.foreign(), self._installed()
         found = self.settings() if installed else {}
         node, facts = self._node_facts(found) if installed else ({}, {})
-        rows = differences(found, self.config, node) + self._other_differences(environment or {}, registries or {}) if installed else []
+        rows = differences(found, self._wishes(found), node) + self._other_differences(environment or {}, registries or {}) if installed else []
         if self.role == "agent" and servers and found.get("server") and found["server"] not in servers:
             rows.append({"key": "server", "found": found["server"], "wanted": servers[0]})
         return {
@@ -139,7 +144,7 @@ class Adopter(Joiner):
         if places == [DATA_DIR]:
             # Nothing says how it ran, and nothing runs: it gets the inventory's settings, and site.yml brings it up with them.
             if not self.check_mode:
-                self.system.write(CONFIG_PATH, render_config({}, self.config, {}), 0o600)
+                self.system.write(CONFIG_PATH, render_config({}, {**self.undecided, **self.config}, {}), 0o600)
             return {"changed": True, "places": places}
         found = self.settings()
         self._refuse_what_cannot_be_managed(found)
@@ -218,7 +223,7 @@ class Adopter(Joiner):
         own = environment_path(self.role)
         variables = {name: value for name, value in environment_values(self.system.read(own)).items() if name not in VARIABLES}
         texts.update({
-            CONFIG_PATH: (render_config(joining, settled(found, self.config, node), {}), 0o600), own: (render_environment(variables), 0o600),
+            CONFIG_PATH: (render_config(joining, settled(found, self._wishes(found), node), {}), 0o600), own: (render_environment(variables), 0o600),
             unit_path(self.role): (render_unit(self.role, self.wanted.binary), 0o644),
         })
         if registries is not None:

@@ -29,6 +29,7 @@ from .foreign import refusal
 from .journal import Cause, Journal, find_cause, tail
 from .release import download, installed_version, version_key
 from .restore import PENDING
+from .settings import of_cluster
 from .system import NodeError, System, UnitState, parse_timestamp
 from .unit import SERVICES, environment_path, render_environment, render_unit, unit_path
 from .values import same_config, same_tree
@@ -66,6 +67,8 @@ class Wanted:
     cluster_version: str = ""
     provider_id: str = ""
     encryption: str = ""
+    undecided: dict = field(default_factory=dict)
+    settings: dict | None = None
     keep_release: bool = False
     repaired: list = field(default_factory=list)
     wait: str = "active"
@@ -117,6 +120,7 @@ class Joiner:
             self.wanted.version, self.wanted.staged, self.wanted.checksum = version, "", ""
         self._refuse_what_cannot_work()
         self._keep_encryption()
+        self._keep_settings()
         datastore = state.has_datastore(self.system)
         self._check_version(version, unit)
         self._refuse_cgroup_v1(version)
@@ -253,6 +257,15 @@ class Joiner:
         self.warnings.append(warning)
         self.wanted.secret_config = {key: value for key, value in self.wanted.secret_config.items() if key != encryption.FLAG}
         self.wanted.config = {key: value for key, value in config.items() if key not in self.wanted.secret_config}
+
+    def _keep_settings(self) -> None:
+        """What the variables leave open stays as this server has it; a new one takes what the cluster has, and one that begins it the defaults."""
+        if self.wanted.role != "server":
+            return
+        own = of_cluster(self.system.read(CONFIG_PATH)) if self._is_member() else None
+        has = own if own is not None else self.wanted.settings
+        kept = self.wanted.undecided if has is None else {key: has[key] for key in self.wanted.undecided if key in has}
+        self.wanted.config = {**self.wanted.config, **{key: value for key, value in kept.items() if key not in self.wanted.secret_config}}
 
     def _refuse_cgroup_v1(self, version: str) -> None:
         """Before anything is changed, and in an upgrade before the first server. One that runs with this release shows that it does start."""

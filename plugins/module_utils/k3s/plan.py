@@ -66,7 +66,7 @@ def decide(
     own = answers.get(host) if server else None
     healthy = [name for name in urls if name != host and (answers.get(name) or {}).get("healthy")]
     healthy.sort(key=lambda name: not answers[name].get("well"))
-    plan = {"servers": [], "cluster_init": False, "token": token, "problem": "", "via": "", "version": "", "encryption": ""}
+    plan = {"servers": [], "cluster_init": False, "token": token, "problem": "", "via": "", "version": "", "encryption": "", "settings": None}
     plan["peers"] = [urls[name] for name in urls if name != host] if server else []
     plan["problem"] = judge(answers, list(urls)).problem
     if plan["problem"]:
@@ -76,6 +76,7 @@ def decide(
         plan["via"] = healthy[0]
         plan["version"] = (answers[healthy[0]] or {}).get("version") or ""
         plan["encryption"] = (answers[healthy[0]] or {}).get("encryption") or ""
+        plan["settings"] = (answers[healthy[0]] or {}).get("settings")
         plan["token"] = (answers[healthy[0]] or {}).get("token") or token
     ordered = healthy + [name for name in urls if name not in healthy and name != host]
     plan["servers"] = [fixed_url] if fixed_url and not server else [urls[name] for name in ordered]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
+from .system import NodeError
+from .values import config_values
 from .yamltext import dump
 
 
@@ -89,6 +91,30 @@ def _audit_args(audit: dict) -> list:
 
 def _eviction_args(seconds: int) -> list:
     return [f"default-not-ready-toleration-seconds={seconds}", f"default-unreachable-toleration-seconds={seconds}"] if seconds else []
+
+
+# What a cluster is begun with where the variables say nothing. One that exists keeps its own: a default must not take away the storage class that
+# its volumes are of, nor the older snapshots.
+NEW_CLUSTER = {"disable": ["local-storage"], "etcd-snapshot-schedule-cron": "0 */12 * * *", "etcd-snapshot-retention": 5}
+_SAID_BY = {"disable": "disable", "etcd-snapshot-schedule-cron": "snapshot_cron", "etcd-snapshot-retention": "snapshot_retention"}
+
+
+def undecided(extra: dict, server: dict) -> dict:
+    """Of the settings that a cluster is begun with, those about which the variables say nothing. Keys of server as in server_config."""
+    return {key: value for key, value in NEW_CLUSTER.items() if server.get(_SAID_BY[key]) is None and key not in (extra or {})}
+
+
+def of_cluster(text: str | None) -> dict | None:
+    """What a server's config.yaml has of the settings that a cluster is begun with; None where there is none that can be read."""
+    if text is None:
+        return None
+    try:
+        values = config_values(text)
+    except NodeError:
+        return None
+    retention = str(values.get("etcd-snapshot-retention", ""))
+    numbers = {"etcd-snapshot-retention": int(retention)} if retention.isdigit() else {}
+    return {**{key: values[key] for key in NEW_CLUSTER if key in values}, **numbers}
 
 
 def agent_config(extra: dict, node: dict) -> dict:

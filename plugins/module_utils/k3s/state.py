@@ -13,6 +13,7 @@ from .api import Api, ApiError, is_etcd, is_true, labels
 from .files import CONFIG_PATH, DATA_DIR, KUBECONFIG_PATH, TOKEN_PATH
 from .foreign import places as foreign_places
 from .release import installed_version
+from .settings import of_cluster
 from .system import System, UnitState
 from .unit import SERVICES, unit_path
 from .yamltext import top_level
@@ -139,6 +140,7 @@ def inspect_server(system: System, binary: str, credentials: bool = False) -> di
         "reason": "",
         "members": [],
         "encryption": encryption.setting(system) if kind else "",
+        "settings": (of_cluster(system.read(CONFIG_PATH)) or {}) if kind else {},
         "adopted": not foreign(system),
     }
     if not kind and not unit.loaded:

@@ -8,21 +8,21 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-TOOLS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cht-k3s" / "tools"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
+
+from cht_lab import tools  # noqa: E402
 
 
 def tool(name: str) -> Path:
-    """The newest build of a program in the cache of the lab's tools."""
-    found = sorted(TOOLS.glob(f"*/{name}"))
-    if not found:
-        raise FileNotFoundError(f"{name} is not in {TOOLS}; run 'make setup' first, which builds or fetches the lab's tools")
-    return found[-1]
+    """A program of the release that the lab runs, which may be one of several builds in the cache."""
+    return tools.program(name)
 
 
 def free_port() -> int:
@@ -77,7 +77,8 @@ class ApiServer:
             "--service-account-issuer=https://kubernetes.default.svc", f"--client-ca-file={self.folder / 'api.crt'}",
             "--authorization-mode=RBAC", "--service-cluster-ip-range=198.19.128.0/17", "--disable-admission-plugins=ServiceAccount",
             "--endpoint-reconciler-type=none", "--allow-privileged=true", "--v=0",
-            f"--requestheader-client-ca-file={self.folder / 'api.crt'}",
+            # From 1.35 on not without a name, as the authority is also that of clients.
+            f"--requestheader-client-ca-file={self.folder / 'api.crt'}", "--requestheader-allowed-names=front-proxy",
         ])
         self._wait(wait)
 

@@ -527,3 +527,17 @@ def test_a_server_that_cannot_join_sqlite_is_told_why():
             'https://198.18.0.11:6443/v1-k3s/server-bootstrap: 400 Bad Request: etcd disabled"')
     cause = journal.find_cause([line])
     assert cause.id == "sqlite" and cause.final and "migrate_datastore.yml" in cause.remedy
+
+
+def test_what_the_variables_leave_open_is_no_difference_and_stays(node):
+    """The storage class of local volumes, and more snapshots than a new cluster keeps."""
+    by_script(node, "server", ["--etcd-snapshot-retention=20"])
+    open_now = {"disable": ["local-storage"], "etcd-snapshot-retention": 5}
+    one = Adopter(node, "server", BINARY, 10, undecided=open_now)
+    assert not {"disable", "etcd-snapshot-retention"} & {row["key"] for row in one.report()["differences"]}
+    one.move()
+    before = node.read(CONFIG)
+    node.age()
+    node.units["k3s"].started_at = node.clock
+    assert "retention: 20" in before.replace('"', "") and "disable" not in before
+    assert not site(node, undecided=open_now)["changed"] and node.read(CONFIG) == before

@@ -12,7 +12,9 @@ from ansible_collections.cht.k3s.plugins.module_utils.k3s import join as join_mo
 from ansible_collections.cht.k3s.plugins.module_utils.k3s import datastore, state
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.api import ApiError
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.join import Joiner, Wanted
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import of_cluster
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import Entry, NodeError, UnitState
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.values import config_values
 
 from k3s_fakes import VERSION, make_node
 
@@ -739,3 +741,38 @@ def test_a_node_of_another_cloud_provider_is_refused_before_its_restart(member, 
     assert member.read(CONFIG) == before and member.commands() == []
     api.objects["control-plane-1"] = make_node("control-plane-1", provider="vsphere://420e3f11")
     assert join(member, want)["restarted"]
+
+
+BEGUN = {"disable": ["local-storage"], "etcd-snapshot-schedule-cron": "0 */12 * * *", "etcd-snapshot-retention": 5}
+
+
+@pytest.mark.parametrize(("has", "open_now"), [
+    ({"etcd-snapshot-retention": 20}, BEGUN), ({}, BEGUN), ({"disable": "traefik,servicelb"}, BEGUN), (BEGUN, BEGUN),
+    ({"disable": ["traefik"], "etcd-snapshot-retention": 20}, {"disable": ["local-storage"]}),
+])
+def test_what_the_variables_leave_open_stays_as_the_cluster_has_it(system, has, open_now):
+    """A default that is right for a new cluster takes the storage class of an old one's volumes away, and its older snapshots."""
+    join(system, wanted(config=has))
+    system.put(WAL)
+    system.age()
+    system.calls.clear()
+    before = system.read(CONFIG)
+    said = {key: value for key, value in has.items() if key not in open_now}
+    result = Joiner(system, wanted(config=said, undecided=open_now)).present()
+    assert not result["changed"] and not system.commands() and system.read(CONFIG) == before
+    assert state.inspect_server(system, "/usr/local/bin/k3s")["settings"] == has
+
+
+def test_what_the_variables_say_is_done_on_an_old_cluster_too(system):
+    join(system, wanted(config={"etcd-snapshot-retention": 20}))
+    system.put(WAL)
+    system.age()
+    Joiner(system, wanted(config={"disable": ["local-storage"]}, undecided={"etcd-snapshot-retention": 5})).present()
+    assert config_values(system.read(CONFIG)) == {"disable": ["local-storage"], "etcd-snapshot-retention": "20", "cluster-init": True} | {
+        key: value for key, value in config_values(system.read(CONFIG)).items() if key == "token-file"}
+
+
+@pytest.mark.parametrize(("settings", "written"), [(None, BEGUN), ({}, {}), ({"etcd-snapshot-retention": 20}, {"etcd-snapshot-retention": 20})])
+def test_a_new_server_takes_what_the_variables_leave_open_from_the_cluster(system, settings, written):
+    join(system, wanted(cluster_init=settings is None, servers=["https://198.18.0.12:6443"], token="x", undecided=BEGUN, settings=settings))
+    assert of_cluster(system.read(CONFIG)) == written
