@@ -123,6 +123,8 @@ def test_an_interrupted_upgrade_goes_on_from_there(old: Cluster, tmp_path: Path)
     """The first run begins with the server that failed before."""
     lab = old.lab
     fault(lab, "control-plane-1", None)
+    # Else systemd may have it up again before the run asks.
+    lab("ssh", "control-plane-1", "sudo systemctl stop k3s")
     old.mark("before-upgrade")
     cut = upgrade(old, "upgrade-cut", tmp_path, interrupt_after="Take the node back into use")
     assert cut.code != 0
