@@ -157,7 +157,9 @@ def fixture_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     folder.chmod(0o755)
     found = Proxy(folder, nginx_program(folder))
     try:
-        found.play()
+        refused = found.play(expect=2)
+        assert "serves sites that are not of this role" in refused and str(found.config) in refused and "changed=0" in refused
+        found.play(reverse_proxy_replace=True)
         yield found
     finally:
         found.signal("stop")
@@ -224,6 +226,23 @@ def test_a_second_run_changes_nothing_and_the_lists_are_there(proxy: Proxy) -> N
     assert (proxy.folder / "lists/hosts").read_text() == "192.0.2.10 nairobi.health.example\n192.0.2.10 kisumu.health.example\n"
     targets = yaml.safe_load((proxy.folder / "lists/cht-instances.yml").read_text())
     assert targets == [{"targets": ["https://nairobi.health.example", "https://kisumu.health.example"]}]
+
+
+def test_sites_that_somebody_set_up_are_not_switched_off(proxy: Proxy) -> None:
+    """As Debian's package leaves it, with one site that was added by hand."""
+    ours, sites = proxy.config.read_text(), proxy.folder / "sites-enabled"
+    sites.mkdir()
+    (sites / "default").symlink_to("/dev/null")
+    stock = "events {}\nhttp {\n  include sites-enabled/*;\n}\n#mail {\n#\tserver {\n#\t}\n#}\n"
+    try:
+        (sites / "clinic").symlink_to("/dev/null")
+        proxy.config.write_text(stock)
+        assert f"{sites}/clinic" in proxy.play(expect=2) and proxy.config.read_text() == stock
+        (sites / "clinic").unlink()
+        proxy.play()
+        assert proxy.config.read_text() == ours
+    finally:
+        proxy.config.write_text(ours)
 
 
 def test_a_wrong_certificate_changes_nothing(proxy: Proxy, upstreams: list[Upstream]) -> None:

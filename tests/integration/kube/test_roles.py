@@ -188,6 +188,29 @@ def test_7_a_node_without_provider_id_stops_the_storage_driver(site: Site) -> No
     site.server.kubectl("delete", "node", "agent-1")
 
 
+HELM_CHART_CONFIG = {
+    "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "helmchartconfigs.helm.cattle.io"},
+    "spec": {"group": "helm.cattle.io", "scope": "Namespaced", "names": {"kind": "HelmChartConfig", "plural": "helmchartconfigs"}, "versions": [
+        {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {
+            "type": "object", "properties": {"spec": {"type": "object", "properties": {"valuesContent": {"type": "string"}}}}}}}]},
+}
+
+
+def test_what_somebody_set_in_traefik_is_a_conflict(site: Site) -> None:
+    """A cluster that is adopted may have a HelmChartConfig of its own: its values are the way into the cluster."""
+    (site.folder / "traefik.yml").write_text("- hosts: localhost\n  connection: local\n  gather_facts: false\n  roles: [cht.k3s.traefik]\n")
+    site.server.kubectl("create", "-f", "-", stdin=json.dumps(HELM_CHART_CONFIG))
+    site.server.kubectl("wait", "--for=condition=Established", "crd/helmchartconfigs.helm.cattle.io")
+    by_hand = {"apiVersion": "helm.cattle.io/v1", "kind": "HelmChartConfig", "metadata": {"name": "traefik", "namespace": "kube-system"},
+               "spec": {"valuesContent": "service:\n  spec:\n    externalTrafficPolicy: Local\n"}}
+    site.server.kubectl("apply", "-f", "-", stdin=json.dumps(by_hand))
+    refused = site.run(playbook="traefik")
+    assert refused.code != 0 and "kubectl" in refused.output and "force_conflicts" in refused.output, refused.output
+    assert site.get("helmchartconfig", "traefik", "-n", "kube-system")["spec"] == by_hand["spec"]
+    assert site.run(playbook="traefik", traefik_force_conflicts=True).changed == 1
+    assert site.run(playbook="traefik").changed == 0
+
+
 class Pages(SimpleHTTPRequestHandler):
     """A mirror with one answer for each kind of trouble."""
 

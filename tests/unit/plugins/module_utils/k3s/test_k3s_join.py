@@ -776,3 +776,20 @@ def test_what_the_variables_say_is_done_on_an_old_cluster_too(system):
 def test_a_new_server_takes_what_the_variables_leave_open_from_the_cluster(system, settings, written):
     join(system, wanted(cluster_init=settings is None, servers=["https://198.18.0.12:6443"], token="x", undecided=BEGUN, settings=settings))
     assert of_cluster(system.read(CONFIG)) == written
+
+
+@pytest.mark.parametrize(("pods", "cordoned", "changed"), [(["cht/couchdb-1"], True, False), ([], False, False), ([], True, True)])
+def test_the_runtime_is_changed_on_an_empty_node_only(system, api, monkeypatch, pods, cordoned, changed):
+    """The default of k3s_container_runtime would take an adopted node from Docker to containerd, and its pods with it."""
+    join(system, wanted(config={"docker": True}))
+    system.put(WAL)
+    system.age()
+    system.calls.clear()
+    monkeypatch.setattr(join_module, "busy_pods", lambda client, name: pods)
+    api.objects["control-plane-1"]["spec"]["unschedulable"] = cordoned
+    if changed:
+        assert join(system, wanted())["changed"] and "docker" not in system.read(CONFIG)
+        return
+    with pytest.raises(NodeError, match="changed only on an empty node.*Nothing was changed"):
+        join(system, wanted())
+    assert not system.commands() and "docker" in system.read(CONFIG)
