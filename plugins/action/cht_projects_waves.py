@@ -10,7 +10,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.waves import Policy, Rollout, hold_back, merge
-from ansible_collections.cht.k3s.plugins.plugin_utils.wait import wait_with_progress
+from ansible_collections.cht.k3s.plugins.plugin_utils.wait import stage_with_progress, wait_with_progress
 
 ARGUMENTS = {
     "applied": {"type": "dict", "required": True},
@@ -19,13 +19,14 @@ ARGUMENTS = {
     "size": {"type": "int", "default": 5},
     "max_failures": {"type": "int", "default": 2},
     "timeout": {"type": "int", "default": 900},
+    "stage_timeout": {"type": "int", "default": 172800},
     "report_every": {"type": "int", "default": 15},
     "health": {"type": "bool", "default": True},
 }
 
 
 class ActionModule(ActionBase):
-    """Apply, wait, judge, one wave after the other."""
+    """Stage, apply, wait, judge, one wave after the other."""
 
     TRANSFERS_FILES = False
 
@@ -41,6 +42,15 @@ class ActionModule(ActionBase):
         while (wave := rollout.next()) is not None:
             title, names = wave
             self._display.display(f"{title}: {', '.join(names)}")
+            unwell = self._stage([row for row in applied["counties"] if row["name"] in names and row.get("upgrade_from")])
+            applied["counties"] = [
+                {**row, "state": "failed", "errors": [unwell[row["name"]]], "remark": unwell[row["name"]]} if row["name"] in unwell else row
+                for row in applied["counties"]
+            ]
+            names = [name for name in names if name not in unwell]
+            if not names:
+                rollout.finish(unwell)
+                continue
             options = {**args["apply"], "only": names, "on_invalid": "skip", "hold_restarts": False}
             part = self._execute_module(module_name="cht.k3s.cht_projects", module_args=options, task_vars=task_vars)
             if "counties" not in part:
@@ -48,7 +58,7 @@ class ActionModule(ActionBase):
                 break
             changed = changed or bool(part.get("changed"))
             applied["counties"] = merge(applied["counties"], part["counties"])
-            unwell = {row["name"]: row["remark"] for row in part["counties"] if row["state"] == "failed"}
+            unwell.update({row["name"]: row["remark"] for row in part["counties"] if row["state"] == "failed"})
             unwell.update(self._wait([row for row in part["counties"] if row["state"] != "failed"], progress))
             rollout.finish(unwell)
         if rollout.stopped:
@@ -69,11 +79,22 @@ class ActionModule(ActionBase):
             for name, why in self._wait([row for row in rows if row["name"] in names], progress).items():
                 rollout.stop(f"the canary {name} is not well: {why}")
 
+    def _stage(self, rows: list[dict[str, Any]]) -> dict[str, str]:
+        """Have the next version's views indexed while users work; return the counties for which that can't be had, and why."""
+        if not rows:
+            return {}
+        counties = [{"name": row["name"], "namespace": row["namespace"], "version": row["version"]} for row in rows]
+        options = {key: self._args[key] for key in ("stage_timeout", "timeout", "report_every")}
+        staged = stage_with_progress(self, counties, {"kubeconfig": self._args["apply"]["kubeconfig"], **options}, self._vars)
+        word = "to upgrade it all the same, name it in cht_project_unstaged: it is away while API indexes"
+        return {name: f"can't be staged: {why}; {word}" for name, why in staged.items()}
+
     def _wait(self, rows: list[dict[str, Any]], progress: dict[str, dict[str, Any]]) -> dict[str, str]:
         """Wait for counties; return those that are not well, with what stands in their way."""
         if not rows:
             return {}
         options = {"kubeconfig": self._args["apply"]["kubeconfig"], **{key: self._args[key] for key in ("timeout", "report_every", "health")}}
+        options["upgrade_timeout"] = self._args["stage_timeout"]
         waited = wait_with_progress(self, rows, options, self._vars)
         if waited.get("failed"):
             # Nobody waits for these again: what is not known to be well is told at the end.

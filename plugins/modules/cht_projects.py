@@ -92,6 +92,21 @@ options:
         done at once.
     type: bool
     default: false
+  node_timeout:
+    description:
+      - The nodes of a clustered CouchDB that runs are changed one after the other. Seconds that each has to become ready; a county whose node takes longer
+        fails, and its other nodes stay as they are.
+      - API is stopped meanwhile, since it would end with each of them, and starts once.
+    type: int
+    default: 600
+  unstaged:
+    description:
+      - Names of the counties whose version is raised although it is not staged; C(all) stands for all. API indexes all views of the new version before it
+        answers anybody, which takes hours or days on a county with much data.
+      - Others that run are refused until M(cht.k3s.cht_projects_stage) has staged their version.
+    type: list
+    elements: str
+    default: []
   parallel:
     description: How many connections are used at once.
     type: int
@@ -145,6 +160,9 @@ counties:
     version:
       description: The wanted version of CHT.
       type: str
+    upgrade_from:
+      description: The version that runs, where the wanted one is newer and was not applied without having been staged; else empty.
+      type: str
     state:
       description: C(changed), C(unchanged), C(waiting) for its wave, or C(failed).
       type: str
@@ -176,6 +194,7 @@ counties:
       namespace: nairobi
       host: nairobi.health.example
       version: 4.22.0
+      upgrade_from: ""
       state: changed
       ready: 0
       total: 8
@@ -251,6 +270,8 @@ def argument_spec() -> dict[str, Any]:
         only={"type": "list", "elements": "str"},
         change_password={"type": "list", "elements": "str", "default": [], "no_log": False},
         hold_restarts={"type": "bool", "default": False},
+        node_timeout={"type": "int", "default": 600},
+        unstaged={"type": "list", "elements": "str", "default": []},
     )
 
 
@@ -286,6 +307,8 @@ def main() -> None:
         change_password=frozenset(module.params["change_password"]),
         hold_restarts=module.params["hold_restarts"],
         downgrade=frozenset(module.params["downgrade"]),
+        node_timeout=module.params["node_timeout"],
+        unstaged=frozenset(module.params["unstaged"]),
     )
     client = open_client(module)
     try:

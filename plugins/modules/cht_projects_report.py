@@ -11,7 +11,7 @@ short_description: Show what became of each county, and fail if one of them is n
 version_added: 1.0.0
 description:
   - Prints the counties as a table, those that need somebody's eye first.
-  - Fails when a county failed, or is not ready although it was waited for.
+  - Fails when a county failed, or is not ready although it was waited for. One whose API still indexes or migrates is C(upgrading), which is no failure.
   - Runs on the controller.
 author:
   - CHT k3s maintainers (@cht-k3s)
@@ -48,5 +48,5 @@ states:
   description: Names of the counties by state.
   returned: always
   type: dict
-  sample: {"failed": [], "waiting": [], "changed": ["nairobi"], "unchanged": []}
+  sample: {"failed": [], "waiting": [], "upgrading": [], "changed": ["nairobi"], "unchanged": []}
 """

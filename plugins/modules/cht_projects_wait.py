@@ -38,6 +38,10 @@ options:
     description: Seconds to wait for all of them together.
     type: int
     default: 900
+  upgrade_timeout:
+    description: Seconds to wait for counties whose API indexes or migrates, which it answers with its progress; not counted before O(timeout) is over.
+    type: int
+    default: 172800
   health:
     description: Ask CouchDB and API, besides looking at the pods.
     type: bool
@@ -84,11 +88,15 @@ counties:
     obstacle:
       description: What it waits for; empty when it is ready.
       type: str
+    upgrading:
+      description: Whether it waits for API, which indexes or migrates.
+      type: bool
   sample:
     - name: nairobi
       ready: 7
       total: 8
       obstacle: "claim couchdb-3-claim0 is Pending (StorageClass vmware-sc)"
+      upgrading: false
 waiting:
   description: Names of the counties that are not ready.
   returned: always
@@ -112,6 +120,7 @@ def argument_spec() -> dict[str, Any]:
     return base_argument_spec(
         counties={"type": "list", "elements": "dict", "required": True, "options": options},
         timeout={"type": "int", "default": 900},
+        upgrade_timeout={"type": "int", "default": 172800},
         health={"type": "bool", "default": True},
         report_every={"type": "int", "default": 15},
     )
@@ -130,7 +139,10 @@ def main() -> None:
         module.fail_json(msg=f"The pods of the counties can't be read: {error.message}")
     finally:
         client.close()
-    counties = [{"name": name, "ready": found.ready, "total": found.total, "obstacle": found.obstacle} for name, found in progress.items()]
+    counties = [
+        {"name": name, "ready": found.ready, "total": found.total, "obstacle": found.obstacle, "upgrading": found.upgrading}
+        for name, found in progress.items()
+    ]
     module.exit_json(counties=counties, waiting=[name for name, found in progress.items() if not found.done])
 
 

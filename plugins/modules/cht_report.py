@@ -52,6 +52,10 @@ options:
     type: list
     elements: dict
     default: []
+  ask:
+    description: Ask API of each county whose pods are ready for its version, documents, users and queues, through the API server's port forwarding.
+    type: bool
+    default: true
   json:
     description: Where to write the report as JSON; the folder must exist.
     type: path
@@ -98,6 +102,10 @@ report:
       servers_to_lose: 1
       one_agent: {survives: true, bad: [], reason: ""}
       two_agents: {survives: false, bad: [[agent-1, agent-2]], reason: ""}
+    counties:
+      - name: nairobi
+        figures: {version: 4.22.0, documents: 1234567, users: 310, sentinel: 0, outbound: 0, messages: 12, conflicts: 3, feedback: 8, silent: ""}
+        left_pods: []
     encryption:
       - {server: control-plane-1, state: encrypted, stage: start, hash: 0f343b0931126a20f133d67c2b018a3b}
 """
@@ -125,6 +133,7 @@ def argument_spec() -> dict[str, Any]:
         storage={"type": "str", "default": ""},
         cluster_problem={"type": "str", "default": ""},
         encryption={"type": "list", "elements": "dict", "default": []},
+        ask={"type": "bool", "default": True},
         json={"type": "path"},
         html={"type": "path"},
     )
@@ -157,7 +166,8 @@ def main() -> None:
     if client is None:
         module.exit_json(changed=False, report={}, headlines=[])
     try:
-        report = build(client, given, total, datetime.datetime.now(datetime.timezone.utc), module.params["cluster_problem"], module.params["encryption"])
+        now = datetime.datetime.now(datetime.timezone.utc)
+        report = build(client, given, total, now, module.params["cluster_problem"], module.params["encryption"], module.params["ask"])
     except ApiError as error:
         module.fail_json(msg=f"The cluster can't be read: {error.message}")
     finally:

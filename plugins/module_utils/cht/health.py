@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME, decode_secret
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import API_PORT, COUCHDB_PORT, SERVICE_LABEL, service_name
+from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag, parse_release
+from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import UPGRADING
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.portforward import ForwardError, request
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import PODS, SECRETS
@@ -63,15 +65,20 @@ def database_problem(status: int, body: bytes, name: str) -> str:
     return f"CouchDB answers /{name} with {status}{f' ({reason})' if reason else ''}: are its volumes those of this county and in their order?"
 
 
-def api_problem(status: int, body: bytes) -> str:
-    """Why API's /api/v2/monitoring is not what CHT answers; empty when it is. /api/info has no version of CHT."""
+def api_problem(status: int, body: bytes, tag: str = "") -> str:
+    """Why API's /api/v2/monitoring is not what CHT of the image's C(tag) answers; empty when it is. /api/info has no version of CHT."""
     if status != 200:
         return f"API answers {_MONITORING} with {status}"
     try:
         version = json.loads(body)["version"]["app"]
     except (ValueError, KeyError, TypeError):
         version = ""
-    return "" if version else f"API answers {_MONITORING} without CHT's version"
+    if not version:
+        return f"API answers {_MONITORING} without CHT's version"
+    told, wanted = parse_release(version), parse_release(tag)
+    if told is not None and wanted is not None and told.number != wanted.number:
+        return f"API says that it is CHT {version}, and its image is {tag}: its upgrade did not come to an end"
+    return ""
 
 
 def startup_problem(status: int, body: bytes) -> str:
@@ -87,7 +94,7 @@ def startup_problem(status: int, body: bytes) -> str:
         )
     except (ValueError, AttributeError):
         pass
-    return f"API is starting: {busy or 'it does not say what it does'}; users see its progress page until then"
+    return f"{UPGRADING}{busy or 'API does not say what it does'}; users see its progress page until then"
 
 
 def check(client: Client, namespace: str, timeout: float = 10.0) -> str:
@@ -130,7 +137,12 @@ def judge_health(pods: list[dict[str, t.Any]], credentials: dict[str, str], ask:
     if problem:
         return problem
     status, body = api(_MONITORING)
-    return startup_problem(*api(_PROGRESS)) if status == _STARTING else api_problem(status, body)
+    return startup_problem(*api(_PROGRESS)) if status == _STARTING else api_problem(status, body, _tag_of_api(pods))
+
+
+def _tag_of_api(pods: list[dict[str, t.Any]]) -> str:
+    images = (container.get("image", "") for pod in pods for container in (pod.get("spec") or {}).get("containers") or [] if container["name"] == "cht-api")
+    return image_tag(next(images, ""))
 
 
 def checker(client: Client, wanted: bool) -> t.Callable[[str], str] | None:

@@ -24,6 +24,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County
 Object = dict[str, t.Any]
 
 CONFIGMAP_NAME = "couchdb-servers-configmap"
+SETTINGS_NAME = "couchdb-settings"
 SERVICE_ACCOUNT = "cht"
 UPGRADE_ACCOUNT = "cht-upgrade-service-user"
 SERVICE_LABEL = "cht.service"
@@ -36,6 +37,12 @@ COUCHDB_TOLERATION = {"key": "dev-couchdb-only", "operator": "Equal", "value": "
 
 # Where CouchDB has its data in the container.
 DATA_MOUNT = "/opt/couchdb/data"
+
+# Read after CHT's own defaults and before what CouchDB keeps on its volume, the file that it writes to last (apache/couchdb, config_app.erl). Not a file
+# in default.d: CHT's start script ends when it can't change the owner of what is below /opt/couchdb (cht-core, couchdb/docker-entrypoint.sh).
+_SETTINGS_MOUNT = "/etc/couchdb-settings"
+_ETC = "/opt/couchdb/etc"
+_INI_CHAIN = f"-couch_ini {_ETC}/default.ini {_ETC}/default.d {_SETTINGS_MOUNT} {_ETC}/local.ini {_ETC}/local.d"
 
 API_PORT, COUCHDB_PORT, NOUVEAU_PORT, HEALTHCHECK_PORT, UPGRADE_PORT = 5988, 5984, 5987, 5555, 5008
 
@@ -103,6 +110,8 @@ class Builder:
         objects = [self._namespace(), self._service_account(SERVICE_ACCOUNT, mount_token=False)]
         objects += self._limits()
         objects += [self._secret(), self._configmap()]
+        if self.county["couchdb"]["settings"]:
+            objects.append(self._settings())
         if self.tls_data is not None:
             objects.append(self._tls_secret())
         if self.county["network_policy"]:
@@ -247,6 +256,13 @@ class Builder:
 
     def _configmap(self) -> Object:
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": self._meta(CONFIGMAP_NAME), "data": dict(self.config_data)}
+
+    def _settings(self) -> Object:
+        sections: dict[str, list[str]] = {}
+        for entry in self.county["couchdb"]["settings"]:
+            sections.setdefault(str(entry["section"]), []).append(f"{entry['key']} = {str(entry['value']).strip()}")
+        text = "\n".join(line for name, lines in sections.items() for line in (f"[{name}]", *lines))
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": self._meta(SETTINGS_NAME), "data": {"county.ini": f"{text}\n"}}
 
     def _network_policies(self) -> list[Object]:
         """Close the namespace to all others, then let the ingress controller reach API.
@@ -501,6 +517,8 @@ class Builder:
         api_env = [self._env("BUILDS_URL", self.county["builds_url"]), self._secret_env("COUCH_URL"), self._env("API_PORT", str(API_PORT)), *mode]
         if major == 4:
             api_env.append(self._env("UPGRADE_SERVICE_URL", f"http://{self._fqdn('upgrade-service')}:{UPGRADE_PORT}"))
+        own = {name: [self._env(key, text) for key, text in sorted(given.items())] for name, given in self.county["environment"].items()}
+        api_env += own["api"]
         admin = [self._secret_env("COUCHDB_USER"), self._secret_env("COUCHDB_PASSWORD"), self._config_env("COUCHDB_SERVERS")]
         recreate = major >= 5
         deployments = [
@@ -545,7 +563,13 @@ class Builder:
                         "cht-sentinel",
                         "sentinel",
                         [],
-                        [self._env("API_HOST", self._fqdn("api")), self._env("API_PORT", str(API_PORT)), self._secret_env("COUCH_URL"), *mode],
+                        [
+                            self._env("API_HOST", self._fqdn("api")),
+                            self._env("API_PORT", str(API_PORT)),
+                            self._secret_env("COUCH_URL"),
+                            *mode,
+                            *own["sentinel"],
+                        ],
                     )
                 ],
                 recreate,
@@ -566,12 +590,19 @@ class Builder:
             env.append(self._env("NODE_COUNT", str(couchdb["nodes"])))
             env.append(self._config_env("CLUSTER_PEER_IPS" if number == 1 else "COUCHDB_SYNC_ADMINS_NODE"))
             env.append(self._env("WAIT_THRESHOLD", str(couchdb["bootstrap_attempts"])))
+        settings = self._settings()["data"] if couchdb["settings"] else None
+        if settings is not None:
+            env.append(self._env("ERL_FLAGS", _INI_CHAIN))
         volume = f"{service}-claim0"
         data_mount: Object = {"name": volume, "mountPath": DATA_MOUNT}
         folder = data_folder(self.county, number)
         if folder:
             data_mount["subPath"] = folder
         mounts = [data_mount, {"name": volume, "mountPath": "/opt/couchdb/etc/local.d", "subPath": "local.d"}]
+        volumes: list[Object] = [{"name": volume, "persistentVolumeClaim": {"claimName": volume}}]
+        if settings is not None:
+            mounts.append({"name": "settings", "mountPath": _SETTINGS_MOUNT, "readOnly": True})
+            volumes.append({"name": "settings", "configMap": {"name": SETTINGS_NAME}})
         containers = [
             self._container(f"cht-{service}", "cht-couchdb", "couchdb", [COUCHDB_PORT], env, volumeMounts=mounts, **self._tcp_probes(COUCHDB_PORT))
         ]
@@ -583,13 +614,11 @@ class Builder:
                     **self._tcp_probes(NOUVEAU_PORT),
                 )
             )
-        return self._deployment(
-            service,
-            containers,
-            recreate=True,
-            securityContext={"runAsUser": 0, "fsGroup": 0},
-            volumes=[{"name": volume, "persistentVolumeClaim": {"claimName": volume}}],
-        )
+        deployment = self._deployment(service, containers, recreate=True, securityContext={"runAsUser": 0, "fsGroup": 0}, volumes=volumes)
+        if settings is not None:
+            # CouchDB reads its files when it starts.
+            deployment["spec"]["template"]["metadata"]["annotations"]["cht.k3s/settings-hash"] = self._hash(settings)
+        return deployment
 
     def _upgrade_service(self) -> Object:
         def field(name: str, path: str) -> Object:

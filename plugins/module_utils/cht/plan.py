@@ -22,6 +22,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import larger
 from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag, is_newer, parse_release
 from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, upgrade_problem
+from ansible_collections.cht.k3s.plugins.module_utils.cht.stage import Raise, raised
 
 PEM_START = "-----BEGIN"
 
@@ -94,6 +95,8 @@ class Plan:
     # claim -> existing volume that it is to get
     rebind: dict[str, Object] = field(default_factory=dict)
     password: Change | None = None
+    # To a newer version than the one whose images it has.
+    raises: Raise | None = None
 
 
 class PlanError(Exception):
@@ -209,6 +212,8 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
         wanted = Builder(county, data).wanted_images()
         images, notes = settle_images(county, wanted, running, on_newer)
         plan.notes.extend(notes)
+        if not images:
+            plan.raises = raised(image_tag(running.get("cht-api", "")), county.version, county.tag)
         for claim, volume in plan.rebind.items():
             plan.notes.append(f"claim {claim} {'would get' if predict else 'gets'} the volume {volume['metadata']['name']}")
         plan.objects = Builder(county, data, tls_data, images, claims, plan.rebind).build()

@@ -13,6 +13,8 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht import encryption
 from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent, Amount, Load, fit, losses, servers_to_lose, typical, with_given
 from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import CertificateError, expiry, pem_expiry
 from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import describe
+from ansible_collections.cht.k3s.plugins.module_utils.cht.figures import of_all
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.cht.scheduling import may_run
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
@@ -84,16 +86,20 @@ def headlines(report: Object) -> list[str]:
 class Reader:
     """Reads what the report is made of, by a list call for each kind."""
 
-    def __init__(self, client: Client, certificates: bool = True) -> None:
+    def __init__(self, client: Client, certificates: bool = True, ask: bool = False) -> None:
         self.client = client
         self.counties = describe(client)
         self.nodes = sorted(client.items(NODES.collection()), key=lambda item: (not is_server(item), natural(item["metadata"]["name"])))
-        self.pods = [pod for pod in client.items(PODS.collection()) if not has_ended(pod)]
+        pods = list(client.items(PODS.collection()))
+        self.pods = [pod for pod in pods if not has_ended(pod)]
+        self.left = [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Failed" and SERVICE_LABEL in (pod["metadata"].get("labels") or {})]
         self.claims = list(client.items(CLAIMS.collection()))
         self.volumes = list(client.items(VOLUMES.collection()))
         self.limits = self._volume_limits()
         self.usage = self._usage()
         self.certificates = self._certificates() if certificates else []
+        # Of one whose pods are not ready nothing is asked: it costs seconds, and what stands in its way is known.
+        self.figures = of_all(client, (county["namespace"] for county in self.counties if county["ready"] == county["total"] > 0)) if ask else {}
 
     def _volume_limits(self) -> dict[str, int]:
         limits = {}
@@ -152,14 +158,14 @@ def natural(name: str) -> list[t.Any]:
 
 def build(
     client: Client, given: dict[str, float], storage_total: float, now: datetime.datetime, cluster_problem: str = "",
-    encryption_answers: list[Object] | None = None,
+    encryption_answers: list[Object] | None = None, ask: bool = False,
 ) -> Object:
     """Return the report. C(given) are the measures of the next county where somebody knows them; C(storage_total) the datastore's size or 0.
 
     C(cluster_problem) is what the servers themselves said of their cluster, which the API of one of them does not know; C(encryption_answers) what
-    each said of its Secrets.
+    each said of its Secrets. C(ask) the counties for their figures.
     """
-    found = Reader(client)
+    found = Reader(client, ask=ask)
     agents, nodes = read_agents(found)
     needs: dict[str, Amount] = {county["namespace"]: Amount() for county in found.counties}
     for pod in found.pods:
@@ -174,7 +180,17 @@ def build(
     need, storage_need = with_given(need, given), given.get("storage", storage_need)
     storage_used = sum(number((item["spec"].get("capacity") or {}).get("storage")) for item in found.volumes)
     servers = [node for node in nodes if node["role"] == "server"]
-    counties = [{**county, "needs": needs[county["namespace"]].as_dict(), "storage": storage[county["namespace"]]} for county in found.counties]
+    counties = [
+        {
+            **county,
+            "needs": needs[county["namespace"]].as_dict(),
+            "storage": storage[county["namespace"]],
+            "figures": found.figures.get(county["namespace"]),
+            "left_pods": [f"{pod['metadata']['name']} ({(pod.get('status') or {}).get('reason') or 'Failed'})" for pod in found.left
+                          if pod["metadata"]["namespace"] == county["namespace"]],
+        }
+        for county in found.counties
+    ]
     certificates = [
         {"name": name, "expires": when.strftime("%Y-%m-%d"), "days": (when - now).days} for name, when in found.certificates
     ]
@@ -280,6 +296,11 @@ def problems(report: Object, claims: list[Object], volumes: list[Object]) -> lis
     for county in report["counties"]:
         if county["ready"] < county["total"] or not county["total"]:
             add(bad, f"county {county['name']}", f"{county['ready']} of {county['total']} Deployments ready; {county['obstacle']}")
+        elif (county.get("figures") or {}).get("silent"):
+            add(bad, f"county {county['name']}", f"all its pods are ready, and it does not tell its figures: {county['figures']['silent']}")
+        if county.get("left_pods"):
+            add(warn, f"county {county['name']}", f"has pods that an agent left behind ({', '.join(county['left_pods'])}): CHT's own page can't upgrade it "
+                "while they are there; the next run of its play removes them")
         if len(county["versions"]) > 1:
             add(warn, f"county {county['name']}", f"runs images of several versions: {', '.join(county['versions'])}")
     for entry in report["certificates"]:

@@ -225,18 +225,24 @@ def _loss(report: Object) -> str:
     )
 
 
+# Figures of what waits, as people call it.
+_QUEUES = {"sentinel": "for Sentinel", "outbound": "to be pushed", "messages": "messages due"}
+
+
 def _counties(report: Object) -> str:
     rows = []
     for county in sorted(report["counties"], key=lambda entry: (_well(entry), entry["name"])):
         pill = '<span class="pill good">well</span>' if _well(county) else f'<span class="pill bad">{county["ready"]} of {county["total"]}</span>'
-        needs = county["needs"]
+        needs, figures = county["needs"], county.get("figures") or {}
+        told = "".join(f"<td class=n>{'' if figures.get(name) is None else format(figures[name], ',')}</td>" for name in ("documents", "users"))
+        queues = [f"{figures[name]:,} {what}" for name, what in _QUEUES.items() if figures.get(name)]
         rows.append(
             f"<tr><td><b>{escape(county['name'])}</b></td><td>{pill}</td><td>{escape(' '.join(county['versions']))}</td><td>{escape(county['host'])}</td>"
             f"<td>{escape(', '.join(county['nodes']))}</td><td class=n>{amount('cpu', needs['cpu'])}</td><td class=n>{amount('memory', needs['memory'])}</td>"
-            f"<td class=n>{needs['volumes']:.0f}</td><td class=n>{amount('disk', county['storage'])}</td></tr>"
+            f"<td class=n>{needs['volumes']:.0f}</td><td class=n>{amount('disk', county['storage'])}</td>{told}<td>{escape(', '.join(queues))}</td></tr>"
         )
-    head = "".join(f"<th{' class=n' if name in ('CPU', 'memory', 'volumes', 'disk') else ''}>{name}</th>" for name in
-                   ("county", "state", "version", "host", "nodes", "CPU", "memory", "volumes", "disk"))
+    head = "".join(f"<th{' class=n' if name in ('CPU', 'memory', 'volumes', 'disk', 'documents', 'users') else ''}>{name}</th>" for name in
+                   ("county", "state", "version", "host", "nodes", "CPU", "memory", "volumes", "disk", "documents", "users", "queues"))
     return f"<section><h2>Counties</h2><table><tr>{head}</tr>{''.join(rows)}</table></section>"
 
 

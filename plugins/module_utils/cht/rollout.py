@@ -26,6 +26,10 @@ _STUCK = (
 )
 
 
+# How the obstacle of a county begins whose API indexes or migrates: that takes its time, and is no failure.
+UPGRADING = "upgrading: "
+
+
 @dataclass(frozen=True)
 class Progress:
     """The state of one county's Deployments."""
@@ -37,6 +41,10 @@ class Progress:
     @property
     def done(self) -> bool:
         return self.total > 0 and self.ready == self.total and not self.obstacle
+
+    @property
+    def upgrading(self) -> bool:
+        return self.obstacle.startswith(UPGRADING)
 
 
 def deployment_ready(deployment: Object) -> bool:

@@ -14,18 +14,22 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht import healthcheck, stage
 from ansible_collections.cht.k3s.plugins.module_utils.cht.adopt import HELM_MANAGERS, hand_over, made_by_helm
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import hideable
+from ansible_collections.cht.k3s.plugins.module_utils.cht.inside import InsideError, api_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.move import moving_to
-from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import MANAGED_LABELS, SERVICE_LABEL, UPGRADE_ACCOUNT
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import MANAGED_LABELS, SERVICE_LABEL, SETTINGS_NAME, UPGRADE_ACCOUNT
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import alive, note_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.password import PasswordError, change
 from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import PAUSED
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live as LiveCounties
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Plan, plan_county
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rebind import data_of, point
+from ansible_collections.cht.k3s.plugins.module_utils.cht.roll import Roller
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import Progress, judge
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, Problem
+from ansible_collections.cht.k3s.plugins.module_utils.cht.stage import STAGED, Stage
 from ansible_collections.cht.k3s.plugins.module_utils.cht.table import table
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import by_namespace
 from ansible_collections.cht.k3s.plugins.module_utils.kube import compare
@@ -33,6 +37,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import TAKE_OVE
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client, Unreachable
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import (
     CLAIMS,
+    CONFIGMAPS,
     DEPLOYMENTS,
     INGRESSES,
     LIMIT_RANGES,
@@ -69,6 +74,7 @@ _RETIRED_IN_5: tuple[tuple[Resource, str], ...] = (
 _OPTIONAL: tuple[tuple[Resource, frozenset[str]], ...] = (
     (QUOTAS, frozenset({"cht"})),
     (LIMIT_RANGES, frozenset({"cht"})),
+    (CONFIGMAPS, frozenset({SETTINGS_NAME})),
     (NETWORK_POLICIES, frozenset({"own-namespace-only", "ingress-to-api"})),
 )
 
@@ -93,6 +99,10 @@ class Settings:
     change_password: frozenset[str] = frozenset()
     # Counties that go back to the version of the list, though a newer one is set.
     downgrade: frozenset[str] = frozenset()
+    # Seconds that a CouchDB node has to become ready before the next one is changed.
+    node_timeout: float = 600.0
+    # Counties that may be away while API indexes; C(all) stands for all.
+    unstaged: frozenset[str] = frozenset()
 
 
 def problems_message(problems: list[Problem]) -> str:
@@ -131,7 +141,9 @@ def deploy(
     for plan in plans:
         hide(hideable(plan.secrets, public))
     hold_restarts = settings.hold_restarts and client is not None and not settings.check_mode
-    running = _running(plans, state) if hold_restarts else set()
+    runs = _running(plans, state)
+    _want_staged(client, [plan for plan in plans if plan.county.name in runs], settings, hold_restarts)
+    running = runs if hold_restarts else set()
     resting = _resting(plans, state) - running if hold_restarts else set()
     careful = running | resting
     held: set[str] = set()
@@ -150,6 +162,8 @@ def deploy(
                     held.add(item.group)
         return held
 
+    wanted = {plan.county.name: [item for item in plan.objects if item["kind"] == "Deployment"] for plan in plans if not plan.error}
+    roller = Roller(client, state.deployments, wanted, settings.node_timeout) if client is not None else None
     outcome = apply_groups(
         client,
         [{"name": plan.county.name, "objects": plan.objects} for plan in plans if not plan.error],
@@ -160,17 +174,19 @@ def deploy(
         parallel=settings.parallel,
         live=live,
         hold=hold,
+        arrange=roller.arrange if roller is not None else None,
     )
-    removed: dict[str, int] = {}
+    removed = _restart_hanging(client, plans, state, settings) if client is not None else {}
     deployments = state.deployments
     if client is not None and live is not None:
         going = [plan for plan in plans if plan.county.name not in held]
-        removed = _retire(client, going, state, live, outcome, settings.check_mode, _left_pods(client, going, settings.check_mode))
+        for name, count in _retire(client, going, state, live, outcome, settings.check_mode, _left_pods(client, going, settings.check_mode)).items():
+            removed[name] = removed.get(name, 0) + count
         if outcome.changed and not settings.check_mode:
             # Without an answer the table shows what is known; why there is none stands with the counties that it kept from being done.
             with contextlib.suppress(ApiError):
                 deployments = by_namespace(client.items(DEPLOYMENTS.collection(), {"labelSelector": SERVICE_LABEL}))
-    return _report(plans, problems, outcome, deployments, removed, held, settings)
+    return _report(plans, problems, outcome, deployments, removed, held, settings, runs)
 
 
 def _running(plans: list[Plan], state: LiveCounties) -> set[str]:
@@ -179,6 +195,52 @@ def _running(plans: list[Plan], state: LiveCounties) -> set[str]:
     A county that never came up in its present state has nothing to lose; changing it at once is how it is repaired.
     """
     return {plan.county.name for plan in plans if ran(state.deployments.get(plan.county.namespace, []))}
+
+
+def _want_staged(client: Client | None, plans: list[Plan], settings: Settings, held: bool) -> None:
+    """Refuse to raise the version of a county that runs before its new views are indexed, unless somebody accepted that it is away meanwhile.
+
+    Those that are held for their wave are staged there.
+    """
+
+    def decide(plan: Plan) -> None:
+        wanted = plan.raises
+        if plan.error or wanted is None or client is None:
+            return
+        if plan.county.name in settings.unstaged or "all" in settings.unstaged:
+            plan.raises = None
+            plan.notes.append(f"not staged, as it was asked for: {_absence(client, plan, settings)}")
+        elif wanted.obstacle:
+            plan.error = f"{wanted.obstacle}: {_absence(client, plan, settings)}. Name it in cht_project_unstaged to upgrade it all the same"
+        elif settings.check_mode:
+            plan.notes.append(f"{wanted.wanted} would be staged first")
+        elif not held:
+            found = _stage_of(client, plan)
+            if found.state != STAGED:
+                plan.error = (
+                    f"{wanted.wanted} is not staged{f' ({found.text})' if found.text else ''}: {_absence(client, plan, settings)}. Waves stage it first "
+                    "(cht_project_wait, and cht_project_wave_size above 0), or name the county in cht_project_unstaged"
+                )
+
+    if any(plan.raises is not None for plan in plans):
+        with ThreadPoolExecutor(max_workers=settings.parallel) as pool:
+            list(pool.map(decide, plans))
+
+
+def _stage_of(client: Client, plan: Plan) -> Stage:
+    try:
+        return stage.look(api_of(client, plan.county.namespace), plan.county.version)
+    except InsideError as error:
+        return Stage(stage.SILENT, str(error))
+
+
+def _absence(client: Client, plan: Plan, settings: Settings) -> str:
+    if settings.check_mode or settings.hold_restarts:
+        return stage.absence(None)
+    try:
+        return stage.absence(api_of(client, plan.county.namespace))
+    except InsideError:
+        return stage.absence(None)
 
 
 def _resting(plans: list[Plan], state: LiveCounties) -> set[str]:
@@ -313,6 +375,25 @@ def _left_pods(client: Client, plans: list[Plan], check_mode: bool) -> dict[str,
     return found
 
 
+def _restart_hanging(client: Client, plans: list[Plan], state: LiveCounties, settings: Settings) -> dict[str, int]:
+    """Restart health checks of haproxy that hang, by their pods; return how many of which county."""
+    restarted: dict[str, int] = {}
+    for plan in plans:
+        namespace = plan.county.namespace
+        if plan.error or not healthcheck.suspicious(state.deployments.get(namespace, [])):
+            continue
+        pod = healthcheck.hanging(client, namespace)
+        if not pod:
+            continue
+        plan.notes.append(f"{healthcheck.TEXT}: {'would be ' if settings.check_mode else ''}restarted")
+        # What can't be done now is found again by the next run.
+        with contextlib.suppress(ApiError):
+            if not settings.check_mode:
+                client.json("DELETE", PODS.path(pod, namespace), body={})
+            restarted[plan.county.name] = 1
+    return restarted
+
+
 def _retire(
     client: Client, plans: list[Plan], state: LiveCounties, live: Live, outcome: Outcome, check_mode: bool, left: dict[str, list[tuple[Resource, str]]]
 ) -> dict[str, int]:
@@ -367,6 +448,7 @@ def _report(
     removed: dict[str, int],
     held: set[str],
     settings: Settings,
+    runs: set[str],
 ) -> Result:
     rows = [_invalid_row(name, problems) for name in dict.fromkeys(problem.county for problem in problems)]
     counts: dict[str, Counter[str]] = {}
@@ -378,6 +460,7 @@ def _report(
         wanted = [item["metadata"]["name"] for item in plan.objects if item["kind"] == "Deployment"]
         progress = judge([item for item in deployments.get(plan.county.namespace, []) if item["metadata"]["name"] in wanted], total=len(wanted))
         row = _row(plan, counts.get(plan.county.name, Counter()), outcome.group_errors.get(plan.county.name, []), progress, settings)
+        row["upgrade_from"] = plan.raises.live if plan.raises is not None and plan.county.name in runs and row["state"] != "failed" else ""
         if plan.county.name in held and row["state"] != "failed":
             row.update(state="waiting", remark="; ".join(["its pods restart when its wave comes", *plan.notes]))
         rows.append(row)
@@ -400,7 +483,7 @@ def _report(
 
 def _invalid_row(name: str, problems: list[Problem]) -> Result:
     errors = [problem.message for problem in problems if problem.county == name]
-    row: Result = {"name": name, "namespace": "", "host": "", "version": "", "state": "failed"}
+    row: Result = {"name": name, "namespace": "", "host": "", "version": "", "upgrade_from": "", "state": "failed"}
     return {**row, "ready": 0, "total": 0, "created": 0, "updated": 0, "removed": 0, "notes": [], "errors": errors, "remark": "; ".join(errors)}
 
 

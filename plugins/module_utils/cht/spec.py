@@ -38,6 +38,8 @@ _TAG = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")
 _USER = re.compile(r"^[A-Za-z][A-Za-z0-9_]{0,62}$")
 _PASSWORD = re.compile(r"^[A-Za-z0-9._~-]+$")
 _UUID_LIKE = re.compile(r"^[A-Za-z0-9-]{16,128}$")
+_INI_NAME = re.compile(r"^[A-Za-z0-9_.{}-]+$")
+_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _DATABASE = re.compile(r"^[a-z][a-z0-9_-]*$")
 
 # Published as the defaults of cht-chart-4x: whoever read the chart can forge the sessions of a county that kept them.
@@ -51,6 +53,28 @@ RESERVED_NAMESPACES = frozenset({"default", "kube-system", "kube-public", "kube-
 
 # Key of an entry that stands for a file which can't be read; its value says why.
 UNREADABLE = "unreadable file"
+
+# Settings of CouchDB that are somebody's already, with the owner or the way to change them; * stands for the whole section.
+_CREDENTIALS, _CLUSTER, _CHT = "credentials of the county", "it decides where the data is, and CouchDB would look for it elsewhere", "CHT needs it as it is"
+COUCHDB_OWNED: dict[tuple[str, str], str] = {
+    ("admins", "*"): f"it is credentials.user and credentials.password, the {_CREDENTIALS}",
+    ("couch_httpd_auth", "secret"): f"it is credentials.secret, of the {_CREDENTIALS}",
+    ("chttpd_auth", "secret"): f"it is credentials.secret, of the {_CREDENTIALS}",
+    ("couchdb", "uuid"): f"it is credentials.uuid, of the {_CREDENTIALS}",
+    ("log", "level"): "it is couchdb.log_level",
+    **dict.fromkeys((("couchdb", "database_dir"), ("couchdb", "view_index_dir"), ("couchdb", "single_node"), ("cluster", "*")), _CLUSTER),
+    **dict.fromkeys(
+        (("chttpd", "port"), ("chttpd", "bind_address"), ("httpd", "port"), ("httpd", "bind_address"), ("chttpd", "require_valid_user"),
+         ("couch_httpd_auth", "require_valid_user"), ("chttpd_auth", "require_valid_user"), ("couch_httpd_auth", "allow_persistent_cookies"),
+         ("chttpd_auth", "allow_persistent_cookies"), ("chttpd", "authentication_handlers"), ("nouveau", "*")),
+        _CHT,
+    ),
+}
+# Environment of API and Sentinel that is set elsewhere.
+ENVIRONMENT_OWNED = {
+    "NODE_ENV": "it is node_env", "LOG_LEVEL": "it is log_level", "BUILDS_URL": "it is builds_url",
+    **dict.fromkeys(("COUCH_URL", "API_HOST", "API_PORT", "UPGRADE_SERVICE_URL"), "this collection sets it"),
+}
 
 # Java's heap of Nouveau, and what it takes beside it.
 _NOUVEAU_LEAST = "3Gi"
@@ -155,6 +179,41 @@ def _labels(value: t.Any) -> str | None:
     return None
 
 
+def _couchdb_settings(value: t.Any) -> str | None:
+    seen: set[tuple[str, str]] = set()
+    for entry in value:
+        section, key, text = (entry.get(name) for name in ("section", "key", "value"))
+        shown = f"{section}/{key}"
+        if set(entry) != {"section", "key", "value"}:
+            return f"has the entry {{{', '.join(map(str, entry))}}}: each needs section, key and value"
+        if isinstance(text, bool) or not _scalar(text):
+            return f"has the value of {shown}, which is no text or number: put true, false and lists in quotes, as CouchDB writes them"
+        if not _INI_NAME.match(str(section)) or not _INI_NAME.match(str(key)):
+            return f"has '{shown}', which is not a section and a key of CouchDB"
+        # A line's end begins another setting, and what follows a blank and ';' is a comment.
+        if not str(text).strip() or re.search(r"[\r\n]|(^|\s);", str(text)):
+            return f"has the value of {shown}, which CouchDB would not read as one: give one line without ';'"
+        owner = COUCHDB_OWNED.get((str(section), str(key))) or COUCHDB_OWNED.get((str(section), "*"))
+        if owner:
+            return f"has '{shown}', which can't be set here: {owner}"
+        if (str(section), str(key)) in seen:
+            return f"has '{shown}' twice"
+        seen.add((str(section), str(key)))
+    return None
+
+
+def _environment(value: t.Any) -> str | None:
+    for name, text in value.items():
+        if not _VARIABLE.match(name):
+            return f"has '{name}', which is not the name of an environment variable"
+        if isinstance(text, (dict, list, bool)):
+            return f"has '{name}', whose value is no text: put it in quotes"
+        owner = ENVIRONMENT_OWNED.get(name)
+        if owner is not None or name.startswith(("COUCHDB_", "HAPROXY_", "CHT_")):
+            return f"has '{name}', which can't be set here: {owner or 'this collection sets it'}"
+    return None
+
+
 _RESOURCES = {
     "requests": Option("quantities", "What the scheduler keeps free for the container: C(cpu), C(memory)."),
     "limits": Option("quantities", "What the container can't exceed."),
@@ -179,6 +238,14 @@ SCHEMA: dict[str, Option] = {
     "log_level": Option(
         "str", "C(LOG_LEVEL) of API and Sentinel from 5.1 on.", default="info", choices=("error", "warn", "info", "debug", "silly")
     ),
+    "environment": Option(
+        "dict",
+        "More environment variables, such as C(NODE_OPTIONS) or a proxy.",
+        options={
+            name: Option("labels", f"Environment variables of {shown}, such as C(NODE_OPTIONS) or a proxy.", default={}, check=_environment)
+            for name, shown in (("api", "API"), ("sentinel", "Sentinel"))
+        },
+    ),
     "couchdb": Option(
         "dict",
         "The county's database.",
@@ -202,6 +269,9 @@ SCHEMA: dict[str, Option] = {
             ),
             "log_level": Option(
                 "str", "CouchDB's log level.", default="info", choices=("debug", "info", "notice", "warning", "error", "critical")
+            ),
+            "settings": Option(
+                "dicts", "More settings of CouchDB, a list of C(section), C(key) and C(value).", default=[], check=_couchdb_settings
             ),
             "database": Option(
                 "str", "Name of the database (5.x; 4.x has it fixed).", default="medic", check=_matches(_DATABASE, "the name of a database")
@@ -523,6 +593,10 @@ def _related_problems(options: dict[str, t.Any]) -> list[str]:
             f"CHT {options['version']} sets Secure cookies, and TLS ends nowhere, so nobody could log in: set tls.mode, or ingress.tls_in_front: true "
             "where a proxy in front of the cluster ends it"
         )
+    for component, variables in options["environment"].items():
+        given = {name.upper(): text for name, text in (variables or {}).items()}
+        if {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"} & set(given) and ".svc.cluster.local" not in given.get("NO_PROXY", ""):
+            problems.append(f"environment.{component} has a proxy, and NO_PROXY does not name .svc.cluster.local: it would ask the proxy for its database")
     if version is not None and version.major >= 5:
         problems.extend(_nouveau_problems(options))
     for component, resources in options["resources"].items():

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import UPGRADING
+
 # In the order in which they are listed: what needs somebody's eye comes first.
-STATES = ("failed", "waiting", "changed", "unchanged")
+STATES = ("failed", "waiting", "upgrading", "changed", "unchanged")
 _COLUMNS = ("county", "state", "version", "host", "remark")
 
 
@@ -35,7 +37,9 @@ def final_rows(applied: list[dict[str, t.Any]], waited: list[dict[str, t.Any]]) 
     for row in applied:
         found = progress.get(row["name"])
         if found and found["obstacle"] and row["state"] != "failed":
-            row = {**row, "state": "waiting", "remark": f"{found['ready']} of {found['total']} Deployments ready; {found['obstacle']}"}
+            upgrading = found.get("upgrading")
+            text = found["obstacle"].removeprefix(UPGRADING) if upgrading else f"{found['ready']} of {found['total']} Deployments ready; {found['obstacle']}"
+            row = {**row, "state": "upgrading" if upgrading else "waiting", "remark": text}
         rows.append(row)
     return rows
 

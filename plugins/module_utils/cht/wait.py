@@ -10,6 +10,7 @@ import typing as t
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht import healthcheck
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import Progress, judge
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
@@ -53,8 +54,8 @@ def look(client: Client, targets: list[Target], cached: bool = True) -> dict[str
     return {target.name: judge(deployments.get(target.namespace, [])) for target in targets}
 
 
-def explain(client: Client, targets: list[Target]) -> dict[str, Progress]:
-    """Return how far each county is, and what stands in its way."""
+def explain(client: Client, targets: list[Target], ask: bool = False) -> dict[str, Progress]:
+    """Return how far each county is, and what stands in its way; C(ask) the counties themselves where their pods don't tell."""
     deployments, pods, claims = (_read(client, resource, targets, False) for resource in (DEPLOYMENTS, PODS, CLAIMS))
     spaces = {target.namespace for target in targets}
     pending = [item for space in spaces for item in claims.get(space, []) if (item.get("status") or {}).get("phase") == "Pending"]
@@ -62,10 +63,14 @@ def explain(client: Client, targets: list[Target]) -> dict[str, Progress]:
     if pending:
         space = targets[0].namespace if len(targets) == 1 else None
         events = by_namespace(client.items(EVENTS.collection(space), {"fieldSelector": "involvedObject.kind=PersistentVolumeClaim"}))
-    return {
+    progress = {
         target.name: judge(*(found.get(target.namespace, []) for found in (deployments, pods, claims)), events=events.get(target.namespace, []))
         for target in targets
     }
+    for target in targets if ask else []:
+        if healthcheck.suspicious(deployments.get(target.namespace, [])) and healthcheck.hanging(client, target.namespace):
+            progress[target.name] = replace(progress[target.name], obstacle=f"{healthcheck.TEXT}: the next run restarts it")
+    return progress
 
 
 def _checked(progress: dict[str, Progress], targets: list[Target], check: Check | None, until: float) -> dict[str, Progress]:
@@ -101,7 +106,7 @@ def wait(client: Client, targets: list[Target], timeout: float, interval: float 
         time.sleep(min(interval, left))
         progress.update(_checked(look(client, pending), pending, check, until))
     if pending:
-        for name, found in explain(client, pending).items():
+        for name, found in explain(client, pending, check is not None).items():
             # Whether it works was asked a moment ago, if its pods were ready then.
             before = progress[name]
             unasked = "its pods just became ready, and it was not asked yet whether it works" if check else ""

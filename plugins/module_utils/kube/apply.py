@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ansible_collections.cht.k3s.plugins.module_utils.kube import compare, handover
@@ -81,6 +82,10 @@ class Item:
         if self.taken_from:
             entry["taken_from"] = self.taken_from
         return entry
+
+
+# Given the items of one kind and what sends one of them, the jobs that send all.
+Arrange = Callable[[list[Item], Callable[[Item], None]], list[Callable[[], None]]]
 
 
 @dataclass
@@ -245,23 +250,27 @@ def apply_groups(
     progress: Callable[[str], None] | None = None,
     hold: Callable[[list[Item]], set[str]] | None = None,
     adopt: bool = False,
+    arrange: Arrange | None = None,
 ) -> Outcome:
     """Apply the objects of all groups; an error stays within its group.
 
     C(hold) is shown all items after they were compared, and names the groups of which nothing is to be sent now.
 
+    C(arrange) is shown those of one kind that are to be sent, and how one is sent, and returns what sends them all: what it puts into one job
+    follows one after the other. Not asked in check mode.
+
     C(adopt) makes whole objects ours that people made with kubectl: what is not given here goes.
 
     Without a client (check mode before a cluster exists) everything is predicted to be created.
     """
-    return _Run(client, check_mode, field_manager, force_conflicts, tuple(take_over), parallel, crd_timeout, live, progress, hold, adopt).run(groups)
+    return _Run(client, check_mode, field_manager, force_conflicts, tuple(take_over), parallel, crd_timeout, live, progress, hold, adopt, arrange).run(groups)
 
 
 class _Run:
     def __init__(
         self, client: Client | None, check_mode: bool, manager: str, force: bool, take_over: tuple[str, ...], parallel: int,
         crd_timeout: float, live: Live | None, progress: Callable[[str], None] | None, hold: Callable[[list[Item]], set[str]] | None,
-        adopt: bool = False,
+        adopt: bool = False, arrange: Arrange | None = None,
     ) -> None:
         self.client = client
         self.check_mode = check_mode
@@ -274,6 +283,7 @@ class _Run:
         self.progress = progress
         self.hold = hold
         self.adopt = adopt
+        self.arrange = arrange
         self.resources = Resources(client)
         self.promised: dict[tuple[str, str], Resource] = {}
         self.new_namespaces: set[str] = set()
@@ -306,11 +316,20 @@ class _Run:
                         item.result = "skipped"
                     else:
                         ready.append(item)
-                list(pool.map(lambda item: self._send(client, item), ready))
+                list(pool.map(lambda job: job(), self._jobs(client, ready)))
                 self._await_crds(client, [item for item in ready if item.kind == "CustomResourceDefinition" and item.result == "created"])
                 if self.progress and ready:
                     self.progress(f"{ready[0].kind}: {len(ready)} sent")
         return self._outcome(items, self.client.requests)
+
+    def _jobs(self, client: Client, items: list[Item]) -> list[Callable[[], None]]:
+        """What sends the items, each by itself unless they were arranged."""
+        def send(item: Item) -> None:
+            self._send(client, item)
+
+        if self.arrange is not None and not self.check_mode:
+            return self.arrange(items, send)
+        return [partial(send, item) for item in items]
 
     def _outcome(self, items: list[Item], requests: int) -> Outcome:
         errors: dict[str, list[str]] = {}

@@ -1,7 +1,7 @@
 # Copyright: Contributors to the cht.k3s project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HTTP requests to a port of a pod through the API server, as `kubectl port-forward` makes them.
+"""Requests to a port of a pod through the API server, as `kubectl port-forward` makes them.
 
 The kubelet opens the connection inside the pod, so network policies don't stand in the way, the image needs no program for it,
 and no credentials are in anybody's arguments.
@@ -51,6 +51,20 @@ def request(
         answer = http.client.HTTPResponse(stream, method=method)  # type: ignore[arg-type]
         answer.begin()
         return answer.status, answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise ForwardError(f"port {port} of pod {pod}: {str(error) or type(error).__name__}") from error
+    finally:
+        connection.close()
+
+
+def read(client: Client, namespace: str, pod: str, port: int, timeout: float = 10.0) -> bytes:
+    """Return what a pod's port says by itself until it ends the connection. All of it together has C(timeout) seconds."""
+    deadline = time.monotonic() + timeout
+    connection = client.dedicated()
+    connection.timeout = timeout
+    try:
+        connection.connect()
+        return _Stream(_upgrade(client, connection, namespace, pod, port, deadline), deadline).makefile().read()
     except (OSError, http.client.HTTPException) as error:
         raise ForwardError(f"port {port} of pod {pod}: {str(error) or type(error).__name__}") from error
     finally:

@@ -11,9 +11,10 @@ import json
 import ssl
 import struct
 import threading
+import time
 import typing as t
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from apiserver import ApiServer
 
@@ -42,6 +43,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for channel in (0, 1):
             self._frame(bytes([channel]) + struct.pack("<H", 0))
+        if parse_qs(urlsplit(self.path).query).get("port") == ["5555"]:
+            # haproxy's health check says what it has to say without being asked; one that hangs says nothing.
+            if namespace in self.kubelet.hanging:
+                self.kubelet.ended.wait(6)
+            else:
+                self._frame(b"\0up\n")
+            self.close_connection = True
+            return
         request = self._read()[1:]
         head, dummy, sent = request.decode().partition("\r\n\r\n")
         lines = head.split("\r\n")
@@ -67,6 +76,59 @@ class _Handler(BaseHTTPRequestHandler):
         return bytes(byte ^ mask[index % 4] for index, byte in enumerate(self.rfile.read(size)))
 
 
+class Cht:
+    """API of one county: the version whose views its database has, and what is staged beside it (cht-core, api/src/services/setup)."""
+
+    def __init__(self, kubelet: Kubelet, tag: str) -> None:
+        self.kubelet = kubelet
+        self.tag = self.installed = tag
+        self.staged = ""
+        self.since = 0.0
+        self.stages: list[str] = []
+
+    def start(self, tag: str) -> None:
+        """An API of another image goes on with what is staged, or indexes now."""
+        if tag and tag != self.tag:
+            self.tag = tag
+            if self.staged == tag and self._state() == "indexed":
+                self.installed = tag
+            self.staged, self.since = "", time.monotonic()
+        if not self.staged and self._share() >= 1:
+            self.installed = self.tag
+
+    def public(self, path: str) -> tuple[int, bytes]:
+        if path == "/api/v1/startup-progress":
+            return 200, json.dumps([{"id": "index", "title": "Indexing data", "started": True, "progress": int(100 * self._share())}]).encode()
+        if self.installed != self.tag:
+            return 503, b"<html>"
+        figures = {"version": {"app": self.tag}, "couchdb": {"medic": {"doc_count": 1234567}}, "connected_users": {"count": 7}}
+        figures.update({"sentinel": {"backlog": 3}, "outbound_push": {"backlog": 2}, "messaging": {"outgoing": {"total": {"due": 5}}}})
+        return 200, json.dumps(figures).encode()
+
+    def upgrade(self, method: str, path: str, sent: str) -> tuple[int, bytes]:
+        if self.installed != self.tag:
+            return 503, b"<html>"
+        if method == "POST" and path == "/api/v1/upgrade/stage":
+            self.staged, self.since = json.loads(sent)["build"]["version"], time.monotonic()
+            self.stages.append(self.staged)
+            return 200, b'{"ok": true}'
+        if method != "GET" or path != "/api/v2/upgrade":
+            return 404, b"{}"
+        state = self._state()
+        document = {"action": "stage", "state": state, "to": {"namespace": "medic", "application": "medic", "version": self.staged}}
+        indexers = [{"database": "medic", "ddoc": "medic-client", "progress": int(100 * self._share())}]
+        # What is final is not shown.
+        return 200, json.dumps({"upgradeDoc": document if state else None, "indexers": indexers}).encode()
+
+    def _share(self) -> float:
+        return min(1.0, (time.monotonic() - self.since) / self.kubelet.indexing) if self.kubelet.indexing else 1.0
+
+    def _state(self) -> str:
+        if not self.staged or self.kubelet.builds is not None and self.staged not in self.kubelet.builds:
+            return ""
+        return "indexed" if self._share() >= 1 else "indexing"
+
+
 class Kubelet:
     """Runs every pod on one node, except those that `obstacle` gives a reason for.
 
@@ -86,8 +148,17 @@ class Kubelet:
         self.passwords: dict[str, str] = {}
         self.told: list[str] = []
         self.asked: list[tuple[str, str]] = []
+        # Seconds that the views of a version take, while it is staged or after an API that does not find it staged; the versions of the builds server.
+        self.indexing = 0.0
+        self.builds: set[str] | None = None
+        self._counties: dict[str, Cht] = {}
+        self._lock = threading.Lock()
+        # Namespaces whose health check of haproxy hangs, until it is restarted.
+        self.hanging: set[str] = set()
+        # What began and ended to run, in that order: +service or -service of each namespace.
+        self.seen: dict[str, list[str]] = {}
         self._client = Client.from_kubeconfig(str(server.kubeconfig))
-        self._end = threading.Event()
+        self.ended = threading.Event()
         handler = type("Handler", (_Handler,), {"kubelet": self})
         self._web = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -103,7 +174,7 @@ class Kubelet:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._end.set()
+        self.ended.set()
         self._web.shutdown()
         self._web.server_close()
         for thread in self._threads:
@@ -131,8 +202,8 @@ class Kubelet:
     def answer(self, namespace: str, method: str, path: str, headers: dict[str, str], sent: str) -> tuple[int, bytes]:
         """What the service in a pod answers."""
         self.asked.append((namespace, path))
-        if path == "/api/v2/monitoring":
-            return 200, b'{"version": {"app": "4.22.0"}}'
+        if path in ("/api/v2/monitoring", "/api/v1/startup-progress"):
+            return self._cht(namespace).public(path)
         if not headers.get("Authorization", "").startswith("Basic "):
             return 401, b"{}"
         known = self.passwords.get(namespace)
@@ -140,6 +211,8 @@ class Kubelet:
             return 401, b"{}"
         if path == "/_session":
             return 200, b"{}"
+        if "/upgrade" in path:
+            return self._cht(namespace).upgrade(method, path, sent)
         if method == "PUT" and path == "/_node/_local/_config/admins/medic":
             self.passwords[namespace] = json.loads(sent)
             secret = self._client.get(f"/api/v1/namespaces/{namespace}/secrets/cht-couchdb-credentials")
@@ -152,8 +225,18 @@ class Kubelet:
         members = names[:-1] if namespace in self.unjoined else names
         return 200, json.dumps({"all_nodes": members, "cluster_nodes": members}).encode()
 
+    def _cht(self, namespace: str) -> Cht:
+        """The CHT of a county, with the version of API's image."""
+        pods = self._client.items(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": "cht.service=api"})
+        images = [pod["spec"]["containers"][0]["image"] for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+        tag = images[-1].rpartition(":")[2] if images else ""
+        with self._lock:
+            found = self._counties.setdefault(namespace, Cht(self, tag))
+            found.start(tag)
+            return found
+
     def _loop(self) -> None:
-        while not self._end.wait(0.3):
+        while not self.ended.wait(0.3):
             try:
                 if self.nodes:
                     self._provision()
@@ -176,12 +259,18 @@ class Kubelet:
             body = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
             self._client.json("POST", "/api/v1/persistentvolumes", body=body)
 
+    def _note(self, sign: str, metadata: dict[str, t.Any]) -> None:
+        if (metadata.get("labels") or {}).get("cht.service") == "healthcheck":
+            self.hanging.discard(metadata["namespace"])
+        self.seen.setdefault(metadata["namespace"], []).append(f"{sign}{(metadata.get('labels') or {}).get('cht.service')}")
+
     def _run(self, pod: dict[str, t.Any]) -> None:
         metadata = pod["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
         if metadata.get("deletionTimestamp"):
             if not self.ends_pods:
                 return
+            self._note("-", metadata)
             self._client.json("DELETE", path, body={"gracePeriodSeconds": 0})
             return
         if not pod["spec"].get("nodeName"):
@@ -200,5 +289,7 @@ class Kubelet:
         ]
         status = {"phase": "Pending" if reason else "Running", "conditions": conditions, "containerStatuses": containers, "podIP": "198.19.0.1"}
         present = {key: (pod.get("status") or {}).get(key) for key in ("phase", "containerStatuses")}
+        if not reason and present["phase"] != "Running":
+            self._note("+", metadata)
         if json.dumps(present["containerStatuses"]) != json.dumps(containers) or present["phase"] != status["phase"]:
             self._client.json("PATCH", f"{path}/status", body={"status": status}, content_type="application/merge-patch+json")

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import base64
+import signal
+import time
 import typing as t
 from collections.abc import Iterator
 
@@ -50,7 +52,9 @@ def test_an_upgrade_goes_canary_first_and_two_at_a_time(cluster: Cluster, kubele
     assert order == ["wave 1 of 3 (canary): wave-3", "wave 2 of 3: wave-0, wave-1", "wave 3 of 3: wave-2, wave-4"]
     assert {tag(cluster, name) for name in names} == {"4.22.0"}
     assert "5 counties: 5 changed" in run.text
-    assert {path for namespace, path in kubelet.asked if namespace == "wave-3"} == {"/_membership", "/medic", "/api/v2/monitoring"}
+    assert {path for namespace, path in kubelet.asked if namespace == "wave-3"} == {
+        "/_membership", "/medic", "/api/v2/monitoring", "/api/v2/upgrade", "/api/v1/upgrade/stage",
+    }
     assert roll(cluster, names, "4.22.0", cht_project_wave_size=2).changed == 0
 
 
@@ -96,6 +100,73 @@ def test_a_cluster_of_databases_that_is_not_whole_is_not_well(cluster: Cluster, 
     assert "CouchDB's cluster has 2 of 3 nodes" in run.row("unjoined")
     kubelet.unjoined.clear()
     assert cluster.counties(county("unjoined"), cht_project_wait=True).changed == 0
+
+
+def test_the_nodes_of_a_cluster_follow_one_another_and_api_starts_once(cluster: Cluster, kubelet: Kubelet) -> None:
+    waiting = {"cht_project_wait": True, "cht_project_wait_timeout": 90, "cht_project_wave_timeout": 90}
+    cluster.counties(county("ordered"), **waiting)
+    kubelet.seen.clear()
+    entry = county("ordered", resources={"couchdb": {"limits": {"memory": "4Gi"}}})
+    run = cluster.counties(entry, **waiting)
+    assert "3 objects updated" in run.row("ordered")
+    nodes = [f"{sign}couchdb-{number}" for number in (1, 2, 3) for sign in "-+"]
+    assert [entry for entry in kubelet.seen["ordered"] if "couchdb" in entry] == nodes
+    assert [entry for entry in kubelet.seen["ordered"] if "couchdb" not in entry] == ["-api", "+api"]
+    assert kubelet.seen["ordered"].index("-api") < 2 and kubelet.seen["ordered"][-1] == "+api"
+    assert cluster.counties(entry, **waiting).changed == 0
+    # As after a run that was killed in between: API is stopped, and one node has what the others have not.
+    cluster.patch("/apis/apps/v1/namespaces/ordered/deployments/cht-api", {"spec": {"replicas": 0}}, manager="cht.k3s-killed")
+    healed = cluster.counties(entry, **waiting)
+    assert "1 objects updated" in healed.row("ordered") and "wave 1" not in healed.text
+
+
+def test_a_health_check_that_hangs_is_told_and_restarted(cluster: Cluster, kubelet: Kubelet) -> None:
+    waiting = {"cht_project_wait": True, "cht_project_wait_timeout": 60}
+    cluster.counties(county("hangs", **SMALL), **waiting)
+    before = cluster.resource_versions("hangs")
+    kubelet.hanging.add("hangs")
+    kubelet.obstacle = lambda pod: "CrashLoopBackOff" if kubelet.hanging and "cht-api" in pod["spec"]["containers"][0]["image"] else ""
+    path = "/apis/apps/v1/namespaces/hangs/deployments/cht-api"
+    deadline = time.monotonic() + 60
+    while (cluster.get(path) or {})["status"].get("readyReplicas"):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    seen = cluster.counties(county("hangs", **SMALL), arguments=("--check",), expect=None, **waiting)
+    assert "its health check hangs (cht-core#8644): would be restarted" in seen.row("hangs") and kubelet.hanging
+    run = cluster.counties(county("hangs", **SMALL), **waiting)
+    assert "its health check hangs (cht-core#8644): restarted" in run.row("hangs") and not kubelet.hanging
+    assert cluster.resource_versions("hangs") == before and cluster.counties(county("hangs", **SMALL), **waiting).changed == 0
+
+
+def test_a_version_is_staged_before_anything_restarts(cluster: Cluster, kubelet: Kubelet) -> None:
+    roll(cluster, ["staged"], "4.21.0")
+    kubelet.indexing = 8
+    process = cluster.start(
+        "projects", cht_projects=[county("staged", **SMALL)], cht_project_wait=True, cht_project_wait_report_every=2, cht_project_wave_timeout=60
+    )
+    deadline = time.monotonic() + 120
+    while ("staged", "/api/v1/upgrade/stage") not in kubelet.asked:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    cluster.kill(process, signal.SIGINT)
+    assert tag(cluster, "staged") == "4.21.0", "users work with the old version while the new one is indexed"
+    run = roll(cluster, ["staged"], "4.22.0")
+    assert tag(cluster, "staged") == "4.22.0" and "1 changed" in run.text
+    assert [path for namespace, path in kubelet.asked if path.endswith("/stage")] == ["/api/v1/upgrade/stage"], "the interrupted one is gone on with"
+    assert roll(cluster, ["staged"], "4.22.0").changed == 0
+
+
+def test_what_can_t_be_staged_wants_a_word_and_is_upgrading_for_long(cluster: Cluster, kubelet: Kubelet) -> None:
+    roll(cluster, ["wordy"], "4.21.0")
+    kubelet.builds = set()
+    refused = roll(cluster, ["wordy"], "4.22.0", expect=2)
+    assert "can't be staged: API gave up 4 times" in refused.row("wordy") and "cht_project_unstaged" in refused.row("wordy")
+    without = cluster.counties(county("wordy", **SMALL), expect=2)
+    assert "is not staged" in without.row("wordy") and "1,234,567 documents" in without.row("wordy")
+    assert tag(cluster, "wordy") == "4.21.0"
+    kubelet.indexing = 25
+    run = roll(cluster, ["wordy"], "4.22.0", timeout=12, cht_project_unstaged="wordy")
+    assert "upgrading: Indexing data " in run.text and "changed" in run.row("wordy") and "not staged, as it was asked for" in run.row("wordy")
 
 
 def secret(cluster: Cluster, name: str) -> dict[str, str]:

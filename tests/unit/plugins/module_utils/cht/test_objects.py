@@ -323,3 +323,34 @@ def test_live_images_replace_the_definition_s() -> None:
     objects = build({"images": {"cht-api": "public.ecr.aws/medic/cht-api:4.23.0"}})
     assert pod(objects, "cht-api")["containers"][0]["image"].endswith(":4.23.0")
     assert pod(objects, "cht-sentinel")["containers"][0]["image"].endswith(":4.22.0")
+
+
+def test_settings_of_couchdb_come_between_cht_s_own_and_the_volume_s() -> None:
+    settings = [
+        {"section": "couchdb", "key": "max_dbs_open", "value": 9000}, {"section": "smoosh", "key": "db_channels", "value": "upgrade_dbs,ratio_dbs"},
+        {"section": "couchdb", "key": "os_process_timeout", "value": "90000"},
+    ]
+    plain, objects = build(), build(couchdb={"settings": settings})
+    assert ("ConfigMap", "couchdb-settings") not in plain
+    assert objects["ConfigMap", "couchdb-settings"]["data"]["county.ini"] == (
+        "[couchdb]\nmax_dbs_open = 9000\nos_process_timeout = 90000\n[smoosh]\ndb_channels = upgrade_dbs,ratio_dbs\n"
+    )
+    for number in (1, 2, 3):
+        container = pod(objects, f"cht-couchdb-{number}")["containers"][0]
+        files = env(container)["ERL_FLAGS"].split()
+        assert files[0] == "-couch_ini" and files[1:3] == ["/opt/couchdb/etc/default.ini", "/opt/couchdb/etc/default.d"]
+        assert files[-1] == "/opt/couchdb/etc/local.d", "CouchDB writes to the last: a changed password has to stay"
+        mount = next(item for item in container["volumeMounts"] if item["name"] == "settings")
+        assert mount["mountPath"] in files and not mount["mountPath"].startswith("/opt/couchdb"), "CHT's script changes owners there"
+        assert "ERL_FLAGS" not in env(pod(plain, f"cht-couchdb-{number}")["containers"][0])
+    other = build(couchdb={"settings": settings[:1]})
+    changed = {name for name in names(objects, "Deployment") if objects["Deployment", name] != other["Deployment", name]}
+    assert changed == {"cht-couchdb-1", "cht-couchdb-2", "cht-couchdb-3"}, "pods read the files when they start"
+
+
+def test_environment_of_api_and_sentinel() -> None:
+    more = {"api": {"NODE_OPTIONS": "--max-old-space-size=4096"}, "sentinel": {"https_proxy": "http://proxy:3128", "no_proxy": ".svc.cluster.local"}}
+    plain, objects = build(), build(environment=more)
+    for name in names(objects, "Deployment"):
+        before, after = (env(pod(found, name)["containers"][0]) for found in (plain, objects))
+        assert after == {**before, **more.get(name.removeprefix("cht-"), {})}

@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.cht.k3s.plugins.module_utils.cht import encryption
 from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent, Amount, Load, fit, lose, losses, servers_to_lose, typical
 from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import CertificateError, pem_expiry
+from ansible_collections.cht.k3s.plugins.module_utils.cht.figures import figures
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report import build, headlines, natural, number, pod_needs, problems, read_agents
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report_page import page
 
@@ -161,6 +162,7 @@ def report(agents: int = 9, counties: int = 50) -> dict[str, t.Any]:
             "versions": ["4.22.0" if number % 3 else "5.2.0"], "ready": 8 - (number in (4, 13)),
             "total": 8, "obstacle": "claim couchdb-1-claim0 is Pending (StorageClass vmware-sc)", "nodes": [f"agent-{number % agents + 1}"],
             "needs": each.as_dict(), "storage": 60 * GI,
+            "figures": {"version": "4.22.0", "documents": 1234567, "users": 310, "sentinel": 3, "outbound": 0, "messages": None, "silent": ""},
         }
         for number, name in enumerate(names)
     ]
@@ -208,6 +210,31 @@ def test_the_page_is_whole_and_loads_nothing() -> None:
     assert found.open == [] and found.links == []
     assert "url(" not in text and "@import" not in text
     assert text.index("Needs attention") < text.index("Nodes and their counties") < text.index("Counties</h2>")
+
+
+def test_the_page_has_what_counties_say_of_themselves() -> None:
+    text = page(report(1, 1))
+    assert "<td class=n>1,234,567</td><td class=n>310</td><td>3 for Sentinel</td>" in text
+
+
+def test_figures_of_a_county() -> None:
+    answer: t.Any = {
+        "version": {"app": "4.22.0"}, "couchdb": {"medic": {"doc_count": 20000}}, "connected_users": {"count": 7}, "sentinel": {"backlog": 0},
+        "outbound_push": {"backlog": -1}, "messaging": {"outgoing": {"total": {"due": 4}}}, "conflict": {"count": ""},
+    }
+    assert figures(lambda *dummy: (200, answer)) == {
+        "version": "4.22.0", "documents": 20000, "users": 7, "sentinel": 0, "outbound": None, "messages": 4, "conflicts": None, "feedback": None, "silent": "",
+    }
+    assert figures(lambda *dummy: (503, None))["silent"] == "API answers /api/v2/monitoring with 503"
+
+
+def test_a_silent_county_and_pods_that_an_agent_left_are_told() -> None:
+    seen = report(1, 2)
+    seen["counties"][0]["figures"] = {"silent": "API does not run"}
+    seen["counties"][1]["left_pods"] = ["cht-api-1 (Evicted)"]
+    found = {(entry["level"], entry["what"]): entry["text"] for entry in problems(seen, [], [])}
+    assert found["bad", "county county-00"] == "all its pods are ready, and it does not tell its figures: API does not run"
+    assert "cht-api-1 (Evicted)" in found["warning", "county county-01"]
 
 
 def test_names_can_t_break_the_page() -> None:

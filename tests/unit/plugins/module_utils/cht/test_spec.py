@@ -22,6 +22,10 @@ def county(**more: t.Any) -> dict[str, t.Any]:
     return {"name": "nairobi", "host": "nairobi.health.example", "version": "4.22.0", **more}
 
 
+def setting(section: str, key: str, value: t.Any) -> dict[str, t.Any]:
+    return {"section": section, "key": key, "value": value}
+
+
 def problems_of(*entries: t.Any, defaults: t.Any = None) -> list[str]:
     return [str(problem) for problem in read_counties(list(entries), defaults)[1]]
 
@@ -60,6 +64,23 @@ def test_one_county_can_not_change_the_defaults_of_the_next() -> None:
     [
         ({"hots": "x"}, "county 'nairobi': unknown key 'hots': did you mean 'host'?"),
         ({"couchdb": {"storge": "4Gi"}}, "unknown key 'couchdb.storge': did you mean 'storage'?"),
+        ({"couchdb": {"settings": "x"}}, "couchdb.settings must be a list"),
+        ({"couchdb": {"settings": [{"section": "smoosh", "key": "x"}]}}, "couchdb.settings has the entry {section, key}: each needs section, key and value"),
+        ({"couchdb": {"settings": [setting("admins", "medic", "x")]}}, "has 'admins/medic', which can't be set here: it is credentials.user"),
+        ({"couchdb": {"settings": [setting("chttpd_auth", "secret", "x")]}}, "'chttpd_auth/secret', which can't be set here: it is credentials.secret"),
+        ({"couchdb": {"settings": [setting("cluster", "n", 3)]}}, "has 'cluster/n', which can't be set here: it decides where the data is"),
+        ({"couchdb": {"settings": [setting("log", "level", "debug")]}}, "has 'log/level', which can't be set here: it is couchdb.log_level"),
+        ({"couchdb": {"settings": [setting("chttpd", "port", 80)]}}, "has 'chttpd/port', which can't be set here: CHT needs it as it is"),
+        ({"couchdb": {"settings": [setting("smoosh", "x", "1\n[admins]\na = b")]}}, "the value of smoosh/x, which CouchDB would not read as one"),
+        ({"couchdb": {"settings": [setting("smoosh", "x", "1 ; more")]}}, "the value of smoosh/x, which CouchDB would not read as one"),
+        ({"couchdb": {"settings": [setting("smoosh]", "x", "1")]}}, "has 'smoosh]/x', which is not a section and a key"),
+        ({"couchdb": {"settings": [setting("smoosh", "x", True)]}}, "has the value of smoosh/x, which is no text or number"),
+        ({"couchdb": {"settings": [setting("smoosh", "x", 1), setting("smoosh", "x", 2)]}}, "has 'smoosh/x' twice"),
+        ({"environment": {"api": {"COUCH_URL": "x"}}}, "environment.api has 'COUCH_URL', which can't be set here: this collection sets it"),
+        ({"environment": {"sentinel": {"NODE_ENV": "x"}}}, "environment.sentinel has 'NODE_ENV', which can't be set here: it is node_env"),
+        ({"environment": {"api": {"A-B": "x"}}}, "environment.api has 'A-B', which is not the name of an environment variable"),
+        ({"environment": {"api": {"DEBUG": True}}}, "environment.api has 'DEBUG', whose value is no text"),
+        ({"environment": {"api": {"https_proxy": "http://proxy:3128"}}}, "environment.api has a proxy, and NO_PROXY does not name .svc.cluster.local"),
         ({"couchdb": {"storage": "4GB"}}, "couchdb.storage '4GB' is not a quantity: write it as '4Gi'"),
         ({"couchdb": {"storage": 4}}, "couchdb.storage '4' is less than 1Mi: give the size with its unit"),
         ({"couchdb": {"mode": "cluster"}}, "couchdb.mode 'cluster' is none of: clustered, single (did you mean 'clustered'?)"),

@@ -13,11 +13,13 @@ import typing as t
 
 import pytest
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht import run
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME
 from ansible_collections.cht.k3s.plugins.module_utils.cht.health import api_problem, database_problem, judge_health, membership_problem, startup_problem
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live, plan_county
 from ansible_collections.cht.k3s.plugins.module_utils.cht.run import Settings, at_rest, deploy, ran
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import read_counties
+from ansible_collections.cht.k3s.plugins.module_utils.cht.stage import Stage
 from ansible_collections.cht.k3s.plugins.module_utils.cht.waves import Policy, Rollout, hold_back, merge
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Unreachable
 
@@ -184,6 +186,46 @@ def test_a_version_that_never_started_is_taken_back_for_the_named_county_alone()
     assert "runs 4.23.0, newer than the wanted 4.22.0: kept" in other
 
 
+def at_work(version: str) -> FakeApi:
+    """A county that runs."""
+    api = FakeApi(version, replicas=1)
+    for item in api.lists["deployments"]:
+        item["metadata"]["generation"] = 2
+        item["status"] = rollout_of("any")["status"]
+    return api
+
+
+@pytest.mark.parametrize(("found", "sends", "told"), [
+    (Stage("staged"), True, ""), (Stage("staging", "indexing 7%"), False, "4.22.0 is not staged (indexing 7%): API indexes"),
+    (Stage("none"), False, "name the county in cht_project_unstaged"),
+])
+def test_a_version_is_raised_when_it_is_staged(monkeypatch: pytest.MonkeyPatch, found: Stage, sends: bool, told: str) -> None:
+    monkeypatch.setattr(run, "_stage_of", lambda client, plan: found)
+    api = at_work("4.21.0")
+    row = roll_out(api, "4.22.0", hold_restarts=False)["counties"][0]
+    assert ("cht-api" in api.sent) is sends and told in row["remark"] and row["upgrade_from"] == ("4.21.0" if sends else "")
+
+
+def test_the_wave_is_told_what_to_stage_and_a_word_does_without() -> None:
+    held = roll_out(at_work("4.21.0"), "4.22.0")["counties"][0]
+    assert (held["state"], held["upgrade_from"]) == ("waiting", "4.21.0")
+    assert roll_out(at_work("4.22.0"), "4.22.0", {"node_env": "test"})["counties"][0]["upgrade_from"] == ""
+    assert "4.22.0 would be staged first" in roll_out(at_work("4.21.0"), "4.22.0", check_mode=True)["counties"][0]["remark"]
+    for word in ("nairobi", "all"):
+        api = at_work("4.21.0")
+        row = roll_out(api, "4.22.0", hold_restarts=False, unstaged=frozenset({word}))["counties"][0]
+        assert "cht-api" in api.sent and "not staged, as it was asked for" in row["remark"] and row["upgrade_from"] == ""
+
+
+@pytest.mark.parametrize("more", [{}, {"check_mode": True}, {"hold_restarts": False}])
+def test_what_can_t_be_staged_is_refused_before_its_wave(more: dict[str, t.Any]) -> None:
+    api = at_work("4.22.0")
+    row = roll_out(api, "5.2.0", **more)["counties"][0]
+    assert row["state"] == "failed" and row["remark"].startswith("4.x can't stage 5.x") and "cht_project_unstaged" in row["remark"] and not api.sent
+    # What has nothing to lose has nothing to stage.
+    assert roll_out(FakeApi("4.22.0", replicas=1), "5.2.0")["counties"][0]["state"] == "changed"
+
+
 def limited() -> FakeApi:
     """A county whose quota, LimitRange and policies are there, and some that somebody else made."""
     api = FakeApi("4.22.0", replicas=1)
@@ -319,16 +361,19 @@ def test_api_answers_with_the_version_of_cht() -> None:
     # What 4.22's /api/info answers, and monitoring where the database does not.
     assert "without CHT's version" in api_problem(200, b'{"version": "0.1.0"}')
     assert "without CHT's version" in api_problem(200, b'{"version": {"app": ""}}')
+    answer = b'{"version": {"app": "4.21.1"}}'
+    assert api_problem(200, answer, "4.21.1-4.21.1") == api_problem(200, answer, "my-branch") == ""
+    assert "says that it is CHT 4.21.1, and its image is 4.22.0" in api_problem(200, answer, "4.22.0")
 
 
 @pytest.mark.parametrize(("status", "body", "told"), [
     (200, [{"id": "check", "translation": "Running installation checks", "started": True, "completed": True},
            {"id": "index", "translation": "Indexing data", "started": True}, {"id": "migrate", "translation": "Migrating data"}], "Indexing data"),
     (200, {"progress": [{"title": "Indexing", "started": True, "progress": 41}]}, "Indexing 41%"),
-    (200, {"completed": True}, "it does not say"), (503, [], "it does not say"), (200, ["x"], "it does not say"),
+    (200, {"completed": True}, "API does not say"), (503, [], "API does not say"), (200, ["x"], "API does not say"),
 ])
 def test_an_api_that_indexes_is_starting_and_says_what_it_does(status: int, body: t.Any, told: str) -> None:
-    assert startup_problem(status, json.dumps(body).encode()).startswith(f"API is starting: {told}")
+    assert startup_problem(status, json.dumps(body).encode()).startswith(f"upgrading: {told}")
 
 
 def test_the_first_database_and_api_are_asked() -> None:
@@ -355,4 +400,4 @@ def test_the_first_database_and_api_are_asked() -> None:
     ]
     assert judge_health(pods[:2], {}, ask, "nairobi") == "its pods are gone"
     starting = True
-    assert judge_health(pods, held, ask, "nairobi").startswith("API is starting: Migrating data;")
+    assert judge_health(pods, held, ask, "nairobi").startswith("upgrading: Migrating data;")
