@@ -67,7 +67,8 @@ CHANGED = {
     "node_hardening_sysctls": "only where node_kernel_hardening is switched on",
     "node_journal_size": "older lines of the journal go where it is larger; the README says so",
     **dict.fromkeys(("node_docker_packages", "node_docker_log_size", "node_docker_log_files"), "only with docker as the runtime"),
-    **dict.fromkeys(("control_plane_audit_days", "control_plane_audit_files", "control_plane_audit_size_mb"), "only where control_plane_audit_log is switched on"),
+    **dict.fromkeys(("control_plane_audit_days", "control_plane_audit_files", "control_plane_audit_size_mb"),
+                    "only where control_plane_audit_log is switched on"),
     **dict.fromkeys((
         "reverse_proxy_upstreams", "reverse_proxy_upstream_port", "reverse_proxy_install", "reverse_proxy_nginx", "reverse_proxy_config",
         "reverse_proxy_user", "reverse_proxy_service", "reverse_proxy_http_port", "reverse_proxy_https_port", "reverse_proxy_webroot",
