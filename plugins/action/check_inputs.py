@@ -11,7 +11,9 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cht.k3s.plugins.module_utils.inputs import Inputs, group_problems, load_role_options
+from ansible_collections.cht.k3s.plugins.module_utils.inputs import (
+    NODE_VARIABLES, Inputs, group_problems, load_role_options, value_problems,
+)
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import HOST_VARIABLES
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -36,7 +38,7 @@ class ActionModule(ActionBase):
         _validation, args = self.validate_argument_spec(argument_spec={"groups": {"type": "bool", "default": True}})
         problems = group_problems(groups, self._inventory_error(task_vars, hostvars, groups)) if args["groups"] else []
         if not problems:
-            problems = self._variable_problems(inputs, hostvars, groups, task_vars)
+            problems = self._variable_problems(inputs, hostvars, groups, task_vars) or self._value_problems(hostvars, groups)
         result.update(changed=False, problems=problems)
         if problems:
             result.update(failed=True, msg="Nothing was changed. " + "; ".join(problems))
@@ -63,6 +65,27 @@ class ActionModule(ActionBase):
         return [inputs.describe_unknown(name, hosts) for name, hosts in unknown.items()] + [
             f"{message} (on {', '.join(hosts[:3])}{' and more' if len(hosts) > 3 else ''})"
             for message, hosts in wrong.items()]
+
+    def _value_problems(self, hostvars: Any, groups: dict[str, list[str]]) -> list[str]:
+        """What only k3s or the kubelet would refuse, on the last node as little as on the first."""
+        given = {(role, host): self._known(hostvars[host], names) for role, names in NODE_VARIABLES.items() for host in groups.get(role, [])}
+        server = next((values for (role, dummy), values in given.items() if role == "control_plane"), {})
+        found: dict[str, list[str]] = {}
+        for (role, host), values in given.items():
+            for problem in value_problems(role, values, server):
+                found.setdefault(problem, []).append(host)
+        return [f"{problem} (on {', '.join(hosts[:3])}{' and more' if len(hosts) > 3 else ''})" for problem, hosts in found.items()]
+
+    @staticmethod
+    def _known(variables: Any, names: Any) -> dict[str, Any]:
+        """The values of those of the variables that are given and do not depend on what is only known later."""
+        given: dict[str, Any] = {}
+        for name in names:
+            try:
+                given[name] = variables[name]
+            except (AnsibleError, KeyError):
+                continue
+        return given
 
     def _type_problems(self, inputs: Inputs, variables: Any, names: list[str]) -> list[str]:
         given: dict[str, Any] = {}

@@ -13,6 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.cht.k3s.plugins.module_utils.k3s import accepted
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import labels_of, merge_config
+
 # What a first play must have: etcd needs an odd number of members, and more than five only cost.
 CONTROL_PLANE_SIZES = (1, 3, 5)
 
@@ -94,6 +97,35 @@ def group_problems(groups: Mapping[str, list[str]], inventory_error: str | None)
     if both:
         problems.append(f"{', '.join(both)}: in both groups control_plane and agent; a node is one or the other")
     return problems
+
+
+# Group of nodes -> the variables whose values k3s or a kubelet would refuse only at its start.
+NODE_VARIABLES = {
+    role: ("k3s_server_url", *(f"{role}_{name}" for name in names))
+    for role, names in {
+        "control_plane": ("labels", "taints", "kubelet_args", "controller_manager_args", "snapshot_cron", "config", "secret_config"),
+        "agent": ("labels", "taints", "kubelet_args", "config", "secret_config"),
+    }.items()
+}
+
+
+def node_settings(role: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a node's variables make of its config.yaml, as far as its values can be judged without the node."""
+    base = {
+        "node-label": labels_of(given.get(f"{role}_labels")),
+        "node-taint": list(given.get(f"{role}_taints") or []),
+        "kubelet-arg": list(given.get(f"{role}_kubelet_args") or []),
+        "kube-controller-manager-arg": list(given.get(f"{role}_controller_manager_args") or []),
+        "etcd-snapshot-schedule-cron": given.get(f"{role}_snapshot_cron"),
+    }
+    return merge_config(base, {**(given.get(f"{role}_config") or {}), **(given.get(f"{role}_secret_config") or {})})
+
+
+def value_problems(role: str, given: Mapping[str, Any], server: Mapping[str, Any]) -> list[str]:
+    """What k3s or the kubelet would refuse of a node's variables; `server` are those of a server, which says how many pods a node has addresses for."""
+    found = [accepted.server_url_problem(str(given.get("k3s_server_url") or ""))]
+    return [problem for problem in found if problem] + accepted.problems(
+        node_settings(role, given), accepted.mask_size(node_settings("control_plane", server)))
 
 
 def _some(names: list[str], most: int = 3) -> str:

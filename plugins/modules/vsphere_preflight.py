@@ -72,6 +72,13 @@ options:
     type: list
     elements: str
     default: []
+  storage_classes:
+    description:
+      - The StorageClasses that are wanted, as the role storageclass takes them. vCenter must have the datastores (C(datastore_url)) and storage
+        policies (C(storage_policy)) that they name.
+    type: list
+    elements: dict
+    default: []
   hardware_version:
     description: Oldest virtual hardware version.
     type: int
@@ -235,6 +242,7 @@ def main() -> None:
                 },
             },
             datacenters={"type": "list", "elements": "str", "default": []},
+            storage_classes={"type": "list", "elements": "dict", "default": []},
             hardware_version={"type": "int", "default": 15},
             minimum={"type": "dict", "default": {}},
             free_disk_gb={"type": "float", "default": 10},
@@ -258,7 +266,7 @@ def main() -> None:
     except VsphereError as exc:
         module.fail_json(msg=str(exc))
     nodes = _nodes(params["nodes"], options.hostname)
-    view = read_vcenter(options, nodes, params["datacenters"])
+    view = read_vcenter(options, nodes, params["datacenters"], params["storage_classes"])
     findings = judge(
         nodes,
         view,
@@ -266,6 +274,7 @@ def main() -> None:
         Requirements(params["hardware_version"], params["minimum"]),
         HostRequirements(params["free_disk_gb"], params["clock_offset"], (params["versions"] or {}).get("k3s") or default().k3s),
         verified=options.validate_certs,
+        classes=params["storage_classes"],
     )
     if params["versions"]:
         findings += version_findings(params["versions"])

@@ -468,7 +468,7 @@ def _convert(option: Option, path: str, value: t.Any, problems: list[str]) -> t.
         if not isinstance(value, dict):
             problems.append(f"{path} must be a dictionary, not a {_kind(value)}")
             return None
-        return {str(key): item if isinstance(item, (dict, list, bool)) else str(item) for key, item in value.items()}
+        return {str(key): item if isinstance(item, (dict, list, bool)) else "" if item is None else str(item) for key, item in value.items()}
     if not isinstance(value, list):
         problems.append(f"{path} must be a list, not a {_kind(value)}")
         return None

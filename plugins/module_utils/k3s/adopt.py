@@ -247,7 +247,7 @@ def _cluster_ids(api) -> list:
     for secret in api.get("/api/v1/secrets").get("items") or []:
         for name, value in (secret.get("data") or {}).items():
             if name.endswith("vsphere.conf"):
-                match = re.search(r"""^\s*cluster-id\s*=\s*["']?([^"'\s]+)""", base64.b64decode(value).decode("utf-8", "replace"), re.MULTILINE)
+                match = re.search(r"""^[ \t]*cluster-id[ \t]*=[ \t]*["']?([^"'\s]+)""", base64.b64decode(value).decode("utf-8", "replace"), re.MULTILINE)
                 if match:
                     found.add(match.group(1))
     return sorted(found)

@@ -30,7 +30,7 @@ class ApiError(Exception):
 
 
 _ENTRY = re.compile(
-    r"^\s*-?\s*(?P<key>server|certificate-authority|client-certificate|client-key|token)(?P<data>-data)?:\s*(?P<value>\S+)\s*$", re.MULTILINE
+    r"^[ \t]*-?[ \t]*(?P<key>server|certificate-authority|client-certificate|client-key|token)(?P<data>-data)?:[ \t]*(?P<value>\S+)[ \t]*$", re.MULTILINE
 )
 
 

@@ -37,7 +37,7 @@ def accepts_v1(arguments) -> bool:
 def configured_v1(system: System) -> bool:
     """The same by a file of the kubelet's configuration, which k3s reads from a folder."""
     texts = [system.read(f"{KUBELET_CONF}/{name}") or "" for name in system.listdir(KUBELET_CONF) if name.endswith(".conf")]
-    found = [value for text in texts for value in re.findall(r"""^\s*["']?failCgroupV1["']?\s*:\s*(true|false)\b""", text, re.MULTILINE)]
+    found = [value for text in texts for value in re.findall(r"""^[ \t]*["']?failCgroupV1["']?[ \t]*:[ \t]*(true|false)\b""", text, re.MULTILINE)]
     return bool(found) and found[-1] == "false"
 
 

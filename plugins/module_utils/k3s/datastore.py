@@ -50,7 +50,7 @@ def _has_endpoint(system: System) -> bool:
     if any(top_level(system.read(path)).get("datastore-endpoint") for path in paths):
         return True
     unit, environment = system.read(unit_path("server")) or "", system.read(environment_path("server")) or ""
-    return bool(re.search(r"--?datastore-endpoint\b", unit) or re.search(r"^\s*K3S_DATASTORE_ENDPOINT=.*\w", environment + "\n" + unit, re.MULTILINE))
+    return bool(re.search(r"--?datastore-endpoint\b", unit) or re.search(r"^[ \t]*K3S_DATASTORE_ENDPOINT=.*\w", environment + "\n" + unit, re.MULTILINE))
 
 
 def identity(system: System, api: Api | None = None) -> dict:

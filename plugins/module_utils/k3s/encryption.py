@@ -61,7 +61,7 @@ def kept(config: dict, has: str) -> tuple:
 
 def with_setting(text: str, has: str) -> str:
     """config.yaml with encryption as the data has it."""
-    rest = re.sub(rf"^{FLAG}\s*:.*\n?", "", text, flags=re.MULTILINE)
+    rest = re.sub(rf"^{FLAG}[ \t]*:.*\n?", "", text, flags=re.MULTILINE)
     return f"{rest.rstrip()}\n{FLAG}: true\n" if has == ENCRYPTED else rest
 
 

@@ -81,7 +81,7 @@ def render_registries(registries: dict, auth: dict) -> str | None:
     return HEADER + dump(merged) if merged else None
 
 
-_REGISTRY_SECRET = re.compile(r"^(\s*)(username|password|auth|identity_token)(:\s+)\S.*$", re.MULTILINE)
+_REGISTRY_SECRET = re.compile(r"^([ \t]*)(username|password|auth|identity_token)(:[ \t]+)\S.*$", re.MULTILINE)
 
 
 def mask_registries(text: str | None) -> str:

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 
 from .. import versions
-from . import cgroups, encryption, state
+from . import accepted, cgroups, encryption, state
 from .api import ApiError, condition, is_true
 from .datastore import MOVING
 from .drain import busy_pods
@@ -40,7 +40,7 @@ LATE = 30.0
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 LINKS = ("kubectl", "crictl", "ctr")
 _JOINING = re.compile(r"^(?:server|cluster-init|token-file):.*\n", re.MULTILINE)
-_PROVIDER_ID = re.compile(r"""^\s*-\s+["']?provider-id=.*\n""", re.MULTILINE)
+_PROVIDER_ID = re.compile(r"""^[ \t]*-[ \t]+["']?provider-id=.*\n""", re.MULTILINE)
 
 
 @dataclass
@@ -230,7 +230,10 @@ class Joiner:
         config = self.system.read(GOOD_CONFIG_PATH) if config is None else config
         self._refuse_another_runtime(config)
         problems = check(self.wanted.config, role, self.wanted.version) + check(self.wanted.secret_config, role, self.wanted.version)
-        problems += check_s3({**self.wanted.config, **self.wanted.secret_config})
+        settings = {**self.wanted.config, **self.wanted.secret_config}
+        problems += check_s3(settings)
+        # Of an agent only the servers' settings say how many addresses it gets.
+        problems += accepted.problems(settings, accepted.mask_size(settings) if role == "server" else None)
         misplaced = sorted(set(self.wanted.config) & SECRET)
         problems += [f"'{key}' is a secret; give it in secret_config, which is never shown" for key in misplaced]
         if problems:

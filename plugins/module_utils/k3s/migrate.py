@@ -25,7 +25,7 @@ ETCD = datastore.DB + "/etcd"
 PARTS = ("", "-wal", "-shm")
 # systemd would start k3s again a few seconds after its end, and after a reboot.
 ONCE = "/run/systemd/system/k3s.service.d/10-cht-k3s-once.conf"
-_JOINING = re.compile(r"^(server|cluster-init)\s*:.*\n?", re.MULTILINE)
+_JOINING = re.compile(r"^(server|cluster-init)[ \t]*:.*\n?", re.MULTILINE)
 
 
 class Migrator(Joiner):

@@ -18,6 +18,17 @@ JOURNAL_PATH = "/etc/systemd/journald.conf.d/cht-k3s.conf"
 FSTAB_PATH = "/etc/fstab"
 TIME_SERVICES = ("chronyd", "chrony", "systemd-timesyncd", "ntpsec", "ntp")
 HEADER = "# Written by Ansible (cht.k3s.k3s_node): changes made here are overwritten.\n"
+# Kernel parameters that only say how much of something there may be, and that nobody makes small to harden a machine.
+_LIMIT = re.compile(
+    r"fs\.inotify\.|fs\.(file-max|nr_open|aio-max-nr)\Z|vm\.max_map_count\Z|net\.core\.somaxconn\Z|net\.(netfilter\.)?nf_conntrack_max\Z"
+    r"|kernel\.(pid_max|threads-max)\Z|kernel\.keys\."
+)
+_SWAP = re.compile(r"^([ \t]*[^#\s]\S*[ \t]+\S+[ \t]+swap([ \t].*|$))")
+
+
+def parameter(value) -> str:
+    """A value as the kernel takes it, which knows no words for true and false."""
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 class Preparer:
@@ -40,9 +51,10 @@ class Preparer:
         self._file(MODULES_PATH, HEADER + "".join(f"{name}\n" for name in modules))
         for name in modules:
             self._load(name)
-        self._file(SYSCTL_PATH, HEADER + "".join(f"{name} = {sysctls[name]}\n" for name in sorted(sysctls)))
-        for name in sorted(sysctls):
-            self._sysctl(name, str(sysctls[name]))
+        wanted = {name: self._not_lowered(name, parameter(value)) for name, value in sysctls.items() if value is not None}
+        self._file(SYSCTL_PATH, HEADER + "".join(f"{name} = {wanted[name]}\n" for name in sorted(wanted)))
+        for name in sorted(wanted):
+            self._sysctl(name, wanted[name])
         if not swap:
             self._swap_off()
         if journal_size and self._file(JOURNAL_PATH, f"{HEADER}[Journal]\nSystemMaxUse={journal_size}\n") and not self.check_mode:
@@ -111,6 +123,13 @@ class Preparer:
                 return
         self.actions.append(f"load {name}")
 
+    def _not_lowered(self, name: str, value: str) -> str:
+        """The value of a parameter, or that of the machine where it is a limit that is higher already: others set it for a reason."""
+        current = (self.system.read("/proc/sys/" + name.replace(".", "/")) or "").strip()
+        if not _LIMIT.match(name) or not (current.isdigit() and value.isdigit()):
+            return value
+        return max(value, current, key=int)
+
     def _sysctl(self, name: str, value: str) -> None:
         path = "/proc/sys/" + name.replace(".", "/")
         current = self.system.read(path)
@@ -130,7 +149,7 @@ class Preparer:
     def _swap_off(self) -> None:
         fstab = self.system.read(FSTAB_PATH)
         if fstab is not None:
-            without = re.sub(r"^(?!\s*#)(\s*\S+\s+\S+\s+swap\s.*)$", r"# swap is off for k3s: \1", fstab, flags=re.MULTILINE)
+            without = "".join(_SWAP.sub(r"# swap is off for k3s: \1", line) for line in fstab.splitlines(keepends=True))
             if without != fstab:
                 self.actions.append(f"file {FSTAB_PATH}")
                 self.diff.append({"before_header": FSTAB_PATH, "after_header": FSTAB_PATH, "before": fstab, "after": without})

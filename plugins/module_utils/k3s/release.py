@@ -26,7 +26,7 @@ ARCHITECTURES = {
     "armv7l": ("-armhf", "arm"), "armv8l": ("-armhf", "arm"),
 }
 # NAME version vX.Y.Z+k3sN (COMMIT): NAME is the base name of the file that was called, and the next line is the version of Go.
-_SHOWN = re.compile(r"^.+ version (v\d+\.\d+\.\d+\S*) \([^)]*\)\s*$", re.MULTILINE)
+_SHOWN = re.compile(r"^.+ version (v\d+\.\d+\.\d+\S*) \([^)]*\)[ \t]*\r?$", re.MULTILINE)
 _TAG = re.compile(r"v(\d+)\.(\d+)\.(\d+)(?:-[a-z0-9.]+)?\+k3s(\d+)\Z")
 
 

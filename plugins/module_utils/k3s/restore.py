@@ -37,7 +37,7 @@ PENDING = CONFIG_DIR + "/restore-pending"
 DONE = "Managed etcd cluster membership has been reset"
 # Keys that say how the node joined: a reset is refused with `server`, and gets its token apart. With S3 on, k3s would look
 # for the snapshot there.
-_JOINING = re.compile(r"^(server|cluster-init|token|token-file|etcd-s3)\s*:.*\n?", re.MULTILINE)
+_JOINING = re.compile(r"^(server|cluster-init|token|token-file|etcd-s3)[ \t]*:.*\n?", re.MULTILINE)
 
 
 class Restorer:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from .system import NodeError
 from .values import config_values
-from .yamltext import dump
+from .yamltext import dump, word
 
 
 def address_or_empty(value) -> str:
@@ -47,6 +47,11 @@ def _on(value: object) -> bool:
     return str(value).strip().lower() in ("true", "yes", "on", "1", "t", "y")
 
 
+def labels_of(labels: dict | None) -> list:
+    """Labels as k3s takes them."""
+    return [f"{name}={word(value)}" for name, value in sorted((labels or {}).items(), key=lambda item: str(item[0]))]
+
+
 def common_config(node: dict) -> dict:
     """What servers and agents share. Keys of node: ip, name, provider_id, cloud_provider, runtime, kubelet_args, labels, taints, ..."""
     external = node.get("cloud_provider") == "external"
@@ -57,12 +62,11 @@ def common_config(node: dict) -> dict:
         )
     # Without it k3s gives the Node an ID of its own, which can't be changed any more.
     kubelet = ["cloud-provider=external", f"provider-id={node['provider_id']}"] if external else []
-    labels = node.get("labels") or {}
     return {
         "node-ip": node.get("ip"),
         "node-name": node.get("name"),
         "kubelet-arg": kubelet + list(node.get("kubelet_args") or []),
-        "node-label": [f"{name}={labels[name]}" for name in sorted(labels)],
+        "node-label": labels_of(node.get("labels")),
         "node-taint": list(node.get("taints") or []),
         "docker": True if node.get("runtime") == "docker" else None,
         "protect-kernel-defaults": True if _on(node.get("protect_kernel_defaults")) else None,

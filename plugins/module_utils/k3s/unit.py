@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from .yamltext import word
+
 UNIT_DIR = "/etc/systemd/system"
 SERVICES = {"server": "k3s", "agent": "k3s-agent"}
 
@@ -64,7 +66,7 @@ def render_environment(environment: dict) -> str:
     """The environment file: one NAME="value" a line, sorted."""
     lines = []
     for name in sorted(environment):
-        value = str(environment[name]).replace("\\", "\\\\").replace('"', '\\"')
+        value = word(environment[name]).replace("\\", "\\\\").replace('"', '\\"')
         lines.append(f'{name}="{value}"\n')
     return "".join(lines)
 

@@ -15,7 +15,7 @@ from .files import CONFIG_PATH
 from .flags import ARGUMENTS, FIXED
 from .system import NodeError
 from .unit import foreign_arguments, unit_path
-from .yamltext import load, top_level
+from .yamltext import load, top_level, word
 
 SHORT = {"t": "token", "s": "server", "d": "data-dir", "i": "node-ip", "o": "write-kubeconfig", "l": "log", "c": "config"}
 SWITCHES = frozenset(
@@ -148,14 +148,10 @@ def put(found: dict, name: str, value) -> None:
 # -- meaning -------------------------------------------------------------------------------------
 
 
-def _word(value) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def said(key: str, value) -> tuple:
     """What a value says to k3s; () for what it does anyway."""
     name = key.rstrip("+")
-    words = [_word(item) for item in (value if isinstance(value, list) else [value]) if item not in (None, "")]
+    words = [word(item) for item in (value if isinstance(value, list) else [value]) if item not in (None, "")]
     if name in COMMAS:
         words = [part.strip() for word in words for part in word.split(",") if part.strip()]
     if name in SWITCHES and words:

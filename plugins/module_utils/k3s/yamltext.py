@@ -32,6 +32,11 @@ def scalar(value) -> str:
     return "".join(json.dumps(part)[1:-1] if ord(part) < 0x10000 else f"\\U{ord(part):08x}" for part in text).join('""')
 
 
+def word(value) -> str:
+    """A value of a variable as a text of its own, as YAML and Kubernetes write it: true and not True, and nothing for null."""
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def dump(value, indent: int = 0) -> str:
     """Nested dicts and lists as block YAML, in the given order of the keys."""
     pad = "  " * indent

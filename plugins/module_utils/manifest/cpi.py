@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import copy
-import ipaddress
 from typing import Any
 
 try:
@@ -43,7 +42,7 @@ _NODE_KEYS = {
     "exclude_internal_network_subnet_cidr": "excludeInternalNetworkSubnetCidr",
     "exclude_external_network_subnet_cidr": "excludeExternalNetworkSubnetCidr",
 }
-_SETTINGS = {"vcenters", "image", "image_registry", "labels", "nodes", "ip_family", "log_level"}
+_SETTINGS = {"version", "vcenters", "image", "image_registry", "labels", "nodes", "ip_family", "log_level"}
 # The pods belong on the control plane; k3s labels it "true", older manifests select "" and find nothing there.
 _CONTROL_PLANE = [
     {"matchExpressions": [{"key": f"node-role.kubernetes.io/{role}", "operator": "Exists"}]} for role in ("control-plane", "master")
@@ -115,14 +114,17 @@ def _nodes(settings: dict[str, Any]) -> dict[str, str]:
             raise SettingsError(f"cpi_nodes has the unknown key {key}; known are {', '.join(_NODE_KEYS)}.")
         if not value:
             continue
-        values = value if isinstance(value, list) else [value]
-        if key.endswith("_cidr"):
-            for text in values:
-                try:
-                    ipaddress.ip_network(str(text), strict=False)
-                except ValueError as error:
-                    raise SettingsError(f"cpi_nodes.{key} {text!r} is not a network like 192.0.2.0/24.") from error
-        nodes[_NODE_KEYS[key]] = ",".join(str(text) for text in values)
+        if not key.endswith("_cidr"):
+            if not isinstance(value, str):
+                raise SettingsError(f"cpi_nodes.{key} {value!r} has to be one name: CPI compares it as a whole with the name of each network.")
+            nodes[_NODE_KEYS[key]] = str(value)
+            continue
+        # CPI takes what stands between commas as it is, blanks too.
+        values = [part.strip() for text in (value if isinstance(value, list) else [value]) for part in str(text).split(",")]
+        for text in values:
+            if not vcenters.is_network(text):
+                raise SettingsError(f"cpi_nodes.{key} {text!r} is not a network like 192.0.2.0/24.")
+        nodes[_NODE_KEYS[key]] = ",".join(values)
     return nodes
 
 
@@ -132,6 +134,8 @@ def objects(documents: list[dict[str, Any]], settings: dict[str, Any]) -> list[d
     if unknown:
         raise SettingsError(f"cpi_objects has no setting {unknown[0]}; known are {', '.join(sorted(_SETTINGS))}.")
     found = vcenters.parse(settings.get("vcenters"), "cpi_vcenters")
+    if settings.get("version"):
+        vcenters.refuse_sha256(found, "cpi_vcenters", "CPI", str(settings["version"]), (1, 29))
     manifest = shape.Manifest("CPI", shape.plain(documents), EXPECTED)
     with shape.as_expected("CPI"):
         return _patched(manifest, found, settings)

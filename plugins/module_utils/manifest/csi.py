@@ -95,13 +95,14 @@ def render_config(found: list[VCenter], settings: dict[str, Any]) -> dict[str, s
         if vcenter.thumbprint and len(found) > 1:
             entry["thumbprint"] = vcenter.thumbprint
         if vcenter.datacenters:
-            if any("," in name for name in vcenter.datacenters):
-                raise SettingsError(f"A datacenter of {vcenter.hostname} has a comma in its name, which CSI can't be told; rename it in vCenter.")
             entry["datacenters"] = ", ".join(vcenter.datacenters)
         sections.append(("VirtualCenter", vcenter.hostname, entry))
     if settings.get("max_snapshots") is not None:
         sections.append(("Snapshot", "", {"global-max-snapshots-per-block-volume": str(settings["max_snapshots"])}))
     categories = settings.get("topology_categories") or []
+    for category in categories:
+        if "," in category:
+            raise SettingsError(f"csi_topology_categories has {category!r} with a comma, which CSI can't be told; rename the category in vCenter.")
     if len(categories) > 5:
         raise SettingsError("csi_topology_categories has more than 5 entries; CSI takes at most 5.")
     if categories:
@@ -226,6 +227,8 @@ def objects(documents: list[dict[str, Any]], settings: dict[str, Any]) -> list[d
         raise SettingsError(f"csi_objects has no setting {unknown[0]}; known are {', '.join(sorted(_SETTINGS))}.")
     found = vcenters.parse(settings.get("vcenters"), "csi_vcenters")
     version = tuple(int(part) for part in minor(settings.get("version") or "3.2").split("."))
+    if settings.get("version"):
+        vcenters.refuse_sha256(found, "csi_vcenters", "CSI", str(settings["version"]), (3, 0))
     for vcenter in found:
         if version >= (3, 2) and not _USER.match(vcenter.username):
             raise SettingsError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.yamltext import word
 from ansible_collections.cht.k3s.plugins.module_utils.manifest.csi import DRIVER
 from ansible_collections.cht.k3s.plugins.module_utils.manifest.vcenters import SettingsError
 
@@ -66,12 +67,14 @@ def _one(entry: dict[str, Any], number: int) -> dict[str, Any]:
     if entry.get("storage_policy"):
         parameters["storagepolicyname"] = str(entry["storage_policy"])
     if entry.get("datastore_url"):
-        if not str(entry["datastore_url"]).startswith("ds:///"):
+        # CSI compares it letter by letter with what vCenter shows.
+        if not re.fullmatch(r"ds:///\S+/", str(entry["datastore_url"])):
             raise SettingsError(
-                f"{where}.datastore_url {entry['datastore_url']!r} has to look like ds:///vmfs/volumes/.../ (vCenter shows it as the datastore's URL)."
+                f"{where}.datastore_url {entry['datastore_url']!r} has to look like ds:///vmfs/volumes/.../ with its final slash (vCenter shows it as the"
+                " datastore's URL)."
             )
         parameters["datastoreurl"] = str(entry["datastore_url"])
-    parameters.update({str(key): str(value) for key, value in (entry.get("parameters") or {}).items()})
+    parameters.update({str(key): word(value) for key, value in (entry.get("parameters") or {}).items()})
     document: dict[str, Any] = {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",

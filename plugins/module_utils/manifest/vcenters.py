@@ -12,9 +12,28 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
+from ansible_collections.cht.k3s.plugins.module_utils.versions import minor
+
 _NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")
 _THUMBPRINT = re.compile(r"(?:[0-9A-F]{2}:){19}(?:(?:[0-9A-F]{2}:){12})?[0-9A-F]{2}")
 _KEYS = {"hostname", "port", "username", "password", "datacenters", "validate_certs", "ca_path", "ca", "thumbprint"}
+
+
+def is_network(text: str) -> bool:
+    """A network as Go's net.ParseCIDR takes it: an address alone or a mask in dots is none."""
+    address, slash, bits = text.partition("/")
+    return bool(slash) and bits.isdigit() and _is_address(address) and int(bits) <= ipaddress.ip_address(address).max_prefixlen
+
+
+def refuse_sha256(found: list[VCenter], where: str, name: str, version: str, last: tuple[int, int]) -> None:
+    """A release that compares SHA-1 only would never find its vCenter again."""
+    number = tuple(int(part) for part in minor(version).split("."))
+    for vcenter in found:
+        if number <= last and len(vcenter.thumbprint.split(":")) == 32:
+            raise SettingsError(
+                f"{where}: {name} {version} compares SHA-1 thumbprints (20 pairs) only, and that of {vcenter.hostname} is SHA-256; give the SHA-1"
+                " thumbprint, or the authority (ca_path) in its place."
+            )
 
 
 class SettingsError(ValueError):
@@ -85,6 +104,10 @@ def _one(entry: Any, where: str) -> VCenter:
     datacenters = entry.get("datacenters") or []
     if not isinstance(datacenters, list) or not all(isinstance(name, str) and name for name in datacenters):
         raise SettingsError(f"{where}.datacenters has to be a list of names.")
+    for name in datacenters:
+        # Both programs join the names with commas and take them apart again.
+        if "," in name:
+            raise SettingsError(f"{where}.datacenters has {name!r} with a comma, which neither CPI nor CSI can be told; rename the datacenter in vCenter.")
     return VCenter(
         hostname=hostname, username=str(entry["username"]), password=str(entry["password"]), port=port, datacenters=[str(name) for name in datacenters],
         # Who gives an authority or a thumbprint wants it compared, whatever AWX's credential says of validation.

@@ -60,6 +60,10 @@ CHECKS: dict[str, Check] = {
     "vm-size": Check(WARNING, "Give the VM what the guide asks for, or lower the minimum (preflight_minimum)."),
     "vm-size-floor": Check(ERROR, "Give the VM at least what k3s itself needs."),
     "vm-datastores": Check(ERROR, "Mount one datastore on all hosts: a volume must be able to follow its pod anywhere."),
+    "storage-datastore": Check(
+        ERROR, "Give the datastore's URL letter by letter as vCenter shows it (storageclass_classes), or the account read right on the datastore."
+    ),
+    "storage-policy": Check(ERROR, "Correct the policy's name (storageclass_classes), make the policy in vCenter, or let the account view it.", ROLES),
     "privilege": Check(ERROR, "Grant the account a role with this privilege there.", ROLES),
     "host-unreachable": Check(ERROR, "Check address, SSH key, user and sudo of the host."),
     "host-name": Check(ERROR, "Set the host name to the inventory's name: hostnamectl set-hostname."),

@@ -19,6 +19,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.preflight.findings import 
     mark_accepted,
 )
 from ansible_collections.cht.k3s.plugins.module_utils.preflight.hosts import HostRequirements, check_hosts
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.storage import StorageView, read_storage, storage_findings
 from ansible_collections.cht.k3s.plugins.module_utils.preflight.vms import (
     Node,
     Requirements,
@@ -46,10 +47,13 @@ class VcenterView:
     names: set[str] = field(default_factory=set)
     elsewhere: Mapping[str, Sequence[str]] = field(default_factory=dict)
     account: AccountView = field(default_factory=AccountView)
+    storage: StorageView = field(default_factory=StorageView)
     error: VsphereError | None = None
 
 
-def read_vcenter(options: ConnectionOptions, nodes: Sequence[Node], datacenters: Sequence[str]) -> VcenterView:
+def read_vcenter(
+    options: ConnectionOptions, nodes: Sequence[Node], datacenters: Sequence[str], classes: Sequence[Mapping[str, Any]] = ()
+) -> VcenterView:
     """One session for everything that is asked of vCenter. A failure is a finding like any other."""
     try:
         with VsphereSession(options) as session:
@@ -57,7 +61,8 @@ def read_vcenter(options: ConnectionOptions, nodes: Sequence[Node], datacenters:
             # Not those of another cluster that have the same name: the account needs no right on them.
             records = {record["vsphere_moid"]: record for node in nodes for record in candidates(node, result.found)}
             account = session.run(lambda: read_account(session, result.tree, list(records.values())))
-            return VcenterView(session.content.about.apiVersion, result.found, result.seen, result.elsewhere, account)
+            storage = session.run(lambda: read_storage(session, classes))
+            return VcenterView(session.content.about.apiVersion, result.found, result.seen, result.elsewhere, account, storage)
     except VsphereError as exc:
         return VcenterView(error=exc)
 
@@ -69,6 +74,7 @@ def judge(
     requirements: Requirements,
     host_requirements: HostRequirements,
     verified: bool = True,
+    classes: Sequence[Mapping[str, Any]] = (),
 ) -> list[Finding]:
     """All findings of the nodes that are to be checked. The others only serve to see duplicates."""
     mine = {node.name: candidates(node, view.found) for node in nodes}
@@ -86,6 +92,7 @@ def judge(
             if node.name in records:
                 findings += check_vm(node, records[node.name], requirements)
         findings += account_findings(view.account)
+        findings += storage_findings(classes, view.storage)
     checked = [node for node in nodes if node.checked]
     findings += check_hosts(checked, records, host_requirements)
     ignored = {node.name for node in nodes if not node.checked}

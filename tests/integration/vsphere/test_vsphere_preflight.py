@@ -39,6 +39,16 @@ def test_a_good_cluster_has_no_findings_and_costs_one_session(module, vcenter):
     assert sum(vcenter.ledger.report()["methods"].values()) < 20
 
 
+def test_what_storage_classes_name_is_looked_for_in_vcenter(module, vcenter):
+    result = run(module, vcenter, storage_classes=[
+        {"name": "good", "storage_policy": "vSAN Default Storage Policy"}, {"name": "bad", "storage_policy": "Gold", "datastore_url": "ds:///vmfs/volumes/no/"},
+    ])
+    assert found(result) == [("bad", "storage-datastore"), ("bad", "storage-policy")], result["findings"]
+    messages = {item["id"]: item["message"] for item in result["findings"]}
+    url = messages["storage-datastore"].rpartition("it shows ")[2].partition(" (")[0]
+    assert found(run(module, vcenter, storage_classes=[{"name": "good", "datastore_url": url}])) == []
+
+
 def test_every_faulty_vm_is_found_by_name(module, faulty):
     result = run(module, faulty)
     assert found(result) == sorted(

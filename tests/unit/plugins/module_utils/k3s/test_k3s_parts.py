@@ -8,6 +8,7 @@ import base64
 import io
 import os
 import platform
+import re
 import time
 import urllib.request
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.cht.k3s.plugins.module_utils.k3s import (
-    datastore, encryption, files, flags, journal, release, settings, snapshots, state, unit, yamltext,
+    datastore, encryption, files, flags, journal, node, release, settings, snapshots, state, unit, yamltext,
 )
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.api import ApiError, condition, parse_kubeconfig
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.drain import Drainer
@@ -473,6 +474,48 @@ def test_a_machine_is_prepared_once(system):
     assert system.read("/proc/sys/net/ipv4/ip_forward") == "1\n" and "no.such = 2" in system.read(SYSCTL_PATH)
     assert "# swap is off for k3s: /swap none swap" in system.read(FSTAB_PATH)
     assert not Preparer(system).run(*prepare)["changed"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        # A blank line before it, a comment, tabs, an option after it, a swap file without the rest, and no swap at all.
+        ("UUID=1 / ext4 defaults 0 1\n\n/swap none swap sw 0 0\n", "UUID=1 / ext4 defaults 0 1\n\n# swap is off for k3s: /swap none swap sw 0 0\n"),
+        ("\n\n\t/swap\tnone\tswap\n\n", "\n\n# swap is off for k3s: \t/swap\tnone\tswap\n\n"),
+        ("# /swap none swap sw 0 0\n  #x none swap sw\n", None), ("/dev/swap\nnone swap sw 0 0\n", None), ("swap / ext4 defaults 0 1\n", None),
+    ],
+)
+def test_swap_is_taken_out_of_fstab_line_by_line(system, before, after):
+    system.put(FSTAB_PATH, before)
+    assert Preparer(system).run([], {}, False, "")["changed"] and system.read(FSTAB_PATH) == (after or before)
+    assert not Preparer(system).run([], {}, False, "")["changed"] and system.read(FSTAB_PATH) == (after or before)
+
+
+def test_no_expression_for_lines_reaches_over_their_end():
+    """In a multi-line expression \\s also takes the line feeds, so what is meant for one line begins in another."""
+    sources = Path(node.__file__).parents[2].rglob("*.py")
+    bad = [f"{path.name}: {line.strip()}" for path in sources for line in path.read_text(encoding="utf-8").splitlines()
+           if "MULTILINE" in line and "\\s" in re.sub(r"\[[^\]]*\]", "", line)]
+    assert bad == []
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "there", "value"),
+    [
+        ("fs.inotify.max_user_watches", 524288, "1048576", "1048576"), ("fs.inotify.max_user_watches", 524288, "8192", "524288"),
+        ("vm.max_map_count", "262144", "1048576", "1048576"),
+        # No limits: a larger number says something else.
+        ("vm.overcommit_memory", 1, "2", "1"), ("user.max_user_namespaces", 0, "60000", "0"),
+        # YAML's words for a switch are none to the kernel.
+        ("net.ipv4.ip_forward", True, "0", "1"), ("net.ipv4.conf.all.accept_redirects", False, "1", "0"),
+    ],
+)
+def test_a_limit_that_is_higher_already_is_not_lowered(system, name, ours, there, value):
+    path = "/proc/sys/" + name.replace(".", "/")
+    system.put(path, there + "\n")
+    Preparer(system).run([], {name: ours, "no.value": None}, True, "")
+    assert system.read(path) == value + "\n" and f"\n{name} = {value}\n" in system.read(SYSCTL_PATH) and "no.value" not in system.read(SYSCTL_PATH)
+    assert not Preparer(system).run([], {name: ours}, True, "")["changed"]
 
 
 def test_settings_of_servers_and_agents():

@@ -185,7 +185,7 @@ def test_a_row_with_every_option_of_the_role(part: str, version: str) -> None:
         }
     given = role_settings(part, version, **shared, **options)
     same = {key for key in given if given[key] == plain[key]}
-    assert same == (set() if part == "cpi" else {"version"}), "an option of the role is missing here"
+    assert same == {"version"}, "an option of the role is missing here"
     after = patch(part, found, given)
     parts = containers(after)
     assert all(entry["image"].startswith("m.example/x/") for entry in parts.values())

@@ -26,6 +26,11 @@ def test_the_default_keeps_data_and_can_grow() -> None:
     }]
 
 
+def test_parameters_are_said_as_yaml_says_them() -> None:
+    found = storage.objects([{"name": "a", "default": True, "parameters": {"migrate": True, "count": 3}}], [], [])
+    assert {key: found[0]["parameters"][key] for key in ("migrate", "count")} == {"migrate": "true", "count": "3"}
+
+
 def test_policy_datastore_and_several_classes() -> None:
     found = storage.objects([
         *CLASSES, {"name": "fast", "storage_policy": "Gold", "datastore_url": "ds:///vmfs/volumes/1/", "fstype": "xfs", "reclaim_policy": "Delete"},
@@ -63,7 +68,8 @@ def test_what_can_change_is_applied() -> None:
     ([{"name": "a", "default": True}, {"name": "a"}], "a twice"), ([{"name": "A_b", "default": True}], "is no name"),
     ([{"name": "a", "fs": "ext4"}], "unknown key fs"),
     ([{"name": "a", "fstype": "btrfs"}], "has to be one of"), ([{"name": "a", "reclaim_policy": "Recycle"}], "Retain or Delete"),
-    ([{"name": "a", "datastore_url": "datastore1"}], "ds:///"), ([{"name": "a", "binding_mode": "Later"}], "WaitForFirstConsumer"),
+    ([{"name": "a", "datastore_url": "datastore1"}], "ds:///"), ([{"name": "a", "datastore_url": "ds:///vmfs/volumes/1"}], "final slash"),
+    ([{"name": "a", "binding_mode": "Later"}], "WaitForFirstConsumer"),
 ])
 def test_bad_classes_are_named(classes: list[dict[str, Any]], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
