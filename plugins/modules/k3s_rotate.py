@@ -20,6 +20,7 @@ extends_documentation_fragment:
 options:
   part:
     description:
+      - V(ours) changes nothing, and fails on a node that was installed by other means. Run it on all nodes first.
       - V(certificates) renews all certificates of the node, but not its authorities, when one ends within O(within) days.
       - V(token_known) only asks whether this server has O(token) already.
       - V(token_changed) changes the token of the cluster through this server, once for all.
@@ -27,14 +28,14 @@ options:
         it, as k3s reads its passwords only at its start.
       - V(token_proven) fails unless this server takes O(token), and the one of before no more.
     type: str
-    choices: [certificates, token_known, token_changed, token, token_proven]
+    choices: [ours, certificates, token_known, token_changed, token, token_proven]
     required: true
   within:
     description: Days. New certificates last 365.
     type: int
     default: 364
   token:
-    description: The new token, as a password without the secure form's prefix. Required unless O(part=certificates).
+    description: The new token, as a password without the secure form's prefix. Required with the parts that concern it.
     type: str
   supervisor_port:
     description: Port of k3s' supervisor, where it is not that of the API.
@@ -101,7 +102,9 @@ def main() -> None:
     params = module.params
     try:
         rotator = Rotator(System(), params["binary"], params["timeout"], module.check_mode)
-        if params["part"] == "certificates":
+        if params["part"] == "ours":
+            result = rotator.ours()
+        elif params["part"] == "certificates":
             result = rotator.certificates(params["within"])
         elif params["part"] == "token_known":
             result = {"changed": False, "known": rotator.knows(params["token"])}

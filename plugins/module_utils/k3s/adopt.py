@@ -175,6 +175,13 @@ class Adopter(Joiner):
                 f"This host has {SERVICES[other]}.service, so it is the other kind of node than its group in the inventory says ({self.role})."
                 " Correct the inventory's groups. Nothing was changed."
             )
+        unit, signs = unit_path(self.role), state.foreign(self.system)
+        beside = [path for path in places if path.startswith(f"{unit}.d/") or (path == unit and str(signs.get(path, "")).startswith("sets "))]
+        if beside:
+            raise NodeError(
+                f"k3s has settings on this host where this module cannot take them from: {', '.join(beside)}. Write them into {CONFIG_PATH} as the flags"
+                " that they stand for, take them out there, run `systemctl daemon-reload`, and run again. Nothing was changed."
+            )
         names = [path for path in places if path.endswith(".service") and path != unit_path(self.role)]
         if names:
             raise NodeError(

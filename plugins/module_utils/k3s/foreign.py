@@ -9,10 +9,14 @@ none at all (k3s' defaults) are signs of a hand install, and its settings would 
 
 from __future__ import annotations
 
+import re
+
 from .files import CONFIG_PATH, DATA_DIR, GOOD_CONFIG_PATH, REGISTRIES_PATH, foreign_file, ours
 from .system import System
 from .unit import SERVICES, UNIT_DIR, environment_paths, foreign_arguments, unit_path
 from .values import environment_values
+
+_VARIABLE = re.compile(r"\bK3S_[A-Z0-9_]+(?==)")
 
 
 def places(system: System, data: bool) -> dict:
@@ -26,6 +30,7 @@ def places(system: System, data: bool) -> dict:
     for role in units:
         if foreign_arguments(system.read(unit_path(role)), role):
             found[unit_path(role)] = "passes arguments to it"
+        found.update(_beside(system, role))
         for path in environment_paths(role):
             names = sorted(name for name in environment_values(system.read(path)) if name.startswith("K3S_"))
             if names:
@@ -45,6 +50,27 @@ def places(system: System, data: bool) -> dict:
     if foreign_file(system.read(REGISTRIES_PATH)):
         found[REGISTRIES_PATH] = "has mirrors or logins of its own, which belong into k3s_registries"
     return found
+
+
+def _beside(system: System, role: str) -> dict:
+    """Path -> sign, of variables that the unit itself sets, and of drop-ins (`systemctl edit`) that tell k3s something."""
+    drop_ins = f"{unit_path(role)}.d"
+    paths = [unit_path(role), *(f"{drop_ins}/{name}" for name in system.listdir(drop_ins) if name.endswith(".conf"))]
+    found = {}
+    for path in paths:
+        text = (system.read(path) or "").replace("\\\n", " ")
+        if path != unit_path(role) and foreign_arguments(_last_start(text), role):
+            found[path] = "passes arguments to it"
+        names = sorted(set(_VARIABLE.findall("\n".join(line for line in text.splitlines() if line.startswith("Environment=")))))
+        files = [line.partition("=")[2] for line in text.splitlines() if line.startswith("EnvironmentFile=") and path != unit_path(role) and line[16:]]
+        if names or files:
+            found[path] = f"sets {', '.join(names or files)}"
+    return found
+
+
+def _last_start(text: str) -> str:
+    """The start that counts; an empty one before it takes back what the unit says."""
+    return "\n".join(line for line in text.splitlines() if line.startswith("ExecStart=") and line[len("ExecStart="):].strip())
 
 
 def _other_units(system: System) -> list:

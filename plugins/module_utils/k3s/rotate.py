@@ -17,6 +17,7 @@ import ssl
 
 from . import certificates, state
 from .files import CONFIG_PATH, DATA_DIR, TOKEN_PATH, check_token, same_token, split_token
+from .foreign import refusal
 from .join import Joiner, Wanted
 from .release import installed_version
 from .system import NodeError, System, UnitState
@@ -53,6 +54,13 @@ class Rotator(Joiner):
         role = role_of(system)
         wanted = Wanted(role=role, version=installed_version(system, binary), binary=binary, timeout=timeout)
         super().__init__(system, wanted, check_mode)
+
+    def ours(self) -> dict:
+        """Refuse a node that was installed by other means: it has its token where this does not look."""
+        why = refusal(state.foreign(self.system))
+        if why:
+            raise NodeError(why)
+        return {"changed": False}
 
     # -- certificates --------------------------------------------------------------------------
 

@@ -113,7 +113,22 @@ def another_name(system):
     system.put("/etc/systemd/system/k3s-moh.service", f"[Service]\nExecStart={BINARY} \\\n    server \\\n")
 
 
+def variables_in_the_unit(system):
+    system.put(UNIT, f"[Service]\nEnvironment=K3S_TOKEN=word K3S_DEBUG=true\nExecStart={BINARY} \\\n    server \\\n")
+
+
+def a_drop_in(system):
+    """As `systemctl edit k3s` makes it, beside a node of ours; a proxy alone is nobody's business."""
+    system.put(UNIT, render_unit("server", BINARY))
+    system.put(CONFIG, HEADER + "cluster-init: true\n")
+    system.put(UNIT + ".d/proxy.conf", "[Service]\nEnvironment=HTTPS_PROXY=http://198.18.0.2:3128\n")
+    assert state.foreign(system) == {}
+    system.put(UNIT + ".d/override.conf", f"[Service]\nExecStart=\nExecStart={BINARY} server --disable=traefik\n")
+
+
 @pytest.mark.parametrize(("install", "role", "sign"), [
+    (variables_in_the_unit, "server", f"{UNIT} sets K3S_DEBUG, K3S_TOKEN"),
+    (a_drop_in, "server", f"{UNIT}.d/override.conf passes arguments to it"),
     (plain_server, "server", f"{CONFIG} is not there, so it runs with k3s' defaults"),
     (usual_agent, "agent", f"{AGENT_UNIT}.env sets K3S_TOKEN, K3S_URL"),
     (agent_of_a_file, "agent", f"{CONFIG} was not written by this collection"),
@@ -541,3 +556,12 @@ def test_what_the_variables_leave_open_is_no_difference_and_stays(node):
     node.units["k3s"].started_at = node.clock
     assert "retention: 20" in before.replace('"', "") and "disable" not in before
     assert not site(node, undecided=open_now)["changed"] and node.read(CONFIG) == before
+
+
+@pytest.mark.parametrize("install", [variables_in_the_unit, a_drop_in])
+def test_settings_that_an_adoption_would_lose_are_refused(node, install):
+    install(node)
+    before = files(node)
+    with pytest.raises(NodeError, match="cannot take them from: /etc/systemd/system/k3s.service.*systemctl daemon-reload.*Nothing was changed"):
+        adopter(node).move()
+    assert files(node) == before and not node.commands()

@@ -316,6 +316,14 @@ def rotator(server) -> Rotator:
     return Rotator(server, "/usr/local/bin/k3s", 10)
 
 
+def test_a_node_of_other_means_is_refused_before_the_token_changes(server):
+    server.put("/etc/rancher/k3s/config.yaml", HEADER + "cluster-init: true\n")
+    assert rotator(server).ours() == {"changed": False}
+    server.put("/etc/systemd/system/k3s.service", "[Service]\nExecStart=/usr/local/bin/k3s server '--token=word'\n")
+    with pytest.raises(NodeError, match="installed on this machine by other means.*Nothing was changed"):
+        rotator(server).ours()
+
+
 def test_a_server_takes_the_token_once(server, supervisor):
     assert not rotator(server).knows("new") and rotator(server).take_token("new", 6443)["changed"]
     assert server.read(TOKEN) == "new\n" and server.read(state.SERVER_TOKEN) == "K10" + "a" * 64 + "::server:new\n"
