@@ -14,8 +14,9 @@ short_description: k3s' HelmChartConfig for its Traefik
 version_added: 1.0.0
 author: CHT k3s maintainers (@cht-k3s)
 description:
-  - The object by which k3s changes its packaged Traefik. Which proxies are believed, how long a request may take, how large it may be.
-positional: _input, read_timeout, idle_timeout, body_size
+  - The object by which k3s changes its packaged Traefik. Which proxies are believed, how long a request may take, how large it may be, and
+    whether it sees who asks.
+positional: _input, read_timeout, idle_timeout, body_size, client_address
 options:
   _input:
     description: Addresses or networks of proxies whose C(X-Forwarded-*) headers are believed.
@@ -34,6 +35,10 @@ options:
     description: Largest body of a request; empty for no limit.
     type: str
     required: true
+  client_address:
+    description: Whether Traefik is to see the addresses of clients, for which it runs on each node.
+    type: bool
+    default: true
 """
 
 EXAMPLES = r"""
@@ -49,12 +54,12 @@ _value:
 """
 
 
-def traefik_config(trusted: list[str], read_timeout: str, idle_timeout: str, body_size: str) -> dict[str, Any]:
+def traefik_config(trusted: list[str], read_timeout: str, idle_timeout: str, body_size: str, client_address: bool = True) -> dict[str, Any]:
     """The object."""
     from ansible_collections.cht.k3s.plugins.module_utils.cht import access
 
     try:
-        return access.traefik_config([str(entry) for entry in trusted], str(read_timeout), str(idle_timeout), str(body_size))
+        return access.traefik_config([str(entry) for entry in trusted], str(read_timeout), str(idle_timeout), str(body_size), bool(client_address))
     except access.AccessError as error:
         raise AnsibleFilterError(str(error)) from error
 

@@ -98,10 +98,13 @@ def _network(value: str) -> str:
         raise AccessError(f"traefik_trusted_proxies: '{value}' is neither an address nor a network") from error
 
 
-def traefik_config(trusted: list[str], read_timeout: str, idle_timeout: str, body_size: str) -> Object:
+def traefik_config(trusted: list[str], read_timeout: str, idle_timeout: str, body_size: str, client_address: bool = True) -> Object:
     """Return k3s' HelmChartConfig for its Traefik.
 
     Plain arguments, since they are the same in all versions of the chart. k3s restarts Traefik when they change.
+
+    With C(client_address) Traefik sees who asks, and not an address of the pod network. A node then passes requests to its own Traefik only, so that
+    each has one.
     """
     import yaml  # only on the controller
 
@@ -119,6 +122,9 @@ def traefik_config(trusted: list[str], read_timeout: str, idle_timeout: str, bod
         if body_size:
             arguments.append(f"{prefix}.http.middlewares=kube-system-{_BODY_SIZE}@kubernetescrd")
     values: Object = {"additionalArguments": arguments}
+    if client_address:
+        values["deployment"] = {"kind": "DaemonSet"}
+        values["service"] = {"spec": {"externalTrafficPolicy": "Local"}}
     if body_size:
         try:
             limit = int(parse_quantity(body_size))

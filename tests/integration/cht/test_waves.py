@@ -164,8 +164,8 @@ def test_what_can_t_be_staged_wants_a_word_and_is_upgrading_for_long(cluster: Cl
     without = cluster.counties(county("wordy", **SMALL), expect=2)
     assert "is not staged" in without.row("wordy") and "1,234,567 documents" in without.row("wordy")
     assert tag(cluster, "wordy") == "4.21.0"
-    kubelet.indexing = 25
-    run = roll(cluster, ["wordy"], "4.22.0", timeout=12, cht_project_unstaged="wordy")
+    kubelet.indexing = 10
+    run = roll(cluster, ["wordy"], "4.22.0", cht_project_unstaged="wordy")
     assert "upgrading: Indexing data " in run.text and "changed" in run.row("wordy") and "not staged, as it was asked for" in run.row("wordy")
 
 

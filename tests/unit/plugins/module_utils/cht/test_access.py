@@ -51,6 +51,14 @@ def test_lists() -> None:
         hosts_lines([ONE], "")
 
 
+def test_traefik_sees_who_asks_on_each_node() -> None:
+    values = yaml.safe_load(traefik_config([], "1h", "60s", "")["spec"]["valuesContent"])
+    # One without the other would leave nodes without an answer.
+    assert values["service"] == {"spec": {"externalTrafficPolicy": "Local"}} and values["deployment"] == {"kind": "DaemonSet"}
+    plain = yaml.safe_load(traefik_config([], "1h", "60s", "", False)["spec"]["valuesContent"])
+    assert set(plain) == {"additionalArguments"}
+
+
 def test_traefik_s_body_size_is_a_middleware_of_both_entry_points() -> None:
     values = yaml.safe_load(traefik_config([], "1h", "60s", "32Mi")["spec"]["valuesContent"])
     assert values["extraObjects"][0]["spec"]["buffering"]["maxRequestBodyBytes"] == 32 << 20
