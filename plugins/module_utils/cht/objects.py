@@ -27,6 +27,7 @@ CONFIGMAP_NAME = "couchdb-servers-configmap"
 SETTINGS_NAME = "couchdb-settings"
 SERVICE_ACCOUNT = "cht"
 UPGRADE_ACCOUNT = "cht-upgrade-service-user"
+VIEWER_NAME = "county-viewer"
 SERVICE_LABEL = "cht.service"
 # On every namespace of a county: how the cluster's counties are found again without the list.
 COUNTY_LABEL = "cht.k3s/county"
@@ -120,6 +121,8 @@ class Builder:
         objects += self._services()
         if self.county.major == 4:
             objects += self._upgrade_rbac()
+        if self.county["viewers"]:
+            objects += self._viewers()
         objects += self._deployments()
         objects += [self._disruption_budget(), self._ingress()]
         return objects
@@ -400,6 +403,34 @@ class Builder:
                 "metadata": self._meta("deployment-manager-cht"),
                 "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "deployment-manager"},
                 "subjects": [{"kind": "ServiceAccount", "name": UPGRADE_ACCOUNT, "namespace": self.namespace}],
+            },
+        ]
+
+    def _viewers(self) -> list[Object]:
+        """Who may look at the county. Kubernetes' own role C(view) reads logs, and haproxy writes the administrator's password into its log."""
+        api = "rbac.authorization.k8s.io"
+
+        def read(group: str, *resources: str) -> Object:
+            return {"apiGroups": [group], "resources": list(resources), "verbs": ["get", "list", "watch"]}
+
+        return [
+            {
+                "apiVersion": f"{api}/v1",
+                "kind": "Role",
+                "metadata": self._meta(VIEWER_NAME),
+                "rules": [
+                    read("", "pods", "services", "endpoints", "events", "persistentvolumeclaims", "resourcequotas", "limitranges"),
+                    read("apps", "deployments", "replicasets"),
+                    read("networking.k8s.io", "ingresses", "networkpolicies"),
+                    read("policy", "poddisruptionbudgets"),
+                ],
+            },
+            {
+                "apiVersion": f"{api}/v1",
+                "kind": "RoleBinding",
+                "metadata": self._meta(VIEWER_NAME),
+                "roleRef": {"apiGroup": api, "kind": "Role", "name": VIEWER_NAME},
+                "subjects": [{"apiGroup": api, "kind": "Group", "name": name} for name in self.county["viewers"]],
             },
         ]
 

@@ -168,8 +168,9 @@ def settle_images(county: County, wanted: dict[str, str], live: dict[str, str], 
     five = county.major >= 5 or "cht-couchdb-nouveau" in live or any(release is not None and release.major >= 5 for release in releases)
     if five and on_newer != "force":
         # From 5.0 on nobody but this role sets images; what is newer was set by hand, or the list is out of date.
+        lacking = "" if "cht-couchdb-nouveau" in live else "; it lacks Nouveau, as after the upgrade from CHT's own page, and gets it by that"
         raise PlanError(
-            f"runs {running}, which is newer than the wanted {county.tag}, and CHT can't be downgraded: raise its version in the list{_UNLESS}"
+            f"runs {running}, which is newer than the wanted {county.tag}, and CHT can't be downgraded: raise its version in the list{lacking}{_UNLESS}"
         )
     if on_newer == "fail":
         raise PlanError(
@@ -178,7 +179,19 @@ def settle_images(county: County, wanted: dict[str, str], live: dict[str, str], 
     if on_newer == "force":
         return {}, [f"downgraded from {running} to {county.tag} as it was asked for"]
     # All of them, not only the newer ones: an upgrade that is under way must not be mixed with another version.
-    return cht, [f"runs {running}, newer than the wanted {county.tag}: kept; raise its version in the list{_UNLESS}"]
+    notes = [f"runs {running}, newer than the wanted {county.tag}: kept; raise its version in the list{_UNLESS}"]
+    kept = {name: _from_own_registry(image, wanted[name]) for name, image in cht.items()}
+    if kept != cht:
+        notes.append(f"its images come from {county['images']['registry']} again, and not from where CHT's own page took them")
+    return kept, notes
+
+
+def _from_own_registry(live: str, wanted: str) -> str:
+    """Return a running image as the county's registry has it. CHT's own page takes the names of the builds server, whatever the county's registry is."""
+    tag = image_tag(live)
+    if live.rpartition("/")[0] == wanted.rpartition("/")[0]:
+        return live
+    return f"{wanted.rpartition(':')[0]}:{tag}" if tag and "@" not in live else live
 
 
 def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_dir: str, change_password: bool = False) -> Plan:

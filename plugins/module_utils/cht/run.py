@@ -19,7 +19,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.adopt import HELM_MANA
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import hideable
 from ansible_collections.cht.k3s.plugins.module_utils.cht.inside import InsideError, api_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.move import moving_to
-from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import MANAGED_LABELS, SERVICE_LABEL, SETTINGS_NAME, UPGRADE_ACCOUNT
+from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import MANAGED_LABELS, SERVICE_LABEL, SETTINGS_NAME, UPGRADE_ACCOUNT, VIEWER_NAME
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import alive, note_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.password import PasswordError, change
 from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import PAUSED
@@ -75,6 +75,8 @@ _OPTIONAL: tuple[tuple[Resource, frozenset[str]], ...] = (
     (QUOTAS, frozenset({"cht"})),
     (LIMIT_RANGES, frozenset({"cht"})),
     (CONFIGMAPS, frozenset({SETTINGS_NAME})),
+    (ROLE_BINDINGS, frozenset({VIEWER_NAME})),
+    (ROLES, frozenset({VIEWER_NAME})),
     (NETWORK_POLICIES, frozenset({"own-namespace-only", "ingress-to-api"})),
 )
 

@@ -369,6 +369,11 @@ SCHEMA: dict[str, Option] = {
             "max": Option("quantities", "Largest limits that a container may have."),
         },
     ),
+    "viewers": Option(
+        "names",
+        "Groups that may look at the county (pods, events, volumes), but read no logs, where haproxy writes the administrator's password, and no Secrets.",
+        default=[],
+    ),
     "network_policy": Option("bool", "Keep other namespaces away from the county's pods.", default=True),
     "labels": Option("labels", "More labels of the namespace.", default={}, check=_labels),
 }

@@ -354,3 +354,14 @@ def test_environment_of_api_and_sentinel() -> None:
     for name in names(objects, "Deployment"):
         before, after = (env(pod(found, name)["containers"][0]) for found in (plain, objects))
         assert after == {**before, **more.get(name.removeprefix("cht-"), {})}
+
+
+def test_viewers_read_neither_logs_nor_secrets() -> None:
+    objects = build(viewers=["cht:nairobi", "support"])
+    assert [subject["name"] for subject in objects["RoleBinding", "county-viewer"]["subjects"]] == ["cht:nairobi", "support"]
+    assert ("Role", "county-viewer") not in build()
+    for (kind, name), item in objects.items():
+        for rule in item["rules"] if kind == "Role" else []:
+            # haproxy writes the administrator's password into its log.
+            assert not {"pods/log", "pods/exec", "secrets", "configmaps", "*"} & set(rule["resources"]), name
+            assert name != "county-viewer" or rule["verbs"] == ["get", "list", "watch"]

@@ -140,6 +140,34 @@ def test_a_county_upgraded_by_its_own_page_is_kept_and_reported() -> None:
     ]
 
 
+def test_the_county_s_registry_is_put_back_after_an_upgrade_from_its_own_page() -> None:
+    found = plan(running("4.23.0"), images={"registry": "mirror.example/cht"})
+    names = {
+        container["image"] for item in found.objects if item["kind"] == "Deployment" for container in item["spec"]["template"]["spec"]["containers"]
+        if container["name"] != "upgrade-service"
+    }
+    assert {name.rpartition("/")[0] for name in names} == {"mirror.example/cht"} and {name.rpartition(":")[2] for name in names} == {"4.23.0"}
+    assert "its images come from mirror.example/cht again, and not from where CHT's own page took them" in found.notes
+    # What is named by its content is no tag, and is left.
+    digest = f"public.ecr.aws/medic/cht-api:4.23.0@sha256:{'0' * 64}"
+    live = running("4.23.0")
+    live.deployments["nairobi"][0] = deployment("cht-api", digest)
+    kept = plan(live, images={"registry": "mirror.example/cht"})
+    api = next(item for item in kept.objects if item["metadata"]["name"] == "cht-api" and item["kind"] == "Deployment")
+    assert api["spec"]["template"]["spec"]["containers"][0]["image"] == digest
+
+
+def test_5x_without_nouveau_as_its_own_page_leaves_it_is_mended_by_the_list() -> None:
+    live = running("5.0.0")
+    refused = plan(live)
+    assert "it lacks Nouveau" in refused.error and "raise its version in the list" in refused.error
+    mended = plan(live, version="5.0.0")
+    containers = [
+        container["name"] for item in mended.objects if item["kind"] == "Deployment" for container in item["spec"]["template"]["spec"]["containers"]
+    ]
+    assert not mended.error and "cht-couchdb-nouveau" in containers and "upgrade-service" not in containers
+
+
 def test_a_half_upgraded_county_is_left_as_it_is() -> None:
     live = running("4.20.0")
     live.deployments["nairobi"][0] = deployment("cht-api", "public.ecr.aws/medic/cht-api:4.23.0")

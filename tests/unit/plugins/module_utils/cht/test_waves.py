@@ -252,6 +252,17 @@ def test_what_is_switched_off_does_not_stay_in_force() -> None:
     assert roll_out(api, "4.22.0", {"network_policy": False})["counties"][0]["removed"] == 0
 
 
+def test_viewers_and_settings_that_are_taken_back_go() -> None:
+    api = limited()
+    ours = api.lists["resourcequotas"][0]["metadata"]["labels"]
+    for kind, name in (("roles", "county-viewer"), ("rolebindings", "county-viewer"), ("configmaps", "couchdb-settings")):
+        api.lists[kind] = [{"metadata": {"name": name, "namespace": "nairobi", "labels": ours}}]
+    setting = {"couchdb": {"settings": [{"section": "smoosh", "key": "x", "value": "1"}]}}
+    assert roll_out(api, "4.22.0", {"viewers": ["a"], "quota": {"pods": "20"}, **setting})["counties"][0]["removed"] == 0
+    assert roll_out(api, "4.22.0", {"quota": {"pods": "20"}})["counties"][0]["removed"] == 3
+    assert sorted(api.deleted) == ["configmaps/couchdb-settings", "rolebindings/county-viewer", "roles/county-viewer"]
+
+
 def test_pods_that_an_agent_left_behind_are_removed_and_told() -> None:
     api = FakeApi("4.22.0", replicas=1)
 
