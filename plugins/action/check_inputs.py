@@ -12,7 +12,7 @@ from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cht.k3s.plugins.module_utils.inputs import (
-    NODE_VARIABLES, Inputs, group_problems, load_role_options, value_problems,
+    NODE_VARIABLES, Inputs, group_problems, load_role_options, no_proxy_problem, value_problems,
 )
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import HOST_VARIABLES
 
@@ -72,7 +72,8 @@ class ActionModule(ActionBase):
         server = next((values for (role, dummy), values in given.items() if role == "control_plane"), {})
         found: dict[str, list[str]] = {}
         for (role, host), values in given.items():
-            for problem in value_problems(role, values, server):
+            proxied = no_proxy_problem(values, given.values(), server)
+            for problem in value_problems(role, values, server) + ([proxied] if proxied else []):
                 found.setdefault(problem, []).append(host)
         return [f"{problem} (on {', '.join(hosts[:3])}{' and more' if len(hosts) > 3 else ''})" for problem, hosts in found.items()]
 

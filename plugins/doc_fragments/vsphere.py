@@ -61,6 +61,16 @@ options:
       - If not set, the environment variable E(VMWARE_TIMEOUT) is used.
     type: int
     default: 60
+  proxy_host:
+    description:
+      - Host name or address of an HTTP proxy through which the vCenter is reached, together with O(proxy_port).
+      - If not set, the environment variable E(VMWARE_PROXY_HOST) is used.
+    type: str
+  proxy_port:
+    description:
+      - Port of O(proxy_host).
+      - If not set, the environment variable E(VMWARE_PROXY_PORT) is used.
+    type: int
 requirements:
   - pyvmomi >= 8.0.3.0.1
 notes:
@@ -160,6 +170,16 @@ options:
     default: 60
     env:
       - name: VMWARE_TIMEOUT
+  proxy_host:
+    description: Host name or address of an HTTP proxy through which the vCenter is reached, together with O(proxy_port).
+    type: str
+    env:
+      - name: VMWARE_PROXY_HOST
+  proxy_port:
+    description: Port of O(proxy_host).
+    type: raw
+    env:
+      - name: VMWARE_PROXY_PORT
 requirements:
   - pyvmomi >= 8.0.3.0.1
 """

@@ -12,8 +12,9 @@ import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from ansible_collections.cht.k3s.plugins.module_utils.k3s import accepted
+from ansible_collections.cht.k3s.plugins.module_utils.k3s import accepted, proxy
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import labels_of, merge_config
 
 # What a first play must have: etcd needs an odd number of members, and more than five only cost.
@@ -99,9 +100,10 @@ def group_problems(groups: Mapping[str, list[str]], inventory_error: str | None)
     return problems
 
 
+_SHARED = ("k3s_server_url", "k3s_environment", "k3s_cluster_cidr", "k3s_service_cidr", "k3s_node_ip", "ansible_host", "inventory_hostname")
 # Group of nodes -> the variables whose values k3s or a kubelet would refuse only at its start.
 NODE_VARIABLES = {
-    role: ("k3s_server_url", *(f"{role}_{name}" for name in names))
+    role: (*_SHARED, *(f"{role}_{name}" for name in names))
     for role, names in {
         "control_plane": ("labels", "taints", "kubelet_args", "controller_manager_args", "snapshot_cron", "config", "secret_config"),
         "agent": ("labels", "taints", "kubelet_args", "config", "secret_config"),
@@ -126,6 +128,23 @@ def value_problems(role: str, given: Mapping[str, Any], server: Mapping[str, Any
     found = [accepted.server_url_problem(str(given.get("k3s_server_url") or ""))]
     return [problem for problem in found if problem] + accepted.problems(
         node_settings(role, given), accepted.mask_size(node_settings("control_plane", server)))
+
+
+def no_proxy_problem(given: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]], server: Mapping[str, Any]) -> str:
+    """That a node would send requests for other nodes, pods or services to its proxy; '' where it would not."""
+    hosts = [str(one.get("k3s_node_ip") or one.get("ansible_host") or one.get("inventory_hostname") or "") for one in nodes]
+    url = urlsplit(str(given.get("k3s_server_url") or "")).hostname or ""
+    networks = [part.strip() for name, default in (("k3s_cluster_cidr", "10.42.0.0/16"), ("k3s_service_cidr", "10.43.0.0/16"))
+                for part in str(given.get(name) or default).split(",")]
+    domain = str((server.get("control_plane_config") or {}).get("cluster-domain") or "")
+    lacking = proxy.missing(
+        given.get("k3s_environment") or {}, [part for host in hosts for part in host.split(",")] + ([url] if url else []), networks, domain)
+    if not lacking:
+        return ""
+    return (
+        f"k3s_environment has a proxy, and NO_PROXY does not cover {_some(lacking, 8)}: k3s and containerd would ask the proxy for nodes, pods and"
+        " services. Add them, the nodes best as their whole network, so that a new node changes nothing"
+    )
 
 
 def _some(names: list[str], most: int = 3) -> str:

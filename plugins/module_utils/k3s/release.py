@@ -17,6 +17,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+from .proxy import ProxyHandler, used
 from .system import NodeError, System
 
 # machine -> (suffix of the binary, name in the checksum file's name)
@@ -69,12 +70,8 @@ def checksum_of(listing: str, name: str) -> str:
 
 
 def _opener(environment: dict) -> urllib.request.OpenerDirector:
-    """Reads through the proxy that k3s itself is told to use."""
-    proxies = {}
-    for name, value in (environment or {}).items():
-        if name.lower() in ("http_proxy", "https_proxy", "no_proxy") and value:
-            proxies[name.lower().split("_", maxsplit=1)[0]] = value
-    return urllib.request.build_opener(urllib.request.ProxyHandler(proxies)) if proxies else urllib.request.build_opener()
+    """Reads through the proxy that k3s itself is told to use, and past it where k3s would."""
+    return urllib.request.build_opener(ProxyHandler(environment)) if used(environment or {}) else urllib.request.build_opener()
 
 
 def _read(opener: urllib.request.OpenerDirector, url: str) -> str:

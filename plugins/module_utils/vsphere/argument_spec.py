@@ -41,6 +41,8 @@ def base_argument_spec(**extra: Any) -> dict[str, Any]:
         "ca_path": {"type": "path", "fallback": _env("ca_path")},
         "thumbprint": {"type": "str", "fallback": _env("thumbprint")},
         "timeout": {"type": "int", "default": 60, "fallback": _env("timeout")},
+        "proxy_host": {"type": "str", "fallback": _env("proxy_host")},
+        "proxy_port": {"type": "int", "fallback": _env("proxy_port")},
     }
     spec.update(extra)
     return spec

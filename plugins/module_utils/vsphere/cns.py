@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession, vim
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession, proxy_arguments, vim
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
 
 try:
@@ -47,7 +47,7 @@ def volumes(session: VsphereSession, cluster_id: str) -> list[dict[str, Any]]:
     options = session.options
     stub = SoapStubAdapter(
         host=options.hostname, port=options.port, path="/vsanHealth", version=CNS_VERSION, sslContext=session.context,
-        httpConnectionTimeout=options.timeout,
+        httpConnectionTimeout=options.timeout, **proxy_arguments(options),
     )
     stub.cookie = session.stub.cookie
     try:

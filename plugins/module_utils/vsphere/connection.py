@@ -56,11 +56,19 @@ def check_thumbprint(options: ConnectionOptions, certificate: bytes | None) -> N
 
 def https_connection(options: ConnectionOptions, context: ssl.SSLContext) -> HTTPSConnection:
     """A connected, trusted HTTPS connection for the few things that SOAP does not offer."""
-    connection = HTTPSConnection(options.hostname, options.port, timeout=options.timeout, context=context)
+    host, port = (options.proxy_host, options.proxy_port) if options.proxy_host else (options.hostname, options.port)
+    connection = HTTPSConnection(host, port, timeout=options.timeout, context=context)
+    if options.proxy_host:
+        connection.set_tunnel(options.hostname, options.port)
     connection.connect()
     if options.thumbprint and options.validate_certs:
         check_thumbprint(options, connection.sock.getpeercert(binary_form=True))
     return connection
+
+
+def proxy_arguments(options: ConnectionOptions) -> dict[str, Any]:
+    """What every SOAP stub is given besides, where the vCenter is behind a proxy."""
+    return {"httpProxyHost": options.proxy_host, "httpProxyPort": options.proxy_port} if options.proxy_host else {}
 
 
 def _stub_class(options: ConnectionOptions) -> Any:
@@ -246,6 +254,7 @@ class VsphereSession:
                 version=API_VERSION,
                 sslContext=self.context,
                 httpConnectionTimeout=options.timeout,
+                **proxy_arguments(options),
             )
             self._content = vim.ServiceInstance("ServiceInstance", self._stub).RetrieveContent()
             self._login()

@@ -21,6 +21,8 @@ ENVIRONMENT = {
     "ca_path": "VMWARE_CA_PATH",
     "thumbprint": "VMWARE_THUMBPRINT",
     "timeout": "VMWARE_TIMEOUT",
+    "proxy_host": "VMWARE_PROXY_HOST",
+    "proxy_port": "VMWARE_PROXY_PORT",
 }
 
 
@@ -36,6 +38,8 @@ class ConnectionOptions:
     ca_path: str | None = None
     thumbprint: str | None = None
     timeout: int = 60
+    proxy_host: str | None = None
+    proxy_port: int = 0
 
     def __repr__(self) -> str:
         # The generated representation would carry the password into tracebacks.
@@ -91,6 +95,14 @@ def connection_options(params: Mapping[str, Any]) -> ConnectionOptions:
         )
     ca_path = str(params["ca_path"]) if params.get("ca_path") else None
     thumbprint = str(params["thumbprint"]) if params.get("thumbprint") else None
+    proxy_host = str(params.get("proxy_host") or "").strip()
+    proxy_port = number(params.get("proxy_port") or "", "proxy_port", 0, 65535)
+    if "://" in proxy_host or "/" in proxy_host or bool(proxy_host) != bool(proxy_port):
+        raise VsphereError(
+            "options",
+            f"The proxy for vCenter is given as host '{proxy_host}' and port '{params.get('proxy_port') or ''}'.",
+            f"Give host name or address in proxy_host ({ENVIRONMENT['proxy_host']}) and the port in proxy_port ({ENVIRONMENT['proxy_port']}), or neither.",
+        )
     return ConnectionOptions(
         hostname=hostname,
         username=str(params["username"]),
@@ -101,4 +113,6 @@ def connection_options(params: Mapping[str, Any]) -> ConnectionOptions:
         ca_path=ca_path,
         thumbprint=thumbprint,
         timeout=number(params.get("timeout"), "timeout", 60, 86400),
+        proxy_host=proxy_host or None,
+        proxy_port=proxy_port,
     )

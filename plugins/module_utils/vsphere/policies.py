@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession, proxy_arguments
 
 try:
     from pyVmomi import SoapStubAdapter, VmomiSupport, pbm
@@ -26,7 +26,7 @@ def _names(session: VsphereSession) -> list[str]:
     options = session.options
     stub = SoapStubAdapter(
         host=options.hostname, port=options.port, path="/pbm", version=PBM_VERSION, sslContext=session.context,
-        httpConnectionTimeout=options.timeout,
+        httpConnectionTimeout=options.timeout, **proxy_arguments(options),
     )
     # The service takes the session from a header of the request; the simulator from the cookie, like the others.
     stub.cookie = session.stub.cookie

@@ -53,7 +53,7 @@ def test_each_change_restarts_only_what_reads_it(life: Lab) -> None:
     node = life.kubectl("get", "node", "agent-1")
     assert node["metadata"]["labels"]["room"] == "cellar" and node["status"]["allocatable"]["pods"] == "55"
     before = pids(life)
-    proxy = {"k3s_environment": {"HTTPS_PROXY": "http://user:hidden-word@198.18.0.2:3128", "NO_PROXY": "198.18.0.0/15"},
+    proxy = {"k3s_environment": {"HTTPS_PROXY": "http://user:hidden-word@198.18.0.2:3128", "NO_PROXY": "198.18.0.0/15,.svc,.cluster.local"},
              "k3s_registries": {"mirrors": {"docker.io": {"endpoint": ["http://198.18.0.2:5000"]}}}}
     run = site(life, "options-proxy", **same, **proxy)
     assert restarted(life, before) == list(NODES) and "hidden-word" not in run.output

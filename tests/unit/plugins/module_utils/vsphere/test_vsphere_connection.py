@@ -4,12 +4,14 @@ import errno
 import hashlib
 import socket
 import ssl
+import threading
 from http.client import BadStatusLine
 
 import pytest
 from pyVmomi import vim
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere import connection
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession, https_connection, tls_context
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.options import connection_options
 
@@ -48,6 +50,37 @@ def test_numbers_and_truths_come_as_text_too():
     for wrong in ({"port": "https"}, {"port": "0"}, {"port": 70000}, {"port": True}, {"timeout": "-1"}):
         with pytest.raises(VsphereError, match="is not a number from 1 to"):
             options(**wrong)
+
+
+def test_a_proxy_is_given_whole_or_not_at_all():
+    given = options(proxy_host="proxy.example.org", proxy_port="3128")
+    assert (given.proxy_host, given.proxy_port, options(proxy_host="", proxy_port=0).proxy_host) == ("proxy.example.org", 3128, None)
+    for wrong in ({"proxy_host": "proxy.example.org"}, {"proxy_port": 3128}, {"proxy_host": "http://proxy.example.org", "proxy_port": 3128}):
+        with pytest.raises(VsphereError, match="VMWARE_PROXY_HOST.*VMWARE_PROXY_PORT"):
+            options(**wrong)
+
+
+def test_vcenter_is_reached_through_the_proxy():
+    """Both ways to it, SOAP and REST, begin with CONNECT; a proxy that refuses is told with its words."""
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        def serve():
+            while True:
+                try:
+                    connection, _address = proxy.accept()
+                except OSError:
+                    return
+                with connection:
+                    asked.append(connection.recv(4096).decode().splitlines()[0])
+                    connection.sendall(b"HTTP/1.1 403 Not here\r\n\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        given = options(hostname="vc.example.org", validate_certs=False, proxy_host="127.0.0.1", proxy_port=proxy.getsockname()[1])
+        with pytest.raises(VsphereError, match="403"):
+            VsphereSession(given).open()
+        with pytest.raises(OSError, match="403"):
+            https_connection(given, tls_context(given))
+    assert {line.rpartition(" ")[0] for line in asked} == {"CONNECT vc.example.org:443"}
 
 
 def test_the_password_does_not_show():
