@@ -144,6 +144,17 @@ host:
       elements: dict
       returned: success
       sample: [{"path": "/var/lib/rancher", "free_gb": 41.2, "size_gb": 50.0}]
+    noexec:
+      description: Those of the places of k3s' programs whose file system is mounted noexec.
+      type: list
+      elements: str
+      returned: success
+      sample: []
+    default_route:
+      description: Whether the machine has a default route.
+      type: bool
+      returned: success
+      sample: true
     k3s_installed:
       description: Whether a k3s unit is there.
       type: bool

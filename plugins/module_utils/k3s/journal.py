@@ -108,7 +108,12 @@ KNOWN = (
         "cluster-reset needs a configuration without `server`",
         "remove `server` from /etc/rancher/k3s/config.yaml before the reset", True),
     _known(
-        "learner", r"too many learner members in cluster",
+        "peer-exists", r"Peer URLs already exists",
+        "etcd still has a member with this server's address, under another name",
+        "see which (`kubectl get nodes -o wide`, `kubectl get nodes -o yaml | grep etcd.k3s.cattle.io/node-address`), delete that old node with"
+        " `kubectl delete node NAME`, which removes its member, and run again; two machines must not have one address", True),
+    _known(
+        "learner", r"too many learner members?\b",
         "another server is joining etcd, or a dead one never finished",
         "wait for the other server to become a voter (condition EtcdIsVoter), or remove the dead learner with `kubectl delete node NAME`"),
     _known(
@@ -119,6 +124,17 @@ KNOWN = (
         "not-a-member", r"this server is a not a member of the etcd cluster|not a member of the etcd cluster",
         "this server's etcd member was removed, or its node-ip changed",
         "put the old k3s_node_ip back; or stop k3s on this node, remove /var/lib/rancher/k3s/server/db and run site.yml, with which it joins anew", True),
+    # etcd's own words; k3s ends with them every few seconds.
+    _known(
+        "raft-log-lost", r"tocommit\(\d+\) is out of range|state\.commit \d+ is out of range|Was the raft log corrupted, truncated, or lost",
+        "this server's data is older than the cluster knows it to be: its disk was put back to a VM snapshot or a backup, or was damaged",
+        "never put one server's disk back. With a majority of the others well: `kubectl delete node NAME` for this one, move"
+        " /var/lib/rancher/k3s/server/db away on it, and run site.yml, with which it joins anew; where all servers were put back: playbooks/restore.yml", True),
+    _known(
+        "etcd-no-space", r"mvcc: database space exceeded|alarm:NOSPACE|etcd cluster errors: .*NOSPACE|failed to report and disarm etcd alarms",
+        "etcd's database has reached its quota (2 GiB where control_plane_etcd_args has no quota-backend-bytes), and etcd takes no more writes",
+        "find what fills it (`kubectl get events -A | wc -l`, large Secrets and ConfigMaps of releases), delete that, and restart k3s on one server after the"
+        " other: each defragments and clears the alarm at its start; quota-backend-bytes=4294967296 in control_plane_etcd_args gives room for it"),
     _known(
         "not-promoted", r"has not yet been promoted from learner to voting member|Learner \S+ stalled",
         "the etcd member of this server does not catch up",
@@ -171,6 +187,17 @@ KNOWN = (
         "kernel-defaults", r"invalid kernel flag: ",
         "protect-kernel-defaults is set, but the kernel has other values",
         "run the role node with node_kernel_hardening, which writes them", True),
+    # k3s unpacks its programs below its data; before 1.27 it says nothing but the two words.
+    _known(
+        "noexec", r"exec /var/lib/rancher/\S+ failed: permission denied|exec /var/lib/rancher/\S+: permission denied|level=fatal msg=\"permission denied\"",
+        "programs cannot run from /var/lib/rancher: its file system is mounted noexec",
+        "mount a file system without noexec at /var/lib/rancher, or take noexec off that of /var (/etc/fstab, then `mount -o remount,exec /var`), and run"
+        " again", True),
+    _known(
+        "no-default-route",
+        r"no default routes found in|unable to select an IP from default routes|unable to find default route|failed to get default interface",
+        "the machine has no default route, which k3s, flannel and kube-proxy need also where nothing outside is to be reached",
+        "give it a default route that survives a restart (netplan, ifupdown, NetworkManager); its gateway need not answer", True),
     _known(
         "token-file", r"Waiting for (\S+ to be available|file \S+ to be created)",
         "k3s waits for a file named in its configuration",
@@ -185,6 +212,16 @@ KNOWN = (
         r"|https://(?!127\.0\.0\.1|\[::1\]|localhost)\S+ .*(connection refused|i/o timeout|no route to host|no such host|EOF)[\"' ]*$",
         "the server named in config.yaml does not answer",
         "see that the server runs and that this node reaches it on TCP 6443 (firewall, DNS, load balancer)"),
+    # While the API server starts this is said, too: it explains only what nothing else does.
+    _known(
+        "register-forbidden", r"Unable to register node\b.*(is forbidden|is not allowed to modify|Unauthorized)",
+        "the API server does not let this kubelet register its Node: its certificate is that of another name or of another cluster",
+        "if k3s_node_name or the host name was changed, put the old one back, or `kubectl delete node OLDNAME`; else move"
+        " /var/lib/rancher/k3s/agent/client-kubelet.* away and run again, and the certificate is made anew"),
+    _known(
+        "register-invalid", r"Unable to register node\b.*(is invalid|Invalid value|admission webhook)",
+        "the API server refuses the Node as the kubelet describes it",
+        "the line says what: correct labels, taints or provider ID (agent_labels, agent_taints, k3s_provider_id), or the webhook that it names"),
     _known(
         "disk-full", r"no space left on device",
         "the disk is full", "make room below /var/lib/rancher/k3s, then run again"),
@@ -192,6 +229,10 @@ KNOWN = (
         "cpi-taint", r"waiting for removal of node\.cloudprovider\.kubernetes\.io/uninitialized taint",
         "the cloud provider has not initialised the node yet",
         "apply the role cpi; the agent's start ends after that"),
+    _known(
+        "register", r"Unable to register node\b(?!.*connection refused)",
+        "the kubelet could not register its Node with the API server yet",
+        "see the end of the line: on a server whether its API server and etcd are up, on an agent whether it reaches the servers on TCP 6443"),
 )
 
 

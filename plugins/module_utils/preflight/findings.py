@@ -73,6 +73,10 @@ CHECKS: dict[str, Check] = {
     "host-kernel": Check(ERROR, "Install a newer kernel."),
     "host-cgroup": Check(ERROR, f"{REMEDY}."),
     "host-disk": Check(ERROR, "Free space or enlarge the file system."),
+    "host-noexec": Check(
+        ERROR, "Mount a file system without noexec there (/var/lib/rancher may have one of its own), or take noexec out of /etc/fstab and remount it."
+    ),
+    "host-route": Check(ERROR, "Give the machine a default route that survives a restart; its gateway need not answer."),
     "host-clock": Check(ERROR, "Synchronise the clock (chrony, or Tools' periodic synchronisation, not both)."),
     "host-foreign": Check(ERROR, "Run playbooks/adopt.yml, which first reports what is there and then takes it over."),
     "host-port": Check(ERROR, "Stop what listens there; k3s needs the port."),

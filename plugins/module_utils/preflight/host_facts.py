@@ -16,6 +16,8 @@ from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import System
 
 _DMI = "sys/class/dmi/id"
 _LISTEN = "0A"
+# Where k3s keeps programs: its own file, and what it unpacks.
+PROGRAMS = ("/var/lib/rancher/k3s", "/usr/local/bin")
 _UNITS = ("k3s.service", "k3s-agent.service")
 
 
@@ -76,10 +78,7 @@ class Host:
         """Free space where each path is, or where its nearest existing parent is."""
         result = []
         for path in paths:
-            existing = self._path(path.lstrip("/"))
-            while not os.path.exists(existing) and os.path.dirname(existing) != existing:
-                existing = os.path.dirname(existing)
-            stat = os.statvfs(existing)
+            stat = self._stat(path)
             result.append(
                 {
                     "path": path,
@@ -88,6 +87,25 @@ class Host:
                 }
             )
         return result
+
+    def noexec(self, paths):
+        """Those of the paths below which no program can run."""
+        return [path for path in paths if self._stat(path).f_flag & os.ST_NOEXEC]
+
+    def _stat(self, path):
+        """The file system of a path, or of its nearest existing parent."""
+        existing = self._path(path.lstrip("/"))
+        while not os.path.exists(existing) and os.path.dirname(existing) != existing:
+            existing = os.path.dirname(existing)
+        return os.statvfs(existing)
+
+    def default_route(self):
+        """Whether there is a default route, of IPv4 or IPv6, that is up and rejects nothing."""
+        four = [line.split() for line in self._text("proc/net/route").splitlines()[1:]]
+        six = [line.split() for line in self._text("proc/net/ipv6_route").splitlines()]
+        return any(
+            len(words) > 7 and words[1] == words[7] == "00000000" and _usable(words[3]) for words in four
+        ) or any(len(words) > 9 and words[0] == "0" * 32 and words[1] == "00" and words[9] != "lo" and _usable(words[8]) for words in six)
 
     def k3s_installed(self):
         """Whether a k3s unit is there; then k3s' ports are taken by k3s itself."""
@@ -116,6 +134,11 @@ class Host:
         """Those of the wanted ports that are taken."""
         taken = self.listening() if wanted else set()
         return sorted(port for port in wanted if port in taken)
+
+
+def _usable(flags):
+    """A route that is up (RTF_UP) and is none to nowhere (RTF_REJECT)."""
+    return int(flags, 16) & 0x1 == 0x1 and not int(flags, 16) & 0x200
 
 
 def reach_one(host, port, timeout, refused_ok=False):
@@ -157,6 +180,8 @@ def collect(disk_paths, ports, targets, timeout, root="/"):
         **host.size(),
         **host.cgroups(),
         "disks": host.disks(disk_paths),
+        "noexec": host.noexec(PROGRAMS),
+        "default_route": host.default_route(),
         "k3s_installed": host.k3s_installed(),
         "k3s_foreign": host.k3s_foreign(),
         "ports_in_use": host.ports_in_use(ports),

@@ -56,6 +56,7 @@ def check_host(node: Node, record: Mapping[str, Any] | None, requirements: HostR
         *_system(node),
         *_cgroups(node, requirements),
         *_disk(node, requirements),
+        *_needs(node),
         *_clock(node, requirements),
         *_foreign(node),
         *_ports(node),
@@ -122,6 +123,17 @@ def _disk(node: Node, requirements: HostRequirements) -> list[Finding]:
                     severity=severity,
                 )
             )
+    return findings
+
+
+def _needs(node: Node) -> list[Finding]:
+    """What k3s would end for at its start."""
+    findings = [
+        Finding("host-noexec", node.name, f"the file system at {path} is mounted noexec: k3s cannot run its programs there")
+        for path in node.host.get("noexec") or ()
+    ]
+    if not node.host.get("default_route", True):
+        findings.append(Finding("host-route", node.name, "the machine has no default route, without which k3s and flannel do not start"))
     return findings
 
 

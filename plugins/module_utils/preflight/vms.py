@@ -146,7 +146,15 @@ def check_vm(node: Node, record: Record, requirements: Requirements) -> list[Fin
     if not record["vsphere_pvscsi"]:
         add("vm-pvscsi", "there is no paravirtual SCSI controller")
     if record["vsphere_snapshot_count"]:
-        add("vm-snapshots", f"the VM has {record['vsphere_snapshot_count']} snapshots")
+        count = f"the VM has {record['vsphere_snapshot_count']} snapshots"
+        if node.role == "control_plane":
+            add(
+                "vm-snapshots",
+                f"{count}, and it is a server: put back to one, its etcd would be older than the cluster knows and would not start again",
+                remedy="Delete the VM's snapshots, and never put a server back to one: playbooks/backup.yml and restore.yml are for that.",
+            )
+        else:
+            add("vm-snapshots", count)
     if on:
         findings.extend(_check_guest(node, record))
     findings.extend(_check_size(node, record, requirements))

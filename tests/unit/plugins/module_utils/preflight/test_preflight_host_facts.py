@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,6 +41,34 @@ def test_facts_come_from_the_machines_own_files(root):
     assert host.system()["os_version"] == "22.04"
     assert host.system()["os_name"] == "Ubuntu 22.04.5 LTS"
     assert host.size()["memory_mb"] == 8000 and host.size()["swap_mb"] == 2000
+
+
+IPV4 = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+IPV6 = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 "
+
+
+@pytest.mark.parametrize(("four", "six", "found"), [
+    ("eth0\t00000000\t010012C6\t0003\t0\t0\t0\t00000000\t0\t0\t0\n", "", True),
+    # A route to its own network only; one that is down; one to half of all addresses.
+    ("eth0\t000012C6\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n", "", False),
+    ("eth0\t00000000\t010012C6\t0002\t0\t0\t0\t00000000\t0\t0\t0\n", "", False),
+    ("eth0\t00000000\t010012C6\t0003\t0\t0\t0\t00000080\t0\t0\t0\n", "", False),
+    ("", IPV6 + "fd000000000000000000000000000001 00000400 00000001 00000000 00000003     eth0\n", True),
+    # What each machine has: unreachable, by lo.
+    ("", IPV6 + "00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo\n", False), ("", "", False),
+])
+def test_a_default_route_is_one_that_is_up(root, four, six, found):
+    (root / "proc/net/route").write_text(IPV4 + four)
+    (root / "proc/net/ipv6_route").write_text(six)
+    assert Host(str(root)).default_route() is found
+
+
+def test_where_no_program_runs_is_told(root, monkeypatch):
+    """A path that is not there yet is judged by the file system that it will be on."""
+    (root / "var/lib").mkdir(parents=True)
+    (root / "usr/local/bin").mkdir(parents=True)
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_flag=os.ST_NOEXEC | os.ST_NODEV if path.endswith("/var/lib") else os.ST_NODEV))
+    assert Host(str(root)).noexec(host_facts.PROGRAMS) == ["/var/lib/rancher/k3s"]
 
 
 @pytest.mark.parametrize(("mounts", "version"), [

@@ -44,6 +44,13 @@ def check(**more):
     return vms.check_vm(Node("agent-1", "agent-1", address="192.0.2.21"), record(**more), REQUIREMENTS)
 
 
+def test_a_snapshot_of_a_server_is_told_with_what_it_would_do_to_etcd():
+    server = vms.check_vm(Node("s", "s", role="control_plane"), record(vsphere_snapshot_count=1, vsphere_guest_hostname="s"), REQUIREMENTS)
+    (finding,) = [one for one in server if one.id == "vm-snapshots"]
+    assert finding.severity == "warning" and "etcd would be older" in finding.message and "never put a server back" in finding.remedy
+    assert "etcd" not in check(vsphere_snapshot_count=1)[0].message
+
+
 def test_a_good_vm_has_no_findings():
     assert check() == []
 
