@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cht.k3s.plugins.module_utils.inputs import (
-    NODE_VARIABLES, Inputs, group_problems, load_role_options, no_proxy_problem, value_problems,
+    NODE_VARIABLES, Inputs, group_problems, load_role_options, no_proxy_problem, plain, value_problems,
 )
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import HOST_VARIABLES
 
@@ -56,11 +57,14 @@ class ActionModule(ActionBase):
         unknown: dict[str, list[str]] = {}
         wrong: dict[str, list[str]] = {}
         for host in ["localhost", *(h for h in groups.get("all", []) if h != "localhost")]:
-            variables = task_vars if host == "localhost" and host not in groups.get("all", []) else hostvars[host]
+            outside = host == "localhost" and host not in groups.get("all", [])
+            variables = task_vars if outside else hostvars[host]
+            # Variables of a task are templates still, those of hostvars are not.
+            read = (lambda name: self._templar.template(task_vars[name])) if outside else variables.__getitem__
             names = list(variables)
             for name in inputs.unknown(names):
                 unknown.setdefault(name, []).append(host)
-            for message in self._type_problems(inputs, variables, names):
+            for message in self._type_problems(inputs, read, names):
                 wrong.setdefault(message, []).append(host)
         return [inputs.describe_unknown(name, hosts) for name, hosts in unknown.items()] + [
             f"{message} (on {', '.join(hosts[:3])}{' and more' if len(hosts) > 3 else ''})"
@@ -83,22 +87,25 @@ class ActionModule(ActionBase):
         given: dict[str, Any] = {}
         for name in names:
             try:
-                given[name] = variables[name]
+                given[name] = plain(variables[name])
             except (AnsibleError, KeyError):
                 continue
         return given
 
-    def _type_problems(self, inputs: Inputs, variables: Any, names: list[str]) -> list[str]:
-        given: dict[str, Any] = {}
+    def _type_problems(self, inputs: Inputs, read: Callable[[str], Any], names: list[str]) -> list[str]:
+        messages = []
         for name in names:
             if name not in inputs.options:
                 continue
             try:
-                given[name] = variables[name]
+                value = read(name)
             except (AnsibleError, KeyError):
                 continue  # Depends on what is only known later; the role's own validation judges it then.
-        messages = []
-        for name, value in given.items():
+            try:
+                value = plain(value)
+            except AnsibleError as error:
+                messages.append(f"variable {name}: it is encrypted and can't be read: {error}")
+                continue
             spec = {**inputs.options[name], "required": False}
             checked = ArgumentSpecValidator({name: spec}).validate({name: value})
             messages += [f"variable {name}: {message}" for message in checked.error_messages]

@@ -33,6 +33,15 @@ def load_role_options(roles_dir: Path, load_yaml: Any) -> dict[str, dict[str, di
     return roles
 
 
+def plain(value: Any) -> Any:
+    """The value as a validator takes it. What came as `!vault` is an object that is no text, and its letters are secrets."""
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)
+
+
 class Inputs:
     """The names that the roles know, to judge the names that an inventory gives.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
+from ansible_collections.cht.k3s.plugins.module_utils.inputs import plain
 from ansible_collections.cht.k3s.plugins.module_utils.versions import minor
 
 _NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")
@@ -76,6 +77,7 @@ def parse(entries: Any, where: str) -> list[VCenter]:
 def _one(entry: Any, where: str) -> VCenter:
     if not isinstance(entry, dict):
         raise SettingsError(f"{where} has to be a mapping with hostname, username and password.")
+    entry = plain(entry)
     unknown = sorted(set(entry) - _KEYS)
     if unknown:
         raise SettingsError(f"{where} has the unknown key {unknown[0]}; known are {', '.join(sorted(_KEYS - {'ca'}))}.")

@@ -111,6 +111,16 @@ def test_cpi_config_of_several_vcenters() -> None:
     assert BASE["password"] not in data["vsphere.conf"].split() and "user" not in data["vsphere.conf"]
 
 
+def test_a_password_may_come_as_an_object_that_is_no_text() -> None:
+    class Encrypted:
+        """What `!vault` gives on core 2.18."""
+
+        def __str__(self) -> str:
+            return "s3cret"
+
+    assert vcenters.parse([{**BASE, "password": Encrypted()}], "vcenters")[0].password == "s3cret"
+
+
 @pytest.mark.parametrize(("changes", "verified"), [
     ({"validate_certs": "False"}, False), ({"validate_certs": ""}, True), ({}, True),
     # What AWX's credential sets unless somebody ticks its box does not switch off a check that was given its authority.

@@ -1,0 +1,47 @@
+"""Values are judged as the roles will see them: decrypted and filled in, on localhost as on every host."""
+from __future__ import annotations
+
+import typing as t
+from unittest import mock
+
+import pytest
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.cht.k3s.plugins.action.check_inputs import ActionModule
+
+
+class Encrypted:
+    """What `!vault` gives on core 2.18: no text, and iterated it is the secret's letters."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        if not self.text:
+            raise AnsibleError("no vault secret would decrypt it")
+        return self.text
+
+    def __iter__(self) -> t.Iterator[str]:
+        return iter(self.text)
+
+
+def problems(monkeypatch: pytest.MonkeyPatch, on_localhost: dict[str, t.Any], on_a: dict[str, t.Any]) -> list[str]:
+    monkeypatch.setattr(ActionBase, "run", lambda self, tmp=None, task_vars=None: {})
+    monkeypatch.setattr(ActionBase, "validate_argument_spec", lambda self, argument_spec: (None, {"groups": True}))
+    templar = mock.Mock(template=lambda value: False if value == "{{ false }}" else value)
+    action = ActionModule(mock.Mock(args={}), mock.Mock(), mock.Mock(), mock.Mock(), templar, mock.Mock())
+    groups = {"all": ["a"], "control_plane": ["a"]}
+    return action.run(task_vars={"hostvars": {"a": on_a}, "groups": groups, **on_localhost})["problems"]
+
+
+def test_inline_vault_is_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"k3s_token": Encrypted("abc"), "cpi_vcenters": [{"hostname": "vc", "username": "u", "password": Encrypted("abc")}], "k3s_drain": Encrypted("no")}
+    assert problems(monkeypatch, given, given) == []
+    wrong = problems(monkeypatch, {}, {"k3s_drain": Encrypted("enabled"), "k3s_token": Encrypted("")})
+    assert len(wrong) == 2 and "variable k3s_drain: " in wrong[0] and "bool" in wrong[0]
+    assert wrong[1] == "variable k3s_token: it is encrypted and can't be read: no vault secret would decrypt it (on a)"
+
+
+def test_localhost_has_its_templates_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert problems(monkeypatch, {"k3s_drain": "{{ false }}"}, {}) == []
