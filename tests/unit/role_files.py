@@ -64,3 +64,30 @@ def _strings(value: Any, keys: tuple[str, ...] = (), condition: bool = False) ->
             yield from _strings(inner, keys, condition)
     elif isinstance(value, str):
         yield keys, value, condition
+
+
+def tasks() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every task with what it has from the blocks around it, and where it is."""
+    for path in files("roles/*/tasks/*.yml", "roles/*/handlers/*.yml"):
+        yield from _tasks(str(path.relative_to(ROOT)), load(path) or [], {})
+    for where, play in plays():
+        for part in ("pre_tasks", "tasks", "post_tasks", "handlers"):
+            yield from _tasks(where, play.get(part) or [], {})
+
+
+def plays() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in files("playbooks/*.yml"):
+        for play in load(path):
+            if "hosts" in play:
+                yield f"{path.relative_to(ROOT)}: {play['name']}", play
+
+
+def _tasks(where: str, entries: list[dict[str, Any]], outer: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for entry in entries:
+        task = {**outer, **entry, "vars": {**outer.get("vars", {}), **(entry.get("vars") or {})}}
+        if "block" in entry:
+            inherited = {key: value for key, value in task.items() if key in ("delegate_to", "vars", "become", "connection")}
+            for part in BLOCKS:
+                yield from _tasks(where, entry.get(part) or [], inherited)
+        else:
+            yield f"{where}: {task.get('name')}", task
