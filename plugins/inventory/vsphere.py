@@ -44,7 +44,8 @@ options:
     default: []
   folders:
     description:
-      - Only VMs in one of these folders or below. A full path such as V(/DC0/vm/cht) or the last part of it.
+      - Only VMs in one of these folders or below. A full path such as V(/DC0/vm/cht), the last part of it, or the managed object id.
+      - A name that stands for several is refused with their paths; so it is in the options below.
     type: list
     elements: str
     default: []

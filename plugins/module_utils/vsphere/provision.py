@@ -50,13 +50,14 @@ class Guest:
 
 @dataclass
 class Site:
-    """What vCenter has. A set that is None was not asked for."""
+    """What vCenter has."""
 
     vms: Sequence[Record] = ()
     folder: str = ""
     staging: str = ""
-    datastores: set[str] = field(default_factory=set)
-    networks: set[str] = field(default_factory=set)
+    # Names, as often as there are such objects
+    datastores: Sequence[str] = ()
+    networks: Sequence[str] = ()
     # Rule -> names of its VMs
     rules: Mapping[str, set[str]] = field(default_factory=dict)
 
@@ -155,7 +156,9 @@ def site_problems(wanted: Sequence[Machine], site: Site, template: str, datastor
             result.append(f"{found[0]['vsphere_path']} is a VM that is on, and no template")
     for what, name, known_names in (("datastore", datastore, site.datastores), ("network", network, site.networks)):
         if name and name not in known_names:
-            result.append(f"the hosts of the cluster reach no {what} '{name}'{_hint(name, sorted(known_names))}")
+            result.append(f"the hosts of the cluster reach no {what} '{name}'{_hint(name, sorted(set(known_names)))}")
+        elif list(known_names).count(name) > 1:
+            result.append(f"the hosts of the cluster reach {list(known_names).count(name)} of the {what} '{name}', so which is meant is not known; rename one")
     by_name = _by_name(site.vms)
     users = {address: vm["vsphere_path"] for vm in site.vms for address in vm["vsphere_ips"]}
     for machine in wanted:

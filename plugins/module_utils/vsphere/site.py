@@ -11,20 +11,12 @@ from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.properties import read_below, read_objects
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.provision import Site
-from ansible_collections.cht.k3s.plugins.module_utils.vsphere.tree import Node, Tree, plain_name
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.tree import plain_name
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.vms import VmReader
 
 VARIABLES = ("vsphere_name", "vsphere_path", "vsphere_template", "vsphere_power_state", "vsphere_ips")
 # A datastore cluster can stand for a datastore, a distributed port group is a network.
 _PLACES = {"Datastore": ("name",), "StoragePod": ("name",), "Network": ("name",)}
-
-
-def _one(tree: Tree, kind: str, name: str, what: str) -> Node:
-    found = tree.find((kind,), name, what)
-    if len(found) > 1:
-        paths = " and ".join(sorted(tree.path(node.moid) for node in found))
-        raise VsphereError("container-ambiguous", f"The {what} '{name}' stands for {paths}.", "Rename one of them.")
-    return found[0]
 
 
 def _folder(datacenter: str, folder: str, option: str) -> str:
@@ -49,17 +41,17 @@ def _read(session: VsphereSession, datacenter: str, cluster: str, folder: str, s
     # Of all datacenters: the modules that make VMs look for a name everywhere, and would change one found elsewhere.
     result = VmReader(session).read(variables=VARIABLES)
     tree = result.tree
-    center = _one(tree, "Datacenter", datacenter, "datacenter")
-    home = _one(tree, "ClusterComputeResource", cluster, "cluster")
+    center = tree.one(("Datacenter",), datacenter, "datacenter")
+    home = tree.one(("ClusterComputeResource",), cluster, "cluster")
     values: Mapping[str, Any] = read_objects(
         session, "ClusterComputeResource", [home.moid], ("datastore", "network", "configurationEx")
     )[0].values
     reached = {reference._moId for kind in ("datastore", "network") for reference in values.get(kind) or ()}
-    names: dict[str, set[str]] = {kind: set() for kind in _PLACES}
+    names: dict[str, list[str]] = {kind: [] for kind in _PLACES}
     for item in read_below(session, session.reference("Datacenter", center.moid), _PLACES):
         if item.kind == "StoragePod" or item.moid in reached:
             kind = item.kind if item.kind in ("Datastore", "StoragePod") else "Network"
-            names[kind].add(plain_name(item.values.get("name", "")))
+            names[kind].append(plain_name(item.values.get("name", "")))
     by_moid = {record["vsphere_moid"]: record["vsphere_name"] for record in result.records}
     rules = getattr(values.get("configurationEx"), "rule", None) or ()
     whole = _folder(tree.path(center.moid), folder, "vm_folder")
@@ -67,7 +59,7 @@ def _read(session: VsphereSession, datacenter: str, cluster: str, folder: str, s
         vms=result.records,
         folder=whole,
         staging=_folder(tree.path(center.moid), staging, "vm_staging_folder") if staging else f"{whole}/being-made",
-        datastores=names["Datastore"] | names["StoragePod"],
+        datastores=names["Datastore"] + names["StoragePod"],
         networks=names["Network"],
         rules={rule.name: {by_moid.get(vm._moId, "") for vm in getattr(rule, "vm", None) or ()} for rule in rules},
     )

@@ -132,6 +132,9 @@ class TagClient:
                 f"vCenter {self._options.address} has no tag '{wanted}'.",
                 f"Give it as 'tag' or 'category:tag'. It has: {', '.join(known[:20]) or 'none'}.",
             )
+        if len(ids) > 1:
+            named = " and ".join(sorted(f"{category}:{tag}" for category, tag in filter(None, map(self._tag, ids))))
+            raise VsphereError("tag-ambiguous", f"In vCenter {self._options.address} the tag '{wanted}' stands for {named}.", "Give it as 'category:tag'.")
         answer = self._request(
             "POST", f"{_TAGGING}/tag-association?~action=list-attached-objects-on-tags", {"tag_ids": ids}
         )

@@ -88,12 +88,15 @@ class Tree:
             self._paths[moid] = f"{self.path(node.parent)}/{node.name}"
         return self._paths[moid]
 
-    def find(self, kinds: tuple[str, ...], wanted: str, what: str) -> list[Node]:
-        """Containers by absolute path, or by name or the last parts of the path. None is an error that helps."""
+    def one(self, kinds: tuple[str, ...], wanted: str, what: str) -> Node:
+        """The container of this id, path, name or end of a path. None, and several of a name, are errors that help."""
         candidates = [node for node in self._nodes.values() if node.kind in kinds]
-        matches = [node for node in candidates if self._matcher(wanted)(node)]
+        matches = [node for node in candidates if node.moid == wanted] or [node for node in candidates if self._matcher(wanted)(node)]
+        if len(matches) > 1:
+            places = " and ".join(sorted(f"{self.path(node.moid)} ({node.moid})" for node in matches))
+            raise VsphereError("container-ambiguous", f"The {what} '{wanted}' stands for {places}.", "Give the whole path or the id of the one that is meant.")
         if matches:
-            return matches
+            return matches[0]
         known = sorted(self.path(node.moid) for node in candidates)
         close = difflib.get_close_matches(wanted, known + [plain_name(node.name) for node in candidates], n=3)
         hint = f"Did you mean {' or '.join(close)}?" if close else f"It has: {', '.join(known[:20]) or 'none'}."

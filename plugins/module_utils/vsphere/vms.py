@@ -7,7 +7,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import VsphereSession
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
@@ -131,9 +131,9 @@ class VmReader:
     def _root(self) -> Any:
         return self._session.content.rootFolder
 
-    def read_tree(self) -> Tree:
-        """Everything but VMs."""
-        return _split(read_below(self._session, self._root, TREE_PROPERTIES))[1]
+    def read_tree(self, more: Mapping[str, Sequence[str]] | None = None) -> Tree:
+        """Everything but VMs, and kinds of objects that stand in no way to one."""
+        return _split(read_below(self._session, self._root, {**TREE_PROPERTIES, **(more or {})}))[1]
 
     def _containers(self, tree: Tree, selection: Selection) -> list[list[Node]]:
         kinds = (
@@ -143,7 +143,7 @@ class VmReader:
             (POOL_KINDS, selection.pools, "resource pool"),
         )
         return [
-            [node for wanted in values for node in tree.find(kind, wanted, what)]
+            [tree.one(kind, wanted, what) for wanted in values]
             for kind, values, what in kinds
             if values
         ]

@@ -267,7 +267,7 @@ def test_ansible_inventory_reads_it_with_and_without_a_cache(started_from, vcent
 def test_the_pages_of_ansible_doc(started_from, tmp_path):
     folder, collections = started_from["installed"]
     env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_HOME": str(tmp_path)}
-    modules = ["vsphere_vm_uuid", "vsphere_disk_uuid", "vsphere_vm_hardware", "vsphere_vm_plan", "vsphere_preflight"]
+    modules = ["vsphere_vm_uuid", "vsphere_disk_uuid", "vsphere_vm_hardware", "vsphere_vm_plan", "vsphere_preflight", "vsphere_permissions"]
     kinds = {"module": modules, "inventory": ["vsphere"], "role": ["preflight", "vm", "vm_prepare", "vcenter_roles"]}
     for kind, names in kinds.items():
         done = subprocess.run(
@@ -370,3 +370,17 @@ def test_off_counts_only_where_vcenter_reaches_the_vm(module, own, monkeypatch, 
     for wanted in ("off", "powered_off"):
         refused = module("vsphere_vm_power", **{**arguments, "state": wanted})
         assert f"does not reach these VMs, so whether they run is not known: /dc-moh/vm/k3s/agent-1 ({state})" in refused["msg"]
+
+
+def test_a_name_that_stands_for_several_is_refused(inventory, own):
+    center = own.connect().content.rootFolder.childEntity[0]
+    center.vmFolder.CreateFolder("test").CreateFolder("k3s")
+    found = inventory(own, folders=["k3s"])
+    assert "The folder 'k3s' stands for /dc-moh/vm/k3s (" in found.error and "/dc-moh/vm/test/k3s" in found.error
+    moid = found.error.partition("/dc-moh/vm/k3s (")[2].partition(")")[0]
+    for one in ("/dc-moh/vm/k3s", moid):
+        assert inventory(own, folders=[one]).group("control_plane") == SERVERS
+    own.tag("cht-role", {"k3s": SERVERS})
+    own.tag("backup", {"k3s": AGENTS})
+    assert "the tag 'k3s' stands for backup:k3s and cht-role:k3s" in inventory(own, tags=["k3s"]).error
+    assert inventory(own, tags=["cht-role:k3s"]).hosts == SERVERS

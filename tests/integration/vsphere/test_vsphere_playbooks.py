@@ -119,6 +119,14 @@ def test_vcenter_roles_are_made_assigned_and_then_left_alone(project):
     assert refused.returncode != 0 and "refused the login of 'k3s@vsphere.local'" in " ".join(refused.stdout.split())
     # Not one for each role: that would lock the administrator.
     assert project.vcenter.counts == (0, 1, 0)
+    # Another folder of the name: nothing is given to the first that is met, and nothing is made.
+    folder = project.vcenter.connect().content.rootFolder.childEntity[0].vmFolder
+    twin = folder.CreateFolder("test").CreateFolder("k3s")
+    ambiguous = project.play("vcenter_roles.yml", *arguments)
+    said = " ".join(ambiguous.stdout.split())
+    assert ambiguous.returncode != 0 and "The folder 'k3s' stands for /dc-moh/vm/k3s (" in said and "/dc-moh/vm/test/k3s" in said
+    assert not [role for role in project.vcenter.connect().content.authorizationManager.roleList if role.name.startswith("CNS-")]
+    arguments += ["-e", "{vcenter_roles_folders: [/dc-moh/vm/k3s]}"]
     done = project.play("vcenter_roles.yml", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     content = project.vcenter.connect().content
@@ -134,5 +142,6 @@ def test_vcenter_roles_are_made_assigned_and_then_left_alone(project):
         ("Datacenters", "CNS-SEARCH-AND-SPBM", False), ("datastore-cht", "CNS-DATASTORE", False),
         ("cluster-cht", "CNS-HOST-CONFIG-STORAGE", True), ("k3s", "CNS-VM", True), ("dc-moh", "ReadOnly", True),
     }  # fmt: skip
+    assert not content.authorizationManager.RetrieveEntityPermissions(twin, False)
     again = project.play("vcenter_roles.yml", *arguments)
     assert again.returncode == 0 and "changed=0" in again.stdout, again.stdout

@@ -27,7 +27,7 @@ def vm(path, **more):
 def site(*vms, **more):
     """A vCenter with a template and these VMs."""
     template = vm("/dc/vm/debian-12", vsphere_template=True)
-    return Site(vms=[template, *vms], folder=FOLDER, staging=f"{FOLDER}/being-made", datastores={"shared"}, networks={"VM Network"}, **more)
+    return Site(vms=[template, *vms], folder=FOLDER, staging=f"{FOLDER}/being-made", **{"datastores": ["shared"], "networks": ["VM Network"], **more})
 
 
 def test_sizes_come_from_the_role_unless_given():
@@ -146,3 +146,11 @@ def test_ipv6_and_more_for_cloud_init():
     metadata, userdata = told(machine, Guest("2001:db8::1", [], [], "ops", [KEY], {"packages": ["open-vm-tools"]}))
     assert json.loads(metadata)["network"]["ethernets"]["primary"]["routes"][0]["to"] == "::/0"
     assert yaml.safe_load(userdata)["packages"] == ["open-vm-tools"]
+
+
+def test_a_network_or_datastore_of_which_there_are_two_is_refused():
+    twice = site(networks=["VM Network"] * 2, datastores=["shared"] * 2)
+    found = provision.site_problems([SERVER], twice, "", "shared", "VM Network")
+    assert found == [f"the hosts of the cluster reach 2 of the {thing}, so which is meant is not known; rename one" for thing in (
+        "datastore 'shared'", "network 'VM Network'",
+    )]
