@@ -190,6 +190,13 @@ vcenter_api_version:
   returned: success
   type: str
   sample: 7.0.3.0
+vcenter_datacenters:
+  description:
+    - Paths of all datacenters that the account sees. VMs elsewhere, such as copies with a node's BIOS UUID, were not looked for.
+  returned: success
+  type: list
+  elements: str
+  sample: [/DC0]
 """
 
 from typing import Any
@@ -278,7 +285,7 @@ def main() -> None:
     )
     if params["versions"]:
         findings += version_findings(params["versions"])
-    module.exit_json(changed=False, vcenter_api_version=view.api_version, **summary(findings, params["accept"]))
+    module.exit_json(changed=False, vcenter_api_version=view.api_version, vcenter_datacenters=list(view.datacenters), **summary(findings, params["accept"]))
 
 
 if __name__ == "__main__":

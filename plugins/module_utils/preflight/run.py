@@ -46,8 +46,12 @@ class VcenterView:
     found: dict[str, list[Record]] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     elsewhere: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    # BIOS UUID of a node -> all VMs of the whole vCenter that have it
+    alike: Mapping[str, Sequence[Record]] = field(default_factory=dict)
     account: AccountView = field(default_factory=AccountView)
     storage: StorageView = field(default_factory=StorageView)
+    # All that the account sees
+    datacenters: Sequence[str] = ()
     error: VsphereError | None = None
 
 
@@ -62,7 +66,11 @@ def read_vcenter(
             records = {record["vsphere_moid"]: record for node in nodes for record in candidates(node, result.found)}
             account = session.run(lambda: read_account(session, result.tree, list(records.values())))
             storage = session.run(lambda: read_storage(session, classes))
-            return VcenterView(session.content.about.apiVersion, result.found, result.seen, result.elsewhere, account, storage)
+            # The CPI looks for the UUID in all of vCenter, whatever was selected here: a replica or a backup may stand elsewhere.
+            uuids = sorted({record["vsphere_bios_uuid"] for record in records.values() if record["vsphere_bios_uuid"]})
+            alike = search_vms(session, uuids, "bios_uuid", variables=("vsphere_moid",)).found if uuids else {}
+            seen = sorted(result.tree.path(node.moid) for node in result.tree.nodes("Datacenter"))
+            return VcenterView(session.content.about.apiVersion, result.found, result.seen, result.elsewhere, alike, account, storage, datacenters=seen)
     except VsphereError as exc:
         return VcenterView(error=exc)
 
@@ -86,7 +94,7 @@ def judge(
         findings += vcenter_version_findings(view.api_version, where)
         if not verified:
             findings.append(Finding("vcenter-unverified", where, "its certificate is not verified: whoever is on the way can read the account's password"))
-        findings += check_names(nodes, view.found, _similar(nodes, view))
+        findings += check_names(nodes, view.found, _similar(nodes, view), view.alike)
         findings += check_uuids(nodes, records)
         for node in nodes:
             if node.name in records:

@@ -57,9 +57,13 @@ def candidates(node: Node, found: Mapping[str, Sequence[Record]]) -> Sequence[Re
     return own if len(records) > 1 and own else records
 
 
-def check_names(nodes: Sequence[Node], found: Mapping[str, Sequence[Record]], similar: Mapping[str, str]) -> list[Finding]:
-    """Every host has exactly one VM, and no VM is two hosts."""
+def check_names(
+    nodes: Sequence[Node], found: Mapping[str, Sequence[Record]], similar: Mapping[str, str], alike: Mapping[str, Sequence[Record]] | None = None
+) -> list[Finding]:
+    """Every host has exactly one VM, and no VM is two hosts. alike: BIOS UUID -> the VMs that have it, wherever they stand."""
     findings = []
+    # Two nodes of one UUID are a finding of their own.
+    others = {records[0]["vsphere_moid"] for node in nodes if len(records := candidates(node, found)) == 1}
     by_vm: dict[str, list[str]] = defaultdict(list)
     for node in nodes:
         records = candidates(node, found)
@@ -72,7 +76,7 @@ def check_names(nodes: Sequence[Node], found: Mapping[str, Sequence[Record]], si
             findings.append(Finding("vm-ambiguous", node.name, f"'{node.vm}' stands for {paths}"))
         else:
             by_vm[records[0]["vsphere_moid"]].append(node.name)
-            findings += _copies(node, records[0], found.get(node.vm, ()))
+            findings += _copies(node, records[0], [*found.get(node.vm, ()), *(alike or {}).get(records[0]["vsphere_bios_uuid"], ())], others)
         if not _NODE_NAME.match(node.name) or len(node.name) > 63:
             findings.append(Finding("vm-node-name", node.name, "Kubernetes does not accept this as a node's name"))
     for names in by_vm.values():
@@ -83,13 +87,16 @@ def check_names(nodes: Sequence[Node], found: Mapping[str, Sequence[Record]], si
     return findings
 
 
-def _copies(node: Node, own: Record, named_alike: Sequence[Record]) -> list[Finding]:
-    """A copy with the same BIOS UUID, as a backup restores it, is no other cluster's VM: the CPI could take it for the node."""
+def _copies(node: Node, own: Record, alike: Sequence[Record], nodes: set[str]) -> list[Finding]:
+    """A copy with the same BIOS UUID, as a replica or a restored backup, is no other cluster's VM: the CPI could take it for the node."""
     uuid = own["vsphere_bios_uuid"]
-    paths = sorted(record["vsphere_path"] for record in named_alike if uuid and record["vsphere_bios_uuid"] == uuid)
-    if len(paths) < 2:
+    copies = {
+        record["vsphere_path"] for record in alike
+        if uuid and record["vsphere_bios_uuid"] == uuid and record["vsphere_moid"] not in nodes
+    }
+    if not copies:
         return []
-    return [Finding("vm-bios-uuid-duplicate", node.name, f"the BIOS UUID {uuid} belongs to {' and '.join(paths)}")]
+    return [Finding("vm-bios-uuid-duplicate", node.name, f"the BIOS UUID {uuid} belongs to {' and '.join(sorted({own['vsphere_path'], *copies}))}")]
 
 
 def check_uuids(nodes: Sequence[Node], records: Mapping[str, Record]) -> list[Finding]:

@@ -8,6 +8,8 @@ from ansible_collections.cht.k3s.plugins.module_utils.preflight import run, vms
 from ansible_collections.cht.k3s.plugins.module_utils.preflight.hosts import HostRequirements
 from ansible_collections.cht.k3s.plugins.module_utils.preflight.vms import Node, Requirements
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.tree import Node as TreeNode
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.tree import Tree
 
 REQUIREMENTS = Requirements(15, {"agent": {"cpu": 4, "memory_mb": 8192, "disk_gb": 50}})
 
@@ -164,6 +166,44 @@ def test_a_vm_of_another_vcenter_is_not_missing_but_not_checked():
     assert ids(judge([node], view)) == ["vm-other-vcenter", "host-unreachable"], "the machine itself is judged"
 
 
+def test_a_replica_of_another_name_anywhere_in_vcenter_is_an_error():
+    own = record(vsphere_moid="vm-1")
+    replica = record("agent-1_replica", vsphere_moid="vm-2", vsphere_path="/dr/vm/replicas/agent-1_replica", vsphere_bios_uuid="uuid-agent-1")
+    view = run.VcenterView("7.0.3.0", {"agent-1": [own]}, alike={"uuid-agent-1": [own, replica]})
+    found = [finding for finding in judge([Node("agent-1", "agent-1")], view) if finding.id == "vm-bios-uuid-duplicate"]
+    assert [finding.message for finding in found] == ["the BIOS UUID uuid-agent-1 belongs to /dc/vm/agent-1 and /dr/vm/replicas/agent-1_replica"]
+    assert "vm-bios-uuid-duplicate" not in ids(judge([Node("agent-1", "agent-1")], run.VcenterView("7.0.3.0", {"agent-1": [own]}, alike={"uuid-agent-1": [own]})))
+
+
+def test_the_nodes_uuids_are_searched_in_all_datacenters(monkeypatch):
+    asked = []
+
+    def search(_session, queries, search_by="name", datacenters=(), variables=()):
+        asked.append((list(queries), search_by, list(datacenters)))
+        return Thing(found={query: [record()] for query in queries}, seen=set(), elsewhere={}, tree=Tree([TreeNode("dc1", "Datacenter", "dc", "root")]))
+
+    monkeypatch.setattr(run, "search_vms", search)
+    monkeypatch.setattr(run, "read_account", lambda *dummy: run.AccountView())
+    session = Thing(run=lambda work: work(), content=Thing(about=Thing(apiVersion="8.0.0.0")))
+    monkeypatch.setattr(run, "VsphereSession", lambda options: Opened(session))
+    view = run.read_vcenter(Thing(), [Node("agent-1", "agent-1")], ["dc"])
+    assert asked == [(["agent-1"], "name", ["dc"]), (["uuid-agent-1"], "bios_uuid", [])] and list(view.alike) == ["uuid-agent-1"]
+    assert view.datacenters == ["/dc"], "the report says what the account sees, since it may be a part"
+
+
+class Opened:
+    """A session in a with block."""
+
+    def __init__(self, session):
+        self.session = session
+
+    def __enter__(self):
+        return self.session
+
+    def __exit__(self, *dummy):
+        return None
+
+
 def test_a_restored_copy_with_the_same_bios_uuid_is_an_error():
     copy = {**two_clusters()[0], "vsphere_bios_uuid": "uuid-agent-1"}
     (finding,) = vms.check_names([Node("agent-1", "agent-1", moid="vm-1")], {"agent-1": [copy, two_clusters()[1]]}, {})
@@ -190,7 +230,7 @@ def test_nothing_is_asked_about_vms_of_another_cluster(monkeypatch):
             return call()
 
     monkeypatch.setattr(run, "VsphereSession", Session)
-    monkeypatch.setattr(run, "search_vms", lambda *args: Thing(found={"agent-1": two_clusters()}, tree=None, seen=set(), elsewhere={}))
+    monkeypatch.setattr(run, "search_vms", lambda *args, **more: Thing(found={"agent-1": two_clusters()}, tree=Tree([]), seen=set(), elsewhere={}))
     monkeypatch.setattr(run, "read_account", lambda _session, _tree, records: asked.extend(item["vsphere_moid"] for item in records))
     run.read_vcenter(None, [Node("agent-1", "agent-1", moid="vm-1")], ())
     assert asked == ["vm-1"]
