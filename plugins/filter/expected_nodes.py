@@ -40,12 +40,15 @@ _value:
 
 def expected_nodes(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> list[dict[str, str]]:
     """Name, providerID and address of each node, as far as the inventory knows them."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import node_name
+
     found = []
     for host in hosts:
         variables = hostvars[host]
         uuid = str(variables.get("vsphere_bios_uuid") or "").lower()
         found.append({
-            "name": str(variables.get("k3s_node_name") or host),
+            "name": node_name(variables.get("k3s_node_name") or host),
             "provider_id": str(variables.get("k3s_provider_id") or (f"vsphere://{uuid}" if uuid else "")),
             "ip": str(variables.get("k3s_node_ip") or ""),
         })

@@ -43,6 +43,7 @@ _value:
   elements: dict
   sample:
     - name: agent-1
+      node_name: ''
       vm: agent-1
       moid: vm-121
       vcenter: vcenter.example.org
@@ -77,6 +78,9 @@ def preflight_nodes(
     groups: Mapping[str, Iterable[str]], hostvars: Mapping[str, Mapping[str, Any]], limit: Iterable[str]
 ) -> list[dict[str, Any]]:
     """All nodes of the cluster."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import node_name
+
     checked = set(limit)
     nodes = []
     for role in ("control_plane", "agent"):
@@ -85,6 +89,7 @@ def preflight_nodes(
             nodes.append(
                 {
                     "name": name,
+                    "node_name": node_name(variables.get("k3s_node_name") or ""),
                     "vm": str(variables.get("vsphere_name") or name),
                     "moid": str(variables.get("vsphere_moid") or ""),
                     "vcenter": str(variables.get("vsphere_vcenter") or ""),

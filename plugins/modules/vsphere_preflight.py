@@ -55,6 +55,10 @@ options:
         description: Whether findings of this node are wanted. The others are only read to see duplicates.
         type: bool
         default: true
+      node_name:
+        description: What the Node is called, if not as the host.
+        type: str
+        default: ''
       kubelet_args:
         description: Arguments that its kubelet gets.
         type: list
@@ -242,6 +246,7 @@ def main() -> None:
                     "vcenter": {"type": "str", "default": ""},
                     "role": {"type": "str", "choices": ["control_plane", "agent"], "default": "agent"},
                     "address": {"type": "str", "default": ""},
+                    "node_name": {"type": "str", "default": ""},
                     "checked": {"type": "bool", "default": True},
                     "kubelet_args": {"type": "list", "elements": "str", "default": []},
                     "host": {"type": "dict"},

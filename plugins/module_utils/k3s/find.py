@@ -8,6 +8,7 @@ from __future__ import annotations
 from . import state
 from .api import ApiError, is_true
 from .drain import ANNOTATION
+from .settings import node_name
 from .system import NodeError, System
 
 
@@ -22,7 +23,7 @@ def find(nodes: list, provider_id: str, address: str, fallback: str) -> tuple:
             addresses = (node.get("status") or {}).get("addresses") or []
             if any(entry.get("type") == "InternalIP" and entry.get("address") == address for entry in addresses):
                 return node["metadata"]["name"], True
-    name = fallback.lower()
+    name = node_name(fallback)
     return name, any(node["metadata"]["name"] == name for node in nodes)
 
 
@@ -37,7 +38,8 @@ def find_node(system: System, name: str, provider_id: str, address: str, fallbac
     except ApiError as error:
         raise NodeError(f"The Node of {fallback} cannot be looked up: the API of this server does not answer: {error}") from error
     if name:
-        found, exists = name, any(node["metadata"]["name"] == name for node in nodes)
+        found = node_name(name)
+        exists = any(node["metadata"]["name"] == found for node in nodes)
     else:
         found, exists = find(nodes, provider_id, address, fallback)
     node = next((node for node in nodes if node["metadata"]["name"] == found), {})

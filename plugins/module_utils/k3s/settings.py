@@ -21,6 +21,11 @@ def address_or_empty(value) -> str:
         return ""
 
 
+def node_name(value) -> str:
+    """A node's name as k3s registers it: in lower case (k3s: pkg/util/net.go, GetHostnameAndIPs), and without the final dot that a name of DNS may have."""
+    return str(value or "").strip().rstrip(".").lower()
+
+
 def own_names(url: str, names: list, node: str) -> list:
     """Names of a server for its certificate: those given, and the one that others reach it by where it is none of these.
 
@@ -64,7 +69,7 @@ def common_config(node: dict) -> dict:
     kubelet = ["cloud-provider=external", f"provider-id={node['provider_id']}"] if external else []
     return {
         "node-ip": node.get("ip"),
-        "node-name": node.get("name"),
+        "node-name": node_name(node.get("name")),
         "kubelet-arg": kubelet + list(node.get("kubelet_args") or []),
         "node-label": labels_of(node.get("labels")),
         "node-taint": list(node.get("taints") or []),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from . import datastore, encryption
+from . import datastore, encryption, settings
 from .api import Api, ApiError, is_etcd, is_true, labels
 from .files import CONFIG_PATH, DATA_DIR, KUBECONFIG_PATH, TOKEN_PATH
 from .foreign import places as foreign_places
@@ -48,7 +48,7 @@ def foreign(system: System) -> dict:
 
 def node_name(system: System, wanted: str = "") -> str:
     """The name k3s registers the node under."""
-    return wanted or top_level(system.read(CONFIG_PATH)).get("node-name") or system.hostname().lower()
+    return settings.node_name(wanted or top_level(system.read(CONFIG_PATH)).get("node-name") or system.hostname())
 
 
 def registered_name(system: System) -> str:

@@ -37,6 +37,8 @@ class Node:
     # The vCenter that the inventory read it from, if that is not the one that is asked
     vcenter: str = ""
     kubelet_args: Sequence[str] = ()
+    # What the Node is called, if not as the host
+    node_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def check_names(
         else:
             by_vm[records[0]["vsphere_moid"]].append(node.name)
             findings += _copies(node, records[0], [*found.get(node.vm, ()), *(alike or {}).get(records[0]["vsphere_bios_uuid"], ())], others)
-        if not _NODE_NAME.match(node.name) or len(node.name) > 63:
+        registered = node.node_name or node.name
+        if not _NODE_NAME.match(registered) or len(registered) > 63:
             findings.append(Finding("vm-node-name", node.name, "Kubernetes does not accept this as a node's name"))
     for names in by_vm.values():
         if len(names) > 1:

@@ -78,7 +78,7 @@ def _ensure(session: VsphereSession, principal: str, wanted: Sequence[Mapping[st
             continue
         changed.append(f"{place.role} on {place.path}")
         if not check_mode:
-            permission = vim.AuthorizationManager.Permission(principal=principal, group=False, roleId=ids[place.role], propagate=place.recursive)
+            permission = vim.AuthorizationManager.Permission(entity=entity, principal=principal, group=False, roleId=ids[place.role], propagate=place.recursive)
             manager.SetEntityPermissions(entity, [permission])
     return changed
 

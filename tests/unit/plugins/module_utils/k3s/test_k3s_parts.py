@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.cht.k3s.plugins.filter.expected_nodes import expected_nodes
 from ansible_collections.cht.k3s.plugins.module_utils.k3s import (
     datastore, encryption, files, flags, journal, node, release, settings, snapshots, state, unit, yamltext,
 )
+from ansible_collections.cht.k3s.plugins.module_utils.k3s import find as find_module
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.api import ApiError, condition, parse_kubeconfig
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.drain import Drainer
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.find import find
@@ -1097,3 +1099,40 @@ def test_old_snapshots_of_a_name_go_and_others_stay(system, monkeypatch):
     assert system.listdir(folder) == sorted(old[2:] + others)
     assert snapshots.prune(system, "/usr/local/bin/k3s", "on-demand", 3, 10) == []
     assert snapshots.prune(system, "/usr/local/bin/k3s", "before-upgrade", 0, 10) == [], "the newest always stays"
+
+
+def test_a_nodes_name_is_that_which_k3s_registers(monkeypatch):
+    """k3s writes names in lower case, and a join that waited for another one never ended."""
+    assert [settings.node_name(name) for name in ("AGENT-1", "Agent-1.Example.org.", " a ", "", None)] == ["agent-1", "agent-1.example.org", "a", "", ""]
+    assert settings.common_config({"name": "AGENT-1"})["node-name"] == "agent-1"
+
+    class Machine:
+        """One whose host name and settings are in capitals."""
+
+        text = ""
+
+        def read(self, dummy):
+            return self.text
+
+        def hostname(self):
+            return "HOST-1"
+
+    machine = Machine()
+    assert (state.node_name(machine), state.node_name(machine, "AGENT-1")) == ("host-1", "agent-1")
+    machine.text = "node-name: AGENT-1\n"
+    assert state.node_name(machine) == "agent-1"
+
+    nodes = [{"metadata": {"name": "agent-1"}}]
+    monkeypatch.setattr(find_module.state, "server_api", lambda *dummy, **more: FakeNodes(nodes))
+    assert find_module.find_node(machine, "AGENT-1", "", "", "x")["found"] and find(nodes, "", "", "AGENT-1.") == ("agent-1", True)
+    assert expected_nodes(["a"], {"a": {"k3s_node_name": "AGENT-1"}})[0]["name"] == "agent-1"
+
+
+class FakeNodes:
+    """An API with these nodes."""
+
+    def __init__(self, nodes):
+        self.nodes = lambda: nodes
+
+    def close(self):
+        pass

@@ -172,7 +172,8 @@ def test_a_replica_of_another_name_anywhere_in_vcenter_is_an_error():
     view = run.VcenterView("7.0.3.0", {"agent-1": [own]}, alike={"uuid-agent-1": [own, replica]})
     found = [finding for finding in judge([Node("agent-1", "agent-1")], view) if finding.id == "vm-bios-uuid-duplicate"]
     assert [finding.message for finding in found] == ["the BIOS UUID uuid-agent-1 belongs to /dc/vm/agent-1 and /dr/vm/replicas/agent-1_replica"]
-    assert "vm-bios-uuid-duplicate" not in ids(judge([Node("agent-1", "agent-1")], run.VcenterView("7.0.3.0", {"agent-1": [own]}, alike={"uuid-agent-1": [own]})))
+    alone = run.VcenterView("7.0.3.0", {"agent-1": [own]}, alike={"uuid-agent-1": [own]})
+    assert "vm-bios-uuid-duplicate" not in ids(judge([Node("agent-1", "agent-1")], alone))
 
 
 def test_the_nodes_uuids_are_searched_in_all_datacenters(monkeypatch):
@@ -234,6 +235,10 @@ def test_nothing_is_asked_about_vms_of_another_cluster(monkeypatch):
     monkeypatch.setattr(run, "read_account", lambda _session, _tree, records: asked.extend(item["vsphere_moid"] for item in records))
     run.read_vcenter(None, [Node("agent-1", "agent-1", moid="vm-1")], ())
     assert asked == ["vm-1"]
+
+
+def test_the_nodes_own_name_is_judged_where_it_has_one():
+    assert ids(vms.check_names([Node("AGENT_1", "a", node_name="agent-1")], {"a": [record("a")]}, {})) == []
 
 
 @pytest.mark.parametrize("name", ["Agent-1", "agent_1", "-a", "a" * 64, "a b"])
