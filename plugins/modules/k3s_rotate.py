@@ -90,7 +90,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             binary_spec(),
-            part={"type": "str", "choices": ["certificates", *tokens], "required": True},
+            part={"type": "str", "choices": ["ours", "certificates", *tokens], "required": True},
             within={"type": "int", "default": 364},
             token={"type": "str", "no_log": True},
             supervisor_port={"type": "int", "default": 6443},
