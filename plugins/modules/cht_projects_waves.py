@@ -11,7 +11,7 @@ short_description: Change running counties in waves, with a health gate between 
 version_added: 1.0.0
 description:
   - Changes the counties that M(cht.k3s.cht_projects) held back (O(ignore:hold_restarts)), the canary first, then O(size) at a time.
-  - A county that gets a newer CHT is staged first, with M(cht.k3s.cht_projects_stage): its users work while the views of the new version are indexed.
+  - A county that gets a newer CHT is staged first, with M(cht.k3s.cht_projects_stage), so its users work while the views of the new version are indexed.
     One that can't be staged stays as it is and counts as not well, unless O(apply) names it in C(unstaged).
   - After each wave its counties are waited for with M(cht.k3s.cht_projects_wait). A wave starts only while no more than O(max_failures)
     counties are not well, and never after a canary that is not.
