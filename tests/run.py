@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -31,7 +32,10 @@ COLLECTION = CACHE / "collections" / "ansible_collections" / "cht" / "k3s"
 
 @dataclass(frozen=True)
 class Scenario:
-    """A command that proves something. sets: which selections hold it; limit: seconds after which it has failed."""
+    """A command that proves something. sets: which selections hold it; limit: seconds after which it has failed; beside: it runs while others do.
+
+    The lab waits more than it computes, so what needs no lab is done meanwhile, at a lower priority; its output comes when it has ended.
+    """
 
     name: str
     purpose: str
@@ -39,6 +43,7 @@ class Scenario:
     sets: tuple[str, ...] = ("ci", "all")
     limit: int = 900
     cwd: Path = ROOT
+    beside: bool = False
 
     @property
     def is_pytest(self) -> bool:
@@ -50,10 +55,10 @@ def _pytest(*paths: str) -> tuple[str, ...]:
 
 
 SCENARIOS = (
-    Scenario("python", "undefined names and the like, in every Python file", ("ruff", "check", "--quiet")),
-    Scenario("lint", "ansible-lint at profile production", ("ansible-lint", "--offline", "-q")),
-    Scenario("sanity", "ansible-test sanity, no ignores", (sys.executable, "tests/sanity.py")),
-    Scenario("unit", "logic without a network", _pytest("tests/unit")),
+    Scenario("python", "undefined names and the like, in every Python file", ("ruff", "check", "--quiet"), beside=True),
+    Scenario("lint", "ansible-lint at profile production", ("ansible-lint", "--offline", "-q"), limit=1800, beside=True),
+    Scenario("sanity", "ansible-test sanity, no ignores", (sys.executable, "tests/sanity.py"), limit=1800, beside=True),
+    Scenario("unit", "logic without a network", _pytest("tests/unit"), limit=1800, beside=True),
     Scenario("lab", "the lab's own parts", _pytest("tests/lab/tests"), limit=1200),
     Scenario("standin", "the k3s stand-in: units, packets", _pytest(
         "tests/lab/k3s/tests/test_units.py", "tests/lab/k3s/tests/test_netpolicy.py")),
@@ -133,34 +138,40 @@ def commit() -> str:
     return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
 
 
-def run(scenario: Scenario) -> Outcome:
-    """Run one scenario, its output shown and kept in tests/output."""
+def run(scenario: Scenario, quiet: bool = False) -> Outcome:
+    """Run one scenario, its output shown, or when quiet shown at its end, and kept in tests/output."""
     OUTPUT.mkdir(parents=True, exist_ok=True)
     argv = list(scenario.command)
     report = OUTPUT / f"{scenario.name}.xml"
     report.unlink(missing_ok=True)
     if scenario.is_pytest:
         argv += [f"--junit-xml={report}", "-p", "no:cacheprovider"]
-    print(f"\n=== {scenario.name}: {scenario.purpose}", flush=True)
+    if quiet:
+        argv = ["nice", "-n", "10", *argv]
+    else:
+        print(f"\n=== {scenario.name}: {scenario.purpose}", flush=True)
     start = time.monotonic()
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with open(OUTPUT / f"{scenario.name}.log", "w", encoding="utf-8") as log:
         process = subprocess.Popen(argv, cwd=scenario.cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                    text=True, errors="replace")
-        timed_out = _copy(process, log, start + scenario.limit)
+        timed_out = _copy(process, log, start + scenario.limit, quiet)
     seconds = time.monotonic() - start
     passed, failed, not_run = _count(report) if scenario.is_pytest else (int(not process.returncode), 0, [])
     good = process.returncode == 0 and passed > 0 and not timed_out
     outcome = Outcome(scenario.name, "passed" if good else "failed", round(seconds, 1), passed, failed, not_run)
     if not good and not outcome.failed:
         outcome.failed = 1
+    if quiet:
+        output = (OUTPUT / f"{scenario.name}.log").read_text(encoding="utf-8")
+        print(f"\n=== {scenario.name}: {scenario.purpose}\n{output}", end="", flush=True)
     print(f"=== {scenario.name}: {outcome.result} in {seconds:.0f} s"
           + (f" (stopped after {scenario.limit} s)" if timed_out else ""), flush=True)
     return outcome
 
 
-def _copy(process: subprocess.Popen[str], log: TextIO, deadline: float) -> bool:
-    """Show and keep the output; end the process at the deadline. True if it had to be ended."""
+def _copy(process: subprocess.Popen[str], log: TextIO, deadline: float, quiet: bool) -> bool:
+    """Show (unless quiet) and keep the output; end the process at the deadline. True if it had to be ended."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -173,8 +184,9 @@ def _copy(process: subprocess.Popen[str], log: TextIO, deadline: float) -> bool:
     thread.start()
     assert process.stdout
     for line in process.stdout:
-        sys.stdout.write(line)
-        sys.stdout.flush()
+        if not quiet:
+            sys.stdout.write(line)
+            sys.stdout.flush()
         log.write(line)
     process.wait()
     ended.set()
@@ -218,13 +230,26 @@ def main() -> int:
     now = commit()
     if state.get("commit") != now:
         state = {"commit": now, "scenarios": {}}
-    for scenario in chosen:
-        before = state["scenarios"].get(scenario.name)
-        if args.selection == "all" and before and before["result"] == "passed":
-            print(f"=== {scenario.name}: passed before at this commit", flush=True)
-            continue
-        state["scenarios"][scenario.name] = asdict(run(scenario))
-        RESULTS.write_text(json.dumps(state, indent=2) + "\n")
+    done = threading.Lock()
+
+    def keep(scenario: Scenario, quiet: bool = False) -> None:
+        outcome = asdict(run(scenario, quiet))
+        with done:
+            state["scenarios"][scenario.name] = outcome
+            RESULTS.write_text(json.dumps(state, indent=2) + "\n")
+
+    with ThreadPoolExecutor(1) as lane:
+        beside = []
+        for scenario in chosen:
+            before = state["scenarios"].get(scenario.name)
+            if args.selection == "all" and before and before["result"] == "passed":
+                print(f"=== {scenario.name}: passed before at this commit", flush=True)
+            elif scenario.beside and len(chosen) > 1:
+                beside.append(lane.submit(keep, scenario, True))
+            else:
+                keep(scenario)
+        for future in beside:
+            future.result()
     return report(state, [s.name for s in chosen])
 
 
