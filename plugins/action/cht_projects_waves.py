@@ -42,7 +42,7 @@ class ActionModule(ActionBase):
         while (wave := rollout.next()) is not None:
             title, names = wave
             self._display.display(f"{title}: {', '.join(names)}")
-            unwell = self._stage([row for row in applied["counties"] if row["name"] in names and row.get("upgrade_from")])
+            unwell = self._stage([row for row in applied["counties"] if row["name"] in names and row.get("stage")])
             applied["counties"] = [
                 {**row, "state": "failed", "errors": [unwell[row["name"]]], "remark": unwell[row["name"]]} if row["name"] in unwell else row
                 for row in applied["counties"]
@@ -60,6 +60,8 @@ class ActionModule(ActionBase):
             applied["counties"] = merge(applied["counties"], part["counties"])
             unwell.update({row["name"]: row["remark"] for row in part["counties"] if row["state"] == "failed"})
             unwell.update(self._wait([row for row in part["counties"] if row["state"] != "failed"], progress))
+            raised = {row["name"] for row in part["counties"] if row.get("upgrade_from")}
+            unwell.update(self._smoke(sorted(raised - set(unwell)), progress))
             rollout.finish(unwell)
         if rollout.stopped:
             self._display.warning(f"No further wave: {rollout.stopped}.")
@@ -88,6 +90,23 @@ class ActionModule(ActionBase):
         staged = stage_with_progress(self, counties, {"kubeconfig": self._args["apply"]["kubeconfig"], **options}, self._vars)
         word = "to upgrade it all the same, name it in cht_project_unstaged: it is away while API indexes"
         return {name: f"can't be staged: {why}; {word}" for name, why in staged.items()}
+
+    def _smoke(self, names: list[str], progress: dict[str, dict[str, Any]]) -> dict[str, str]:
+        """Meet counties that were upgraded as their users do; return those that are not there for them, and what is instead."""
+        if not names or not self._args["health"]:
+            return {}
+        options = {key: self._args["apply"][key] for key in ("kubeconfig", "projects", "defaults") if key in self._args["apply"]}
+        part = self._execute_module(module_name="cht.k3s.cht_projects_smoke", module_args={**options, "only": names}, task_vars=self._vars)
+        if part.get("failed"):
+            return {name: f"smoke test: {part.get('msg') or 'failed'}" for name in names}
+        unwell = {}
+        for row in part["counties"]:
+            if row["untested"]:
+                self._display.display(f"{row['name']}: not tested as its users meet it: {row['untested']}")
+            if row["problem"]:
+                unwell[row["name"]] = f"smoke test: {row['problem']}"
+                progress[row["name"]] = {**progress[row["name"]], "obstacle": unwell[row["name"]]}
+        return unwell
 
     def _wait(self, rows: list[dict[str, Any]], progress: dict[str, dict[str, Any]]) -> dict[str, str]:
         """Wait for counties; return those that are not well, with what stands in their way."""

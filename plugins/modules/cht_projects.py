@@ -161,8 +161,11 @@ counties:
       description: The wanted version of CHT.
       type: str
     upgrade_from:
-      description: The version that runs, where the wanted one is newer and was not applied without having been staged; else empty.
+      description: The version that runs, or ran until now, where the wanted one is newer; else empty.
       type: str
+    stage:
+      description: Whether the wanted version has to be staged before.
+      type: bool
     state:
       description: C(changed), C(unchanged), C(waiting) for its wave, or C(failed).
       type: str
@@ -195,6 +198,7 @@ counties:
       host: nairobi.health.example
       version: 4.22.0
       upgrade_from: ""
+      stage: false
       state: changed
       ready: 0
       total: 8

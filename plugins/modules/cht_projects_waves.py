@@ -13,6 +13,7 @@ description:
   - Changes the counties that M(cht.k3s.cht_projects) held back (O(ignore:hold_restarts)), the canary first, then O(size) at a time.
   - A county that gets a newer CHT is staged first, with M(cht.k3s.cht_projects_stage), so its users work while the views of the new version are indexed.
     One that can't be staged stays as it is and counts as not well, unless O(apply) names it in C(unstaged).
+  - After an upgrade a county is met as its users' browsers do, with M(cht.k3s.cht_projects_smoke); one whose users meet something else is not well.
   - After each wave its counties are waited for with M(cht.k3s.cht_projects_wait). A wave starts only while no more than O(max_failures)
     counties are not well, and never after a canary that is not.
   - Nothing is kept between runs. The next one finds what was done unchanged and goes on with the rest.

@@ -97,6 +97,8 @@ class Plan:
     password: Change | None = None
     # To a newer version than the one whose images it has.
     raises: Raise | None = None
+    # Whether that is to be staged first.
+    stage: bool = True
 
 
 class PlanError(Exception):

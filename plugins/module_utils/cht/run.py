@@ -210,7 +210,7 @@ def _want_staged(client: Client | None, plans: list[Plan], settings: Settings, h
         if plan.error or wanted is None or client is None:
             return
         if plan.county.name in settings.unstaged or "all" in settings.unstaged:
-            plan.raises = None
+            plan.stage = False
             plan.notes.append(f"not staged, as it was asked for: {_absence(client, plan, settings)}")
         elif wanted.obstacle:
             plan.error = f"{wanted.obstacle}: {_absence(client, plan, settings)}. Name it in cht_project_unstaged to upgrade it all the same"
@@ -462,7 +462,8 @@ def _report(
         wanted = [item["metadata"]["name"] for item in plan.objects if item["kind"] == "Deployment"]
         progress = judge([item for item in deployments.get(plan.county.namespace, []) if item["metadata"]["name"] in wanted], total=len(wanted))
         row = _row(plan, counts.get(plan.county.name, Counter()), outcome.group_errors.get(plan.county.name, []), progress, settings)
-        row["upgrade_from"] = plan.raises.live if plan.raises is not None and plan.county.name in runs and row["state"] != "failed" else ""
+        raises = plan.raises if plan.county.name in runs and row["state"] != "failed" else None
+        row.update(upgrade_from=raises.live if raises is not None else "", stage=raises is not None and plan.stage)
         if plan.county.name in held and row["state"] != "failed":
             row.update(state="waiting", remark="; ".join(["its pods restart when its wave comes", *plan.notes]))
         rows.append(row)
@@ -485,7 +486,7 @@ def _report(
 
 def _invalid_row(name: str, problems: list[Problem]) -> Result:
     errors = [problem.message for problem in problems if problem.county == name]
-    row: Result = {"name": name, "namespace": "", "host": "", "version": "", "upgrade_from": "", "state": "failed"}
+    row: Result = {"name": name, "namespace": "", "host": "", "version": "", "upgrade_from": "", "stage": False, "state": "failed"}
     return {**row, "ready": 0, "total": 0, "created": 0, "updated": 0, "removed": 0, "notes": [], "errors": errors, "remark": "; ".join(errors)}
 
 

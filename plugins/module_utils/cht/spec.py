@@ -369,6 +369,14 @@ SCHEMA: dict[str, Option] = {
             "max": Option("quantities", "Largest limits that a container may have."),
         },
     ),
+    "smoke_test": Option(
+        "dict",
+        "An account that exists, to log in with after each upgrade.",
+        options={
+            "user": Option("str", "Account that exists in the county, with which each upgrade is tested; without one the login page alone is."),
+            "password": Option("str", "Its password.", secret=True),
+        },
+    ),
     "viewers": Option(
         "names",
         "Groups that may look at the county (pods, events, volumes), but read no logs, where haproxy writes the administrator's password, and no Secrets.",
@@ -602,6 +610,8 @@ def _related_problems(options: dict[str, t.Any]) -> list[str]:
         given = {name.upper(): text for name, text in (variables or {}).items()}
         if {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"} & set(given) and ".svc.cluster.local" not in given.get("NO_PROXY", ""):
             problems.append(f"environment.{component} has a proxy, and NO_PROXY does not name .svc.cluster.local: it would ask the proxy for its database")
+    if bool(options["smoke_test"]["user"]) != bool(options["smoke_test"]["password"]):
+        problems.append("smoke_test needs user and password, or neither")
     if version is not None and version.major >= 5:
         problems.extend(_nouveau_problems(options))
     for component, resources in options["resources"].items():

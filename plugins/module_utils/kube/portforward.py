@@ -14,6 +14,7 @@ import http.client
 import io
 import os
 import socket
+import ssl
 import struct
 import time
 from typing import Any
@@ -37,12 +38,26 @@ def request(
     method: str = "GET", body: bytes = b"",
 ) -> tuple[int, bytes]:
     """Send a request to a pod's port; return status and body of the answer. All of it together has C(timeout) seconds."""
+    status, dummy, answer = exchange(client, namespace, pod, port, path, headers, timeout, method, body)
+    return status, answer
+
+
+def exchange(
+    client: Client, namespace: str, pod: str, port: int, path: str, headers: dict[str, str] | None = None, timeout: float = 10.0,
+    method: str = "GET", body: bytes = b"", tls_name: str = "",
+) -> tuple[int, list[tuple[str, str]], bytes]:
+    """Send a request to a pod's port; return status, headers and body of the answer. All of it together has C(timeout) seconds.
+
+    With C(tls_name) it goes over TLS to that name; whose certificate answers is not judged.
+    """
     deadline = time.monotonic() + timeout
     connection = client.dedicated()
     connection.timeout = timeout
     try:
         connection.connect()
-        stream = _Stream(_upgrade(client, connection, namespace, pod, port, deadline), deadline)
+        stream: _Stream | _Tls = _Stream(_upgrade(client, connection, namespace, pod, port, deadline), deadline)
+        if tls_name:
+            stream = _Tls(stream, tls_name)
         lines = {"Host": "localhost", "Connection": "close", "Accept": "application/json", **(headers or {})}
         if body:
             lines.update({"Content-Type": "application/json", "Content-Length": str(len(body))})
@@ -50,7 +65,7 @@ def request(
         stream.send(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body)
         answer = http.client.HTTPResponse(stream, method=method)  # type: ignore[arg-type]
         answer.begin()
-        return answer.status, answer.read()
+        return answer.status, answer.getheaders(), answer.read()
     except (OSError, http.client.HTTPException) as error:
         raise ForwardError(f"port {port} of pod {pod}: {str(error) or type(error).__name__}") from error
     finally:
@@ -183,3 +198,57 @@ class _Stream(io.RawIOBase):
                 raise OSError("the connection ended")
             data += part
         return data
+
+
+class _Tls(io.RawIOBase):
+    """TLS over the data channel."""
+
+    def __init__(self, stream: _Stream, name: str) -> None:
+        super().__init__()
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self._stream = stream
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self._step(self._tls.do_handshake)
+
+    def makefile(self, *dummy: Any, **dummy_options: Any) -> io.BufferedReader:
+        """Return the reading end, as a socket does."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        try:
+            data = self._step(self._tls.read, len(target))
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return 0
+        target[: len(data)] = data
+        return len(data)
+
+    def send(self, data: bytes) -> None:
+        """Send data to the pod."""
+        self._step(self._tls.write, data)
+
+    def _step(self, step: Any, *arguments: Any) -> Any:
+        while True:
+            try:
+                result = step(*arguments)
+                break
+            except ssl.SSLWantReadError:
+                self._flush()
+                part = bytearray(16384)
+                count = self._stream.readinto(part)
+                if count:
+                    self._incoming.write(bytes(part[:count]))
+                else:
+                    self._incoming.write_eof()
+        self._flush()
+        return result
+
+    def _flush(self) -> None:
+        data = self._outgoing.read()
+        if data:
+            self._stream.send(data)

@@ -29,6 +29,8 @@ class World:
         self.begun: dict[str, float] = {}
         self.restarted: dict[str, float] = {}
         self.lines: list[str] = []
+        self.met: list[str] = []
+        self.closed: tuple[str, ...] = ()
 
     def monotonic(self) -> float:
         return self.now
@@ -37,7 +39,7 @@ class World:
         self.now += seconds
 
     def execute(self, module_name: str, module_args: Row, **dummy: t.Any) -> Row:
-        return {"stage": self.stage, "wait": self.wait, "projects": self.apply}[module_name.rpartition("_")[2]](module_args)
+        return {"stage": self.stage, "wait": self.wait, "projects": self.apply, "smoke": self.smoke}[module_name.rpartition("_")[2]](module_args)
 
     def share(self, begun: float) -> float:
         return min(1.0, (self.now - begun) / (self.hours * HOUR))
@@ -58,6 +60,10 @@ class World:
         self.restarted.update(dict.fromkeys(args["only"], self.now))
         return {"changed": True, "counties": [row(name, "changed") for name in args["only"]]}
 
+    def smoke(self, args: Row) -> Row:
+        self.met += args["only"]
+        return {"counties": [{"name": name, "problem": "users get 404" if name in self.closed else "", "untested": ""} for name in args["only"]]}
+
     def wait(self, args: Row) -> Row:
         self.now += max(args["timeout"], 1)
         rows = []
@@ -69,7 +75,7 @@ class World:
 
 
 def row(name: str, state: str = "waiting") -> Row:
-    return {"name": name, "namespace": name, "version": "4.22.0", "upgrade_from": "4.21.0", "state": state, "ready": 8, "total": 8, "remark": ""}
+    return {"name": name, "namespace": name, "version": "4.22.0", "upgrade_from": "4.21.0", "stage": True, "state": state, "ready": 8, "total": 8, "remark": ""}
 
 
 def roll(monkeypatch: pytest.MonkeyPatch, world: World, names: list[str], **args: t.Any) -> Row:
@@ -118,6 +124,17 @@ def test_indexing_after_the_restart_is_not_counted_as_a_failure(monkeypatch: pyt
     world = World(2, slow=("county-00",))
     result = roll(monkeypatch, world, NAMES[:2])
     assert not result["stopped"] and result["waited"]["waiting"] == [] and any("upgrading: Indexing 50%" in line for line in world.lines)
+
+
+def test_what_users_meet_after_an_upgrade_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(0.1)
+    world.closed = ("county-00",)
+    result = roll(monkeypatch, world, NAMES[:2])
+    assert world.met == ["county-00"] and "the canary county-00 is not well: smoke test: users get 404" in result["stopped"]
+    assert result["waited"]["waiting"] == ["county-00"]
+    quiet = World(0.1)
+    roll(monkeypatch, quiet, NAMES[:1], health=False)
+    assert quiet.met == []
 
 
 def test_staging_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,13 +208,13 @@ def test_a_version_is_raised_when_it_is_staged(monkeypatch: pytest.MonkeyPatch, 
 
 def test_the_wave_is_told_what_to_stage_and_a_word_does_without() -> None:
     held = roll_out(at_work("4.21.0"), "4.22.0")["counties"][0]
-    assert (held["state"], held["upgrade_from"]) == ("waiting", "4.21.0")
+    assert (held["state"], held["upgrade_from"], held["stage"]) == ("waiting", "4.21.0", True)
     assert roll_out(at_work("4.22.0"), "4.22.0", {"node_env": "test"})["counties"][0]["upgrade_from"] == ""
     assert "4.22.0 would be staged first" in roll_out(at_work("4.21.0"), "4.22.0", check_mode=True)["counties"][0]["remark"]
     for word in ("nairobi", "all"):
         api = at_work("4.21.0")
         row = roll_out(api, "4.22.0", hold_restarts=False, unstaged=frozenset({word}))["counties"][0]
-        assert "cht-api" in api.sent and "not staged, as it was asked for" in row["remark"] and row["upgrade_from"] == ""
+        assert "cht-api" in api.sent and "not staged, as it was asked for" in row["remark"] and (row["upgrade_from"], row["stage"]) == ("4.21.0", False)
 
 
 @pytest.mark.parametrize("more", [{}, {"check_mode": True}, {"hold_restarts": False}])

@@ -8,13 +8,16 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import ssl
+import subprocess
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.cht.k3s.plugins.module_utils.kube.portforward import _Stream, _upgrade
+from ansible_collections.cht.k3s.plugins.module_utils.kube.portforward import _Stream, _Tls, _upgrade
 
 
 def frame(channel: int, data: bytes) -> bytes:
@@ -76,3 +79,43 @@ def test_an_api_server_that_waits_for_a_dead_kubelet_is_not_waited_for_longer_th
     with ours, theirs, pytest.raises(TimeoutError):
         _upgrade(client, SimpleNamespace(sock=ours), "ns", "pod", 1, begin + 0.5)  # type: ignore[arg-type]
     assert time.monotonic() - begin < 2
+
+
+class _Channel:
+    """A data channel over a plain socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def readinto(self, target: bytearray) -> int:
+        return self.sock.recv_into(target)
+
+
+def test_a_request_goes_over_tls_to_the_name_that_is_meant(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=x"]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    names: list[str | None] = []
+    context.sni_callback = lambda sock, name, dummy: names.append(name)
+    ours, theirs = socket.socketpair()
+    body = b"x" * 100000
+
+    def serve() -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(theirs, server_side=True) as sock:
+            sock.recv(1000)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nConnection: close\r\n\r\n" + body)
+
+    threading.Thread(target=serve, daemon=True).start()
+    with ours:
+        ours.settimeout(10)
+        stream = _Tls(_Channel(ours), "nairobi.health.example")  # type: ignore[arg-type]
+        stream.send(b"GET / HTTP/1.1\r\n\r\n")
+        answer = http.client.HTTPResponse(stream, method="GET")  # type: ignore[arg-type]
+        answer.begin()
+        assert answer.getheader("Set-Cookie") == "a=b" and answer.read() == body
+    assert names == ["nairobi.health.example"]
