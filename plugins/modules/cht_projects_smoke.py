@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: cht_projects_smoke
 short_description: Meet counties as a user's browser does
-version_added: 1.1.0
+version_added: 1.0.0
 description:
   - Opens the login page of each county through the ingress controller. With the account of its key C(smoke_test) it logs in, too, and asks for the version.
   - Asked through the API server's port forwarding, so that it needs no DNS and no way to the nodes. No account and no document is created.

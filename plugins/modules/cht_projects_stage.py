@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: cht_projects_stage
 short_description: Stage the next CHT version of counties while their users work
-version_added: 1.1.0
+version_added: 1.0.0
 description:
   - Asks API of each county to load the views of a version from the builds server and to index them (C(/api/v1/upgrade/stage)), and waits.
   - An API of that version, whose images M(cht.k3s.cht_projects) sets afterwards, then starts at once; without it API would index before it answers.

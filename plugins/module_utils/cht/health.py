@@ -82,19 +82,20 @@ def api_problem(status: int, body: bytes, tag: str = "") -> str:
 
 
 def startup_problem(status: int, body: bytes) -> str:
-    """What API, which answers nothing else yet, is busy with: indexing and migrations may take days."""
-    busy = ""
+    """What API, which answers nothing else yet, is busy with. Indexing and migrations may take days; its first checks and silence are no upgrade."""
+    busy: list[dict[str, t.Any]] = []
     try:
         found = json.loads(body) if status == 200 else []
         # A list of its steps (cht-core, api/src/services/setup/startup-log.js), in later versions inside of an object.
         steps = found if isinstance(found, list) else next((value for value in found.values() if isinstance(value, list)), [])
-        busy = ", ".join(
-            str(step.get("title") or step.get("translation") or step.get("id")) + (f" {step['progress']}%" if "progress" in step else "")
-            for step in steps if step.get("started", True) and not step.get("completed")
-        )
+        busy = [step for step in steps if step.get("started", True) and not step.get("completed")]
     except (ValueError, AttributeError):
         pass
-    return f"{UPGRADING}{busy or 'API does not say what it does'}; users see its progress page until then"
+    text = ", ".join(
+        str(step.get("title") or step.get("translation") or step.get("id")) + (f" {step['progress']}%" if "progress" in step else "") for step in busy
+    )
+    begin = UPGRADING if any(step.get("id") != "check" for step in busy) else "API is starting: "
+    return f"{begin}{text or 'it does not say what it does'}; users see its progress page until then"
 
 
 def check(client: Client, namespace: str, timeout: float = 10.0) -> str:
