@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # How a run itself goes, or where the controller and the tests of a run look: nothing of the cluster.
 RUN = """
 agent_serial agent_upgrade_serial agent_wait
-cht_project_on_invalid cht_project_on_newer cht_project_parallel cht_project_wait cht_project_wait_timeout cht_project_wait_report_every
+cht_project_on_invalid cht_project_on_newer cht_project_parallel cht_project_node_timeout cht_project_stage_timeout
+cht_project_wait cht_project_wait_timeout cht_project_wait_report_every
 cht_project_health cht_project_wave_size cht_project_wave_max_failures cht_project_wave_timeout cht_project_remove_timeout cht_project_rebalance
 cht_project_rebalance_timeout cht_project_backup_keep cht_project_backup_namespace cht_project_backup_timeout
 cpi_manifest_url cpi_manifest_checksum cpi_test_login cpi_timeout cpi_expect_all_nodes
@@ -30,7 +31,7 @@ reverse_proxy_counties
 vcenter_roles_hostname vcenter_roles_port vcenter_roles_ca_path vcenter_roles_validate_certs
 verify_schemes verify_timeout
 vm_power_timeout vm_prepare_power_cycle vm_prepare_power_timeout vm_prepare_power_on vm_prepare_hardware_version
-vsphere_hostname vsphere_port vsphere_username vsphere_password vsphere_validate_certs vsphere_ca_path vsphere_thumbprint vsphere_timeout
+vsphere_hostname vsphere_port vsphere_proxy_host vsphere_proxy_port vsphere_username vsphere_password vsphere_validate_certs vsphere_ca_path vsphere_thumbprint vsphere_timeout
 """.split()
 
 # Another value that runs is kept, or refused before anything changes. Name -> the test that shows it.
@@ -61,6 +62,7 @@ CHANGED = {
     "csi_vcenters": "the vCenter of the inventory; another cluster ID or account is found by the roles' own checks",
     **dict.fromkeys(("cpi_log_level", "csi_cluster_distribution", "csi_kubelet_root", "csi_max_snapshots", "csi_max_volumes"), "the manifests' own value"),
     **dict.fromkeys(("csi_snapshot_class", "csi_snapshot_deletion_policy"), "only where csi_snapshots is switched on"),
+    "traefik_client_address": "Traefik runs on each node and sees who asks; without it ten wrong passwords of one user block all counties. In the changelog",
     "storageclass_demote": "one default class; no claim that exists changes",
     **dict.fromkeys(("node_kernel_modules", "node_sysctls", "node_time_sync"), "what k3s wants of every machine"),
     **dict.fromkeys(("node_firewall", "node_firewall_public"), "ports are opened where a firewall runs, none is closed"),
