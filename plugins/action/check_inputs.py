@@ -13,7 +13,7 @@ from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cht.k3s.plugins.module_utils.inputs import (
-    NODE_VARIABLES, Inputs, group_problems, load_role_options, no_proxy_problem, plain, value_problems,
+    NODE_VARIABLES, Inputs, group_problems, load_role_options, no_proxy_problem, plain, range_problems, value_problems,
 )
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import HOST_VARIABLES
 
@@ -79,7 +79,8 @@ class ActionModule(ActionBase):
             proxied = no_proxy_problem(values, given.values(), server)
             for problem in value_problems(role, values, server) + ([proxied] if proxied else []):
                 found.setdefault(problem, []).append(host)
-        return [f"{problem} (on {', '.join(hosts[:3])}{' and more' if len(hosts) > 3 else ''})" for problem, hosts in found.items()]
+        places = range_problems(server, given.values())
+        return places + [f"{problem} (on {', '.join(hosts[:3])}{' and more' if len(hosts) > 3 else ''})" for problem, hosts in found.items()]
 
     @staticmethod
     def _known(variables: Any, names: Any) -> dict[str, Any]:

@@ -46,12 +46,12 @@ _value:
 def node_addresses(groups: Mapping[str, list[str]], hostvars: Mapping[str, Any], server_group: str = "control_plane") -> dict[str, list[str]]:
     """Addresses by what the node is; hosts without one are left out."""
     # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
-    from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import address_or_empty
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import address_or_empty, node_address
 
     found = {}
     for kind, group in (("control_plane", server_group), ("agent", "agent")):
         known = [hostvars[host] for host in groups.get(group) or []]
-        addresses = [address_or_empty(one.get("k3s_node_ip") or one.get("ansible_host") or one.get("inventory_hostname")) for one in known]
+        addresses = [address_or_empty(node_address(one)) for one in known]
         found[kind] = [address for address in addresses if address]
     return found
 

@@ -94,8 +94,9 @@ def preflight_nodes(
                     "moid": str(variables.get("vsphere_moid") or ""),
                     "vcenter": str(variables.get("vsphere_vcenter") or ""),
                     "role": role,
-                    "address": str(variables.get("ansible_host") or ""),
+                    "address": str(variables.get("k3s_node_ip") or variables.get("ansible_host") or ""),
                     "checked": name in checked,
+                    "cpi_nodes": dict(variables.get("cpi_nodes") or {}),
                     "kubelet_args": _kubelet_args(role, variables),
                     **_host_part(variables.get("preflight_host") or {}),
                 }

@@ -77,6 +77,7 @@ def preflight_targets(
 ) -> list[dict[str, Any]]:
     """All connections of one host."""
     # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import node_address
     from ansible_collections.cht.k3s.plugins.module_utils.preflight.targets import (
         destinations,
         node_targets,
@@ -88,7 +89,7 @@ def preflight_targets(
     role = "control_plane" if name in set(groups.get("control_plane", ())) else "agent"
     nodes: dict[str, Sequence[tuple[str, str]]] = {
         group: [
-            (host, str(hostvars[host].get("ansible_host") or host)) for host in groups.get(group, ()) if host in running
+            (host, node_address(hostvars[host]) or host) for host in groups.get(group, ()) if host in running
         ]
         # Another host's variables are worked out each time they are asked for: not those of all agents for every agent.
         for group in (destinations(role) if between else ())

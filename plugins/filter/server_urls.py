@@ -44,11 +44,12 @@ def server_urls(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> dict[str, 
     """URL by host name, in the order of the hosts."""
     # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
     from ansible_collections.cht.k3s.plugins.module_utils.k3s.plan import shown_url
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import node_address
 
     urls = {}
     for host in hosts:
         known = hostvars[host]
-        urls[str(host)] = shown_url(str(known.get("k3s_node_ip") or known.get("ansible_host") or host))
+        urls[str(host)] = shown_url(node_address(known) or str(host))
     return urls
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.cht.k3s.plugins.module_utils.k3s import accepted, proxy
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import labels_of, merge_config
+from ansible_collections.cht.k3s.plugins.module_utils.k3s import accepted, proxy, ranges
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import address_or_empty, labels_of, merge_config, node_address
 
 # What a first play must have: etcd needs an odd number of members, and more than five only cost.
 CONTROL_PLANE_SIZES = (1, 3, 5)
@@ -109,7 +109,8 @@ def group_problems(groups: Mapping[str, list[str]], inventory_error: str | None)
     return problems
 
 
-_SHARED = ("k3s_server_url", "k3s_environment", "k3s_cluster_cidr", "k3s_service_cidr", "k3s_node_ip", "ansible_host", "inventory_hostname")
+_SHARED = ("k3s_server_url", "k3s_environment", "k3s_cluster_cidr", "k3s_service_cidr", "k3s_node_ip", "ansible_host", "inventory_hostname",
+           "k3s_registries", "vsphere_hostname", "vsphere_proxy_host", "vm_gateway", "vm_nameservers")
 # Group of nodes -> the variables whose values k3s or a kubelet would refuse only at its start.
 NODE_VARIABLES = {
     role: (*_SHARED, *(f"{role}_{name}" for name in names))
@@ -134,14 +135,35 @@ def node_settings(role: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def value_problems(role: str, given: Mapping[str, Any], server: Mapping[str, Any]) -> list[str]:
     """What k3s or the kubelet would refuse of a node's variables; `server` are those of a server, which says how many pods a node has addresses for."""
-    found = [accepted.server_url_problem(str(given.get("k3s_server_url") or ""))]
+    found = [accepted.server_url_problem(str(given.get("k3s_server_url") or "")), _address_problem(given)]
     return [problem for problem in found if problem] + accepted.problems(
         node_settings(role, given), accepted.mask_size(node_settings("control_plane", server)))
 
 
+def _address_problem(given: Mapping[str, Any]) -> str:
+    """An address that servers, firewalls and certificates could not be given."""
+    address = str(given.get("k3s_node_ip") or "")
+    if "," in address:
+        return (
+            f"k3s_node_ip {address} names several addresses. Clusters of two address families are not supported: give the one by which the nodes"
+            " reach each other"
+        )
+    if address and not address_or_empty(address):
+        return f"k3s_node_ip {address} is not an address"
+    return ""
+
+
+def range_problems(server: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What lies in the ranges of pods or services, or makes them overlap."""
+    nodes = list(nodes)
+    places = [(str(one.get("inventory_hostname") or "a node"), address) for one in nodes
+              for address in (node_address(one), str(one.get("ansible_host") or ""))]
+    return ranges.problems(dict(server), places + [place for one in nodes for place in ranges.reached(dict(one))])
+
+
 def no_proxy_problem(given: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]], server: Mapping[str, Any]) -> str:
     """That a node would send requests for other nodes, pods or services to its proxy; '' where it would not."""
-    hosts = [str(one.get("k3s_node_ip") or one.get("ansible_host") or one.get("inventory_hostname") or "") for one in nodes]
+    hosts = [node_address(one) for one in nodes]
     url = urlsplit(str(given.get("k3s_server_url") or "")).hostname or ""
     networks = [part.strip() for name, default in (("k3s_cluster_cidr", "10.42.0.0/16"), ("k3s_service_cidr", "10.43.0.0/16"))
                 for part in str(given.get(name) or default).split(",")]

@@ -59,6 +59,10 @@ options:
         description: What the Node is called, if not as the host.
         type: str
         default: ''
+      cpi_nodes:
+        description: Which of its addresses the CPI takes, as in the role cpi.
+        type: dict
+        default: {}
       kubelet_args:
         description: Arguments that its kubelet gets.
         type: list
@@ -247,6 +251,7 @@ def main() -> None:
                     "role": {"type": "str", "choices": ["control_plane", "agent"], "default": "agent"},
                     "address": {"type": "str", "default": ""},
                     "node_name": {"type": "str", "default": ""},
+                    "cpi_nodes": {"type": "dict", "default": {}},
                     "checked": {"type": "bool", "default": True},
                     "kubelet_args": {"type": "list", "elements": "str", "default": []},
                     "host": {"type": "dict"},

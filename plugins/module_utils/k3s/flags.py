@@ -130,6 +130,16 @@ def check_fixed(text: str | None, config: dict) -> list:
     return problems
 
 
+def address_problem(text: str | None, config: dict) -> str:
+    """That a member would get another address, under which the other members of etcd do not know it; '' where its config.yaml has none."""
+    value = config.get("node-ip")
+    wanted = [part.strip() for item in (value if isinstance(value, list) else [value or ""]) for part in str(item).split(",") if part.strip()]
+    here = items(text, "node-ip")
+    if not here or here == wanted:
+        return ""
+    return f"node-ip is {', '.join(here)} here, and {', '.join(wanted) or 'none'} is wanted (k3s_node_ip, or ansible_host: a VIP may be reported there)"
+
+
 def _with_default(key: str, default: str, values: dict) -> list:
     listed = values.get(key) or ([default] if default else [])
     if key == "cluster-dns" and not listed:

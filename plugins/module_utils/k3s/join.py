@@ -24,7 +24,7 @@ from .files import (
     CONFIG_PATH, GOOD_CONFIG_PATH, MASK, REGISTRIES_PATH, TOKEN_PATH, check_token, is_bootstrap_token, mask_config, mask_environment,
     mask_registries, render_config, render_registries, same_token, split_token,
 )
-from .flags import SECRET, check, check_fixed, check_s3
+from .flags import SECRET, address_problem, check, check_fixed, check_s3
 from .foreign import refusal
 from .journal import Cause, Journal, find_cause, tail
 from .release import download, installed_version, version_key
@@ -244,6 +244,12 @@ class Joiner:
                 raise NodeError(
                     "The cluster was begun with other settings, which it cannot change: " + "; ".join(problems)
                     + ". Set the variables to what runs. Nothing was changed."
+                )
+            moved = address_problem(config, self.wanted.config)
+            if moved:
+                raise NodeError(
+                    f"A server's address does not change while it is a member of etcd, which knows it by that address: {moved}. Set k3s_node_ip to what"
+                    " runs; to move the server, take it out with remove_node.yml and let it join anew. Nothing was changed."
                 )
 
     def _keep_encryption(self) -> None:

@@ -21,6 +21,11 @@ def address_or_empty(value) -> str:
         return ""
 
 
+def node_address(known) -> str:
+    """The address, or name, by which other nodes reach one: for URLs, firewalls and preflight alike."""
+    return str(known.get("k3s_node_ip") or known.get("ansible_host") or known.get("inventory_hostname") or "")
+
+
 def node_name(value) -> str:
     """A node's name as k3s registers it: in lower case (k3s: pkg/util/net.go, GetHostnameAndIPs), and without the final dot that a name of DNS may have."""
     return str(value or "").strip().rstrip(".").lower()

@@ -56,6 +56,7 @@ CHECKS: dict[str, Check] = {
     "vm-bios-uuid-duplicate": Check(ERROR, "Power one of the VMs off and give it a BIOS UUID of its own (uuid.bios)."),
     "vm-duplicate": Check(ERROR, "Give every host of the inventory a VM of its own (vsphere_name)."),
     "vm-ip": Check(ERROR, "Correct ansible_host or the guest's address; Tools must report it."),
+    "vm-cpi-address": Check(ERROR, "Set cpi_nodes.internal_network_subnet_cidr to the nodes' network (a VIP outside of it), or k3s_node_ip to that address."),
     "vm-snapshots": Check(WARNING, "Consolidate: volumes cannot be expanded or detached cleanly while a VM has snapshots."),
     "vm-size": Check(WARNING, "Give the VM what the guide asks for, or lower the minimum (preflight_minimum)."),
     "vm-size-floor": Check(ERROR, "Give the VM at least what k3s itself needs."),

@@ -18,6 +18,7 @@ Record = Mapping[str, Any]
 # k3s' own minimum; below it a node does not work at all, whatever it is meant to carry.
 FLOOR = {"control_plane": {"cpu": 2, "memory_mb": 2048}, "agent": {"cpu": 1, "memory_mb": 512}}
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
+_CPI_NETWORK = "internal_network_subnet_cidr"
 # Reported sizes are a little below what was asked for (firmware, rounding).
 _TOLERANCE = 0.98
 
@@ -37,6 +38,8 @@ class Node:
     # The vCenter that the inventory read it from, if that is not the one that is asked
     vcenter: str = ""
     kubelet_args: Sequence[str] = ()
+    # Which addresses the CPI takes
+    cpi_nodes: Mapping[str, Any] = field(default_factory=dict)
     # What the Node is called, if not as the host
     node_name: str = ""
 
@@ -192,7 +195,33 @@ def _check_guest(node: Node, record: Record) -> list[Finding]:
                 f"{node.address} of the inventory is not among the guest's addresses {', '.join(record['vsphere_ips'])}",
             )
         )
+    elif _is_address(node.address):
+        findings.extend(_check_choice(node, record["vsphere_ips"]))
     return findings
+
+
+def _check_choice(node: Node, reported: Iterable[str]) -> list[Finding]:
+    """What the CPI would make the node's address, which is the first of the family where cpi_nodes does not say more."""
+    if node.cpi_nodes:
+        networks = [ipaddress.ip_network(node.cpi_nodes[key], strict=False) for key in (_CPI_NETWORK,) if _is_network(node.cpi_nodes.get(key))]
+        outside = [str(network) for network in networks if ipaddress.ip_address(node.address) not in network]
+        return [Finding("vm-ip", node.name, f"{node.address} is not in cpi_nodes.{_CPI_NETWORK} {network}") for network in outside]
+    own = ipaddress.ip_address(node.address)
+    usable = [ipaddress.ip_address(text) for text in reported if _is_address(text)]
+    family = [address for address in usable if address.version == own.version and not address.is_link_local and not address.is_loopback]
+    if len(family) < 2:
+        return []
+    shown = ", ".join(map(str, family))
+    if family[0] != own:
+        return [Finding("vm-cpi-address", node.name, f"the CPI would take {family[0]} for the node's address and not {own}: the guest's addresses are {shown}")]
+    return [Finding("vm-cpi-address", node.name, f"the guest has several addresses, {shown}: the CPI takes whichever Tools list first", severity=WARNING)]
+
+
+def _is_network(text: Any) -> bool:
+    try:
+        return bool(ipaddress.ip_network(str(text or ""), strict=False))
+    except ValueError:
+        return False
 
 
 def _is_address(text: str) -> bool:

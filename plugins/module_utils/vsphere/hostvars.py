@@ -26,7 +26,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "vsphere_connection_state": ("runtime.connectionState",),
     "vsphere_template": ("config.template",),
     "vsphere_nics": ("guest.net", "config.hardware.device"),
-    "vsphere_ips": ("guest.net", "guest.ipAddress"),
+    "vsphere_ips": ("guest.net",),
     "vsphere_cpu_count": ("config.hardware.numCPU",),
     "vsphere_memory_mb": ("config.hardware.memoryMB",),
     "vsphere_disks": ("config.hardware.device",),
@@ -204,6 +204,20 @@ def tools_status(running: Any, version: Any) -> str:
     return _TOOLS.get(str(running), "not_running")
 
 
+def own_addresses(cards: Any, guest_net: Any) -> list[str]:
+    """The addresses of the VM's own cards in the order in which the CPI reads them (nodemanager.go, collectNonVNICDevices).
+
+    guest.ipAddress is none of them: it may be a VIP, a bridge or the pods' cni0, and without guest.net the CPI finds no address at all.
+    """
+    own = {str(card.macAddress or "").lower() for card in cards}
+    return _unique(
+        address for nic in guest_net or ()
+        # The devices are large, and are not read of VMs that are only asked for their addresses.
+        if getattr(nic, "deviceConfigId", 0) != -1 and (not own or str(nic.macAddress or "").lower() in own)
+        for address in _addresses(nic)
+    )
+
+
 def _unique(values: Any) -> list[str]:
     return list(dict.fromkeys(value for value in values if value))
 
@@ -219,7 +233,6 @@ def host_vars(moid: str, values: Mapping[str, Any], tree: Tree) -> dict[str, Any
     view = VmView(get("config.hardware.device"))
     guest_net = get("guest.net")
     snapshot = get("snapshot")
-    primary = get("guest.ipAddress")
     disks = view.disk_vars()
     return {
         "vsphere_name": plain_name(name),
@@ -237,7 +250,7 @@ def host_vars(moid: str, values: Mapping[str, Any], tree: Tree) -> dict[str, Any
         "vsphere_connection_state": str(get("runtime.connectionState") or "unknown"),
         "vsphere_template": bool(get("config.template")),
         "vsphere_nics": view.nic_vars(guest_net),
-        "vsphere_ips": _unique([primary, *(ip for nic in guest_net or () for ip in _addresses(nic))]),
+        "vsphere_ips": own_addresses(view.cards, guest_net),
         "vsphere_cpu_count": int(get("config.hardware.numCPU") or 0),
         "vsphere_memory_mb": int(get("config.hardware.memoryMB") or 0),
         "vsphere_disks": disks,

@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.cht.k3s.plugins.module_utils.inputs import Inputs, group_problems, load_role_options
+from ansible_collections.cht.k3s.plugins.filter.node_addresses import node_addresses
+from ansible_collections.cht.k3s.plugins.filter.preflight_nodes import preflight_nodes
+from ansible_collections.cht.k3s.plugins.filter.preflight_targets import preflight_targets
+from ansible_collections.cht.k3s.plugins.filter.server_urls import server_urls
+from ansible_collections.cht.k3s.plugins.module_utils.inputs import Inputs, group_problems, load_role_options, range_problems, value_problems
 
 ROLES = {"cpi": {"cpi_version": {"type": "str"}}, "control_plane": {"control_plane_disable": {"type": "list"}}}
 
@@ -61,3 +65,43 @@ def test_each_role_names_all_its_variables_in_its_readme() -> None:
     for role, options in load_role_options(roles, yaml.safe_load).items():
         text = (roles / role / "README.md").read_text(encoding="utf-8")
         assert [name for name in options if name not in text] == [], f"roles/{role}/README.md does not name these"
+
+
+NODES = [{"inventory_hostname": "a", "ansible_host": "198.18.0.11"}, {"inventory_hostname": "b", "ansible_host": "198.18.0.21"}]
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    ({"ansible_host": "10.43.7.11"}, "a has the address 10.43.7.11, which lies in k3s_service_cidr 10.43.0.0/16"),
+    ({"k3s_node_ip": "10.42.7.11"}, "a has the address 10.42.7.11, which lies in k3s_cluster_cidr"),
+    ({"k3s_cluster_cidr": "10.43.0.0/16"}, "k3s_cluster_cidr 10.43.0.0/16 and k3s_service_cidr 10.43.0.0/16 overlap"),
+    ({"k3s_service_cidr": "10.42.128.0/17"}, "overlap"),
+    ({"control_plane_config": {"cluster-cidr": "198.18.0.0/16"}}, "a has the address 198.18.0.11"),
+    ({"k3s_cluster_cidr": "10.42.0.0/16,2001:db8::/56", "k3s_service_cidr": "10.43.0.0/16,2001:db8::/112"}, "2001:db8::/56 and k3s_service_cidr"),
+    ({"k3s_cluster_cidr": "10.42.0.1/16"}, "is not a network such as"),
+    ({"vsphere_hostname": "10.42.0.5"}, "the vCenter has the address 10.42.0.5"),
+    ({"vm_gateway": "10.43.0.1"}, "the gateway has"),
+    ({"vm_nameservers": ["10.43.0.53"]}, "the name server has"),
+    ({"k3s_environment": {"HTTPS_PROXY": "http://user:word@10.42.1.1:3128"}}, "the proxy has the address 10.42.1.1,"),
+    ({"k3s_registries": {"mirrors": {"docker.io": {"endpoint": ["https://10.42.1.2:5000"]}}}}, "the registry has the address 10.42.1.2"),
+    ({"k3s_server_url": "https://10.43.0.9:6443"}, "k3s_server_url has the address 10.43.0.9"),
+])
+def test_ranges_are_judged_against_each_other_and_all_that_is_reached(given: dict, words: str) -> None:
+    first = {**NODES[0], **given}
+    found = range_problems(first, [first, NODES[1]])
+    assert found and words in found[0] and "it can't be changed once there is a cluster" in found[0]
+    assert range_problems(NODES[0], NODES) == []
+
+
+def test_two_addresses_of_a_node_are_refused_clearly() -> None:
+    assert "names several addresses" in value_problems("agent", {"k3s_node_ip": "198.18.0.11,fd00::11"}, {})[0]
+    assert "is not an address" in value_problems("agent", {"k3s_node_ip": "eth0"}, {})[0]
+    assert value_problems("agent", {"k3s_node_ip": "198.18.0.11"}, {}) == []
+
+
+def test_urls_firewall_and_preflight_take_one_address() -> None:
+    """Two cards: the address of the cluster is not the one that Ansible connects to."""
+    groups = {"control_plane": ["a"], "agent": ["b"]}
+    known = {"a": {"inventory_hostname": "a", "ansible_host": "198.18.0.11", "k3s_node_ip": "192.0.2.11"}, "b": {"inventory_hostname": "b"}}
+    assert server_urls(["a"], known) == {"a": "https://192.0.2.11:6443"} and node_addresses(groups, known)["control_plane"] == ["192.0.2.11"]
+    assert {target["host"] for target in preflight_targets("b", known, groups, ["a", "b"])} == {"192.0.2.11"}
+    assert preflight_nodes(groups, known, ["a"])[0]["address"] == "192.0.2.11"

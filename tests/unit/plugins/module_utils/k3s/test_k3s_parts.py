@@ -1136,3 +1136,15 @@ class FakeNodes:
 
     def close(self):
         pass
+
+
+@pytest.mark.parametrize(("text", "wanted", "moved"), [
+    ("node-ip: 192.0.2.11\n", "192.0.2.11", False), ("node-ip: 192.0.2.11\n", ["192.0.2.11"], False),
+    ("node-ip: 192.0.2.11\n", "192.0.2.10", True), ("node-ip: 192.0.2.11\n", None, True),
+    ("node-ip: 192.0.2.11,fd00::11\n", "192.0.2.11", True), ("node-ip:\n- 192.0.2.11\n", "192.0.2.11", False),
+    # One that was begun without, as by hand: what it has is not known here.
+    ("disable: traefik\n", "192.0.2.11", False), (None, "192.0.2.11", False),
+])
+def test_a_members_address_is_not_changed(text, wanted, moved):
+    problem = flags.address_problem(text, {"node-ip": wanted})
+    assert bool(problem) is moved and (not moved or "node-ip is 192.0.2.11" in problem)

@@ -311,3 +311,16 @@ def test_the_summary_counts_and_puts_errors_first():
     result = run.summary(judge(nodes, view), ["host-unreachable"])
     assert result["counts"] == {"error": 1, "warning": 1, "accepted": 1}
     assert [finding["id"] for finding in result["findings"]] == ["vm-pvscsi", "vm-snapshots", "host-unreachable"]
+
+
+@pytest.mark.parametrize(("ips", "cpi_nodes", "found"), [
+    (["192.0.2.21"], {}, []),
+    (["192.0.2.21", "fe80::1", "2001:db8::1"], {}, []),
+    (["192.0.2.21", "192.0.2.10"], {}, [("vm-cpi-address", "warning")]),
+    (["192.0.2.10", "192.0.2.21"], {}, [("vm-cpi-address", "error")]),
+    (["192.0.2.10", "192.0.2.21"], {"internal_network_subnet_cidr": "192.0.2.16/28"}, []),
+    (["192.0.2.10", "192.0.2.21"], {"internal_network_subnet_cidr": "198.18.0.0/16"}, [("vm-ip", "error")]),
+])
+def test_the_address_that_the_cpi_would_choose_is_judged(ips, cpi_nodes, found):
+    node = Node("agent-1", "agent-1", address="192.0.2.21", cpi_nodes=cpi_nodes)
+    assert [(item.id, item.severity) for item in vms.check_vm(node, record(vsphere_ips=ips), REQUIREMENTS)] == found

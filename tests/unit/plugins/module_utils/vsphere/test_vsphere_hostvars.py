@@ -79,7 +79,7 @@ def test_a_whole_vm():
     assert record["vsphere_tools_status"] == "running"
     assert record["vsphere_pvscsi"] is True
     assert record["vsphere_disk_enable_uuid"] is True
-    assert record["vsphere_ips"] == ["192.0.2.21", "fe80::1", "10.42.0.1"]
+    assert record["vsphere_ips"] == ["192.0.2.21", "fe80::1"], "not the pods' bridge"
     assert record["vsphere_disks"] == [
         {
             "label": "Hard disk 1",
@@ -154,3 +154,18 @@ def test_tools_that_were_never_installed_are_told_apart():
 ])
 def test_the_power_state_counts_only_where_vcenter_reaches_the_vm(power, connection, state):
     assert hostvars.power_state(power, connection) == state
+
+
+@pytest.mark.parametrize(("net", "addresses"), [
+    # guest.ipAddress is a VIP, which the second card may carry for now.
+    ([("00:50:56:aa:00:01", ["192.0.2.21"], 4000)], ["192.0.2.21"]),
+    ([("3e:00:00:00:00:01", ["10.42.0.1"], -1), ("00:50:56:aa:00:01", ["192.0.2.21", "192.0.2.10"], 4000)], ["192.0.2.21", "192.0.2.10"]),
+    # A bridge has its card's MAC, but is none.
+    ([("00:50:56:aa:00:01", ["172.17.0.1"], -1), ("00:50:56:aa:00:01", ["192.0.2.21"], 4000)], ["192.0.2.21"]),
+    # kube-vip's card is not the VM's.
+    ([("02:00:00:00:00:01", ["192.0.2.10"], 4001)], []),
+    (None, []), ([], []),
+])
+def test_addresses_are_those_of_the_vms_own_cards_as_the_cpi_reads_them(net, addresses):
+    guest = net and [Thing(macAddress=mac, network="", ipAddress=ips, connected=True, deviceConfigId=device) for mac, ips, device in net]
+    assert hostvars.host_vars("vm-1", values(**{"guest.net": guest, "guest.ipAddress": "192.0.2.10"}), TREE)["vsphere_ips"] == addresses

@@ -1,0 +1,74 @@
+# Copyright: Contributors to the cht.k3s project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ranges of pods and services against each other, and against every address that nodes and pods have to reach. None of it can be changed later."""
+
+from __future__ import annotations
+
+import ipaddress
+from itertools import combinations
+from urllib.parse import urlsplit
+
+RANGES = {"k3s_cluster_cidr": "10.42.0.0/16", "k3s_service_cidr": "10.43.0.0/16"}
+KEYS = {"k3s_cluster_cidr": "cluster-cidr", "k3s_service_cidr": "service-cidr"}
+
+
+def _networks(given: dict, name: str) -> list:
+    value = (given.get("control_plane_config") or {}).get(KEYS[name]) or given.get(name) or RANGES[name]
+    return [part.strip() for item in (value if isinstance(value, list) else [value]) for part in str(item).split(",") if part.strip()]
+
+
+def ranges(given: dict) -> tuple:
+    """([(variable, network)], problems) of a server's variables."""
+    found, problems = [], []
+    for name in RANGES:
+        for text in _networks(given, name):
+            try:
+                found.append((name, ipaddress.ip_network(text)))
+            except ValueError:
+                problems.append(f"{name} {text!r} is not a network such as {RANGES[name]}")
+    return found, problems
+
+
+def _address(text: str):
+    try:
+        return ipaddress.ip_address(text.strip().strip("[]"))
+    except ValueError:
+        return None
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url if "//" in url else f"//{url}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def reached(given: dict) -> list:
+    """[(what, address as text)] that a node's variables name, names of DNS too."""
+    environment = given.get("k3s_environment") or {}
+    mirrors = (given.get("k3s_registries") or {}).get("mirrors") or {}
+    endpoints = [url for mirror in mirrors.values() for url in (mirror or {}).get("endpoint") or []]
+    servers = given.get("vm_nameservers") or []
+    return [
+        ("the vCenter", str(given.get("vsphere_hostname") or "")),
+        ("the proxy of vCenter", str(given.get("vsphere_proxy_host") or "")),
+        ("k3s_server_url", _host(str(given.get("k3s_server_url") or ""))),
+        ("the gateway", str(given.get("vm_gateway") or "")),
+        *(("the name server", str(server)) for server in (servers if isinstance(servers, list) else [servers])),
+        *(("the proxy", _host(str(url))) for name, url in environment.items() if name.upper() in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")),
+        *(("the registry", _host(str(url))) for url in [*mirrors, *endpoints]),
+    ]
+
+
+def problems(server: dict, nodes: list) -> list:
+    """What is wrong with the ranges; `server` are the variables of a server, `nodes` are [(host, address)] and [(what, address)] of what is reached."""
+    found, wrong = ranges(server)
+    for (one, network), (other, second) in combinations(found, 2):
+        if network.version == second.version and network.overlaps(second):
+            wrong.append(f"{one} {network} and {other} {second} overlap: pods and services would have the same addresses")
+    for what, text in dict.fromkeys(nodes):
+        address = _address(text)
+        inside = [(name, network) for name, network in found if address is not None and address.version == network.version and address in network]
+        wrong += [f"{what} has the address {address}, which lies in {name} {network}: it would not be reached from the cluster" for name, network in inside]
+    return [f"{problem}. Give {' or '.join(RANGES)} another range; it can't be changed once there is a cluster" for problem in wrong]
