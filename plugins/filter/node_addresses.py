@@ -3,8 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import ipaddress
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from ansible.errors import AnsibleFilterError
 
 DOCUMENTATION = r"""
 name: node_addresses
@@ -44,16 +48,38 @@ _value:
 
 
 def node_addresses(groups: Mapping[str, list[str]], hostvars: Mapping[str, Any], server_group: str = "control_plane") -> dict[str, list[str]]:
-    """Addresses by what the node is; hosts without one are left out."""
+    """Addresses by what the node is. A name is resolved, and one that can't be is refused: a firewall without the node's rules would keep it out."""
+    found = {}
+    for kind, group in (("control_plane", server_group), ("agent", "agent")):
+        found[kind] = [address for host in groups.get(group) or [] for address in _addresses(str(host), hostvars[host])]
+    return found
+
+
+def _addresses(host: str, variables: Mapping[str, Any]) -> list[str]:
     # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
     from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import address_or_empty, node_address
 
-    found = {}
-    for kind, group in (("control_plane", server_group), ("agent", "agent")):
-        known = [hostvars[host] for host in groups.get(group) or []]
-        addresses = [address_or_empty(node_address(one)) for one in known]
-        found[kind] = [address for address in addresses if address]
+    given = str(variables.get("k3s_node_ip") or "") or node_address(variables) or host
+    found = []
+    for part in given.split(","):
+        address = address_or_empty(part) or _resolved(part.strip())
+        if not address:
+            raise AnsibleFilterError(
+                f"{host}: its address {part.strip()!r} is a name that the controller can't resolve, so no firewall can let the node in. Set k3s_node_ip or"
+                " ansible_host to its address, or correct the name in DNS."
+            )
+        found.append(address)
     return found
+
+
+def _resolved(name: str) -> str:
+    """The first address of a name; '' where there is none, or only the machine's own."""
+    try:
+        answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return ""
+    addresses = [str(answer[4][0]).partition("%")[0] for answer in answers]
+    return next((address for address in addresses if not ipaddress.ip_address(address).is_loopback), "")
 
 
 class FilterModule:

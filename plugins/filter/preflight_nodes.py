@@ -50,6 +50,7 @@ _value:
       role: agent
       address: 192.0.2.21
       checked: true
+      opens_ports: true
       host: {}
       host_error: ''
 """
@@ -72,6 +73,11 @@ def _kubelet_args(role: str, variables: Mapping[str, Any]) -> list[str]:
     """As the roles hand them to k3s: by the variable of their own, and by the settings that are given as k3s names them."""
     more = (variables.get(f"{role}_config") or {}).get("kubelet-arg") or []
     return [str(word) for word in [*(variables.get(f"{role}_kubelet_args") or []), *([more] if isinstance(more, str) else more)]]
+
+
+def _on(value: Any) -> bool:
+    """A switch, which -e and an INI inventory give as text."""
+    return str(value).strip().lower() in ("true", "yes", "on", "1", "t", "y")
 
 
 def preflight_nodes(
@@ -98,6 +104,7 @@ def preflight_nodes(
                     "checked": name in checked,
                     "cpi_nodes": dict(variables.get("cpi_nodes") or {}),
                     "kubelet_args": _kubelet_args(role, variables),
+                    "opens_ports": _on(variables.get("node_firewall", True)),
                     **_host_part(variables.get("preflight_host") or {}),
                 }
             )

@@ -42,6 +42,9 @@ options:
     description: Whether the ports between nodes are wanted.
     type: bool
     default: true
+  server_config:
+    description: The servers' settings of k3s (C(control_plane_config)); with some of them nodes use more ports.
+    type: dict
 """
 
 EXAMPLES = r"""
@@ -74,9 +77,11 @@ def preflight_targets(
     vcenter: Mapping[str, Any] | None = None,
     download_url: str = "",
     between: bool = True,
+    server_config: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """All connections of one host."""
     # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s.ports import network
     from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import node_address
     from ansible_collections.cht.k3s.plugins.module_utils.preflight.targets import (
         destinations,
@@ -87,19 +92,20 @@ def preflight_targets(
 
     running = set(limit)
     role = "control_plane" if name in set(groups.get("control_plane", ())) else "agent"
+    settings = network(dict(server_config or {}))
     nodes: dict[str, Sequence[tuple[str, str]]] = {
         group: [
             (host, node_address(hostvars[host]) or host) for host in groups.get(group, ()) if host in running
         ]
         # Another host's variables are worked out each time they are asked for: not those of all agents for every agent.
-        for group in (destinations(role) if between else ())
+        for group in (destinations(role, settings) if between else ())
     }
     targets = url_target(download_url)
     if vcenter and vcenter.get("host") and role == "control_plane":
         # The CPI and the CSI controller run on the servers.
         targets.append({"host": vcenter["host"], "port": int(vcenter["port"]), "purpose": "vCenter"})
     if between:
-        targets += node_targets(role, name, nodes)
+        targets += node_targets(role, name, nodes, settings)
     return without_duplicates(targets)
 
 

@@ -144,6 +144,11 @@ host:
       elements: dict
       returned: success
       sample: [{"path": "/var/lib/rancher", "free_gb": 41.2, "size_gb": 50.0}]
+    firewall:
+      description: The firewall that is active, V(ufw), V(firewalld) or nothing.
+      type: str
+      returned: success
+      sample: ufw
     noexec:
       description: Those of the places of k3s' programs whose file system is mounted noexec.
       type: list

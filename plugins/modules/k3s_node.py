@@ -51,6 +51,19 @@ options:
         description: Addresses of the nodes, by C(control_plane) and C(agent).
         type: dict
         required: true
+      server_config:
+        description: The servers' settings of k3s; the ports follow C(flannel-backend) and C(embedded-registry).
+        type: dict
+        default: {}
+      api:
+        description: Addresses and networks besides the nodes that may reach the API on servers.
+        type: list
+        elements: str
+        default: []
+      caller:
+        description: Whether the machine that Ansible is connected from may reach it, too.
+        type: bool
+        default: true
       networks:
         description: Networks of pods and services, trusted as a whole.
         type: list
@@ -96,7 +109,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.firewall import Firewall
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.node import Preparer
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.ports import open_for
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.ports import network, open_for
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError, System
 
 
@@ -113,6 +126,9 @@ def main() -> None:
                 "options": {
                     "group": {"type": "str", "choices": ["control_plane", "agent"], "required": True},
                     "addresses": {"type": "dict", "required": True},
+                    "server_config": {"type": "dict", "default": {}},
+                    "api": {"type": "list", "elements": "str", "default": []},
+                    "caller": {"type": "bool", "default": True},
                     "networks": {"type": "list", "elements": "str", "default": []},
                     "public": {"type": "list", "elements": "int", "default": []},
                 },
@@ -125,7 +141,9 @@ def main() -> None:
     preparer = Preparer(system, module.check_mode)
     wanted = params.pop("firewall")
     if wanted:
-        params["firewall"] = Firewall(system, open_for(wanted["group"], wanted["addresses"]), wanted["networks"], wanted["public"])
+        api = [*wanted["api"], *([system.caller()] if wanted["caller"] else [])]
+        rules = open_for(wanted["group"], wanted["addresses"], network(wanted["server_config"]), [address for address in api if address])
+        params["firewall"] = Firewall(system, rules, wanted["networks"], wanted["public"])
     try:
         result = preparer.run(**params)
     except NodeError as error:

@@ -68,6 +68,10 @@ options:
         type: list
         elements: str
         default: []
+      opens_ports:
+        description: Whether the role node opens k3s' ports in the machine's firewall, so that one that is still closed is only a warning.
+        type: bool
+        default: false
       host:
         description: What M(cht.k3s.host_facts) returned for it.
         type: dict
@@ -254,6 +258,7 @@ def main() -> None:
                     "cpi_nodes": {"type": "dict", "default": {}},
                     "checked": {"type": "bool", "default": True},
                     "kubelet_args": {"type": "list", "elements": "str", "default": []},
+                    "opens_ports": {"type": "bool", "default": False},
                     "host": {"type": "dict"},
                     "host_error": {"type": "str", "default": ""},
                 },

@@ -243,6 +243,20 @@ class System:
             return all(os.path.isdir(self.path(entry)) and self.bare(entry) for entry in (os.path.join(path, name) for name in self.listdir(path)))
         return False
 
+    def caller(self) -> str:
+        """The address from which Ansible is connected to this machine by SSH; '' where it is not. Root's environment has lost it, its parents' have not."""
+        process = os.getpid()
+        for _step in range(20):
+            for entry in (self.read(f"/proc/{process}/environ") or "").split("\0"):
+                name, dummy, value = entry.partition("=")
+                if name in ("SSH_CONNECTION", "SSH_CLIENT") and value.split():
+                    return value.split()[0].partition("%")[0].removeprefix("::ffff:")
+            parent = re.search(r"^PPid:[ \t]*(\d+)", self.read(f"/proc/{process}/status") or "", re.MULTILINE)
+            process = int(parent.group(1)) if parent else 0
+            if process <= 1:
+                return ""
+        return ""
+
     def mounts(self) -> list:
         """What is mounted, in the kernel's order."""
         lines = [line.split() for line in (self.read("/proc/self/mounts") or "").splitlines()]

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.cht.k3s.plugins.module_utils.k3s import cgroups
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.firewall import Firewall
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.state import foreign
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import System
 
@@ -87,6 +88,10 @@ class Host:
                 }
             )
         return result
+
+    def firewall(self):
+        """The firewall that is active, 'ufw' or 'firewalld', or ''."""
+        return Firewall(System(self._root), [], [], []).active()
 
     def noexec(self, paths):
         """Those of the paths below which no program can run."""
@@ -180,6 +185,7 @@ def collect(disk_paths, ports, targets, timeout, root="/"):
         **host.size(),
         **host.cgroups(),
         "disks": host.disks(disk_paths),
+        "firewall": host.firewall(),
         "noexec": host.noexec(PROGRAMS),
         "default_route": host.default_route(),
         "k3s_installed": host.k3s_installed(),

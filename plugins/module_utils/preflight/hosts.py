@@ -46,8 +46,10 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match.group(0).split(".")) if match else ()
 
 
-def check_host(node: Node, record: Mapping[str, Any] | None, requirements: HostRequirements) -> list[Finding]:
-    """Everything that can be wrong with one machine."""
+def check_host(
+    node: Node, record: Mapping[str, Any] | None, requirements: HostRequirements, opening: Mapping[str, str] | None = None
+) -> list[Finding]:
+    """Everything that can be wrong with one machine. `opening` are the nodes whose firewall the role node is about to open, and which one it is."""
     if node.host_error or not node.host:
         reason = node.host_error or "it gave no facts"
         return [Finding("host-unreachable", node.name, f"the host cannot be examined: {reason}")]
@@ -60,7 +62,7 @@ def check_host(node: Node, record: Mapping[str, Any] | None, requirements: HostR
         *_clock(node, requirements),
         *_foreign(node),
         *_ports(node),
-        *_reach(node),
+        *_reach(node, opening or {}),
     ]
 
 
@@ -160,7 +162,7 @@ def _ports(node: Node) -> list[Finding]:
     ]
 
 
-def _reach(node: Node) -> list[Finding]:
+def _reach(node: Node, opening: Mapping[str, str]) -> list[Finding]:
     findings = []
     for result in node.host["reach"]:
         if result["ok"]:
@@ -170,7 +172,13 @@ def _reach(node: Node) -> list[Finding]:
         shown = f"{purpose} ({result['target']})" if purpose else result["target"]
         # A node that has k3s already downloads nothing until the next upgrade.
         severity = WARNING if purpose == "download" and node.host["k3s_installed"] else ERROR
-        findings.append(Finding(check, node.name, f"{shown} cannot be reached: {result['error']}", severity=severity))
+        message = f"{shown} cannot be reached: {result['error']}"
+        if check == "host-connect" and purpose in opening:
+            findings.append(
+                Finding(check, node.name, f"{message}; {opening[purpose]} is active there, and the role node opens k3s' ports in it", severity=WARNING)
+            )
+            continue
+        findings.append(Finding(check, node.name, message, severity=severity))
     return findings
 
 
@@ -178,4 +186,5 @@ def check_hosts(
     nodes: Sequence[Node], records: Mapping[str, Mapping[str, Any]], requirements: HostRequirements
 ) -> list[Finding]:
     """All machines."""
-    return [finding for node in nodes for finding in check_host(node, records.get(node.name), requirements)]
+    opening = {node.name: str(node.host["firewall"]) for node in nodes if node.opens_ports and node.host.get("firewall")}
+    return [finding for node in nodes for finding in check_host(node, records.get(node.name), requirements, opening)]

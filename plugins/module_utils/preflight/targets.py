@@ -8,10 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.ports import AGENT, TABLE
-
-# 8472/udp (vxlan) cannot be tried without a listener that answers, and what agents ask of each other needs no proof before there are any.
-BETWEEN = tuple((port.source, port.destination, port.number) for port in TABLE if port.protocol == "tcp" and (port.source, port.number) != (AGENT, 10250))
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.ports import AGENT, DEFAULT, Network, table
 
 Target = dict[str, Any]
 
@@ -24,17 +21,24 @@ def url_target(url: str) -> list[Target]:
     return [{"host": parts.hostname, "port": parts.port or (80 if parts.scheme == "http" else 443), "purpose": "download"}]
 
 
-def destinations(role: str) -> list[str]:
+def _between(role: str, network: Network) -> list[tuple[str, int]]:
+    """Group and TCP port of all that a node of this role connects to; what agents ask of each other's kubelets needs no proof before there are any."""
+    return [
+        (port.destination, port.number) for port in table(network)
+        if port.source == role and port.protocol == "tcp" and (port.source, port.number) != (AGENT, 10250)
+    ]
+
+
+def destinations(role: str, network: Network = DEFAULT) -> list[str]:
     """The groups of nodes to which a node of this role connects."""
-    return sorted({destination for source, destination, dummy in BETWEEN if source == role})
+    return sorted({destination for destination, dummy in _between(role, network)})
 
 
-def node_targets(role: str, name: str, nodes: Mapping[str, Sequence[tuple[str, str]]]) -> list[Target]:
+def node_targets(role: str, name: str, nodes: Mapping[str, Sequence[tuple[str, str]]], network: Network = DEFAULT) -> list[Target]:
     """The ports of the other nodes, each as (name, address); nothing needs to listen there yet."""
     return [
         {"host": address, "port": port, "refused_ok": True, "purpose": other}
-        for source, destination, port in BETWEEN
-        if source == role
+        for destination, port in _between(role, network)
         for other, address in nodes.get(destination, ())
         if other != name
     ]

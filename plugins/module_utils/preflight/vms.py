@@ -42,6 +42,8 @@ class Node:
     cpi_nodes: Mapping[str, Any] = field(default_factory=dict)
     # What the Node is called, if not as the host
     node_name: str = ""
+    # Whether the role node opens k3s' ports in the machine's firewall
+    opens_ports: bool = False
 
 
 @dataclass(frozen=True)

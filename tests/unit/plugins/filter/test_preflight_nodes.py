@@ -35,6 +35,11 @@ def test_the_kubelets_arguments_go_along():
     assert [node["kubelet_args"] for node in nodes] == [["v=2"], ["fail-cgroupv1=false"]]
 
 
+def test_whether_the_role_node_opens_ports_goes_along():
+    known = {"cp-1": {}, "agent-1": {"node_firewall": "false"}, "agent-2": {"node_firewall": True}}
+    assert [node["opens_ports"] for node in preflight_nodes(GROUPS, known, [])] == [True, False, True]
+
+
 def test_no_groups_are_no_nodes():
     assert preflight_nodes({}, {}, []) == []
 

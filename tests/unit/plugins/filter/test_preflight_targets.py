@@ -31,6 +31,12 @@ def test_agents_reach_the_servers_and_not_vcenter():
     assert set(targets("agent-1", vcenter=VCENTER)) == {("192.0.2.11", 6443), ("192.0.2.12", 6443)}
 
 
+def test_nodes_that_give_images_to_each_other_reach_each_other():
+    more = {"server_config": {"embedded-registry": True}}
+    assert set(targets("agent-1", **more)) - set(targets("agent-1")) == {("192.0.2.11", 5001), ("192.0.2.12", 5001)}
+    assert set(targets("cp-1", **more)) - set(targets("cp-1")) == {("192.0.2.12", 5001), ("agent-1", 5001), ("agent-1", 6443)}
+
+
 def test_nodes_outside_the_run_are_not_needed():
     assert set(targets("agent-1", limit=["agent-1", "cp-2"])) == {("192.0.2.12", 6443)}
     assert targets("agent-1", between=False) == {}

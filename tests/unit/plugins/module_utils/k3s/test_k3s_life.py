@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from ansible.errors import AnsibleFilterError
 from k3s_fakes import FakeApi, FakeSystem, make_node
 
 from ansible_collections.cht.k3s.plugins.filter.adoption_report import adoption_report
@@ -23,7 +25,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.k3s.fence import TAINT, Fe
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.files import HEADER
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.firewall import Firewall
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.node import Preparer
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.ports import open_for
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.ports import network, open_for
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.rotate import OLD_TOKEN, UNSURE, Rotator
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import NodeError, Result, UnitState
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.unit import render_unit
@@ -525,6 +527,48 @@ def test_the_ports_of_a_group():
     assert ("10.0.0.2", 2379, "tcp") not in open_for("control_plane", {"control_plane": ["10.0.0.1"], "agent": ["10.0.0.2"]})
 
 
+NODES = {"control_plane": ["10.0.0.1"], "agent": ["10.0.0.2"]}
+
+
+def opened(config, group, **more):
+    return {(port, protocol) for _source, port, protocol in open_for(group, NODES, network(config), **more)}
+
+
+@pytest.mark.parametrize(("backend", "udp"), [
+    (None, {8472}), ("vxlan", {8472}), ("wireguard-native", {51820, 51821}), ("host-gw", set()), ("none", set()),
+    ("wireguard-native=Mode=auto", {51820, 51821}),
+])
+def test_ports_follow_flannels_backend(backend, udp):
+    for group in ("control_plane", "agent"):
+        assert {port for port, protocol in opened({"flannel-backend": backend} if backend else {}, group) if protocol == "udp"} == udp
+
+
+def test_nodes_that_give_images_to_each_other_need_two_ports_more():
+    for value in (True, "true"):
+        assert opened({"embedded-registry": value}, "agent") - opened({}, "agent") == {(5001, "tcp"), (6443, "tcp")}
+        assert ("10.0.0.2", 5001, "tcp") in open_for("control_plane", NODES, network({"embedded-registry": value}))
+    assert opened({"embedded-registry": False}, "agent") == opened({}, "agent")
+
+
+def test_the_controller_reaches_the_api_of_servers_only():
+    more = set(open_for("control_plane", NODES, api=["192.0.2.9", "198.51.100.0/24"])) - set(open_for("control_plane", NODES))
+    assert more == {("192.0.2.9", 6443, "tcp"), ("198.51.100.0/24", 6443, "tcp")}
+    assert open_for("agent", NODES, api=["192.0.2.9"]) == open_for("agent", NODES)
+
+
+@pytest.mark.parametrize(("environment", "address"), [
+    ("A=1\0SSH_CONNECTION=192.0.2.9 50000 198.18.0.11 22\0", "192.0.2.9"), ("SSH_CLIENT=fe80::1%eth0 50000 22\0", "fe80::1"),
+    ("SSH_CONNECTION=::ffff:192.0.2.9 50000 ::ffff:198.18.0.11 22\0", "192.0.2.9"), ("A=1\0", ""),
+])
+def test_who_is_connected_is_read_from_the_parents_of_sudo(system, environment, address):
+    me = os.getpid()
+    system.put(f"/proc/{me}/environ", "HOME=/root\0")
+    system.put(f"/proc/{me}/status", "Name:\tpython3\nPPid:\t77\n")
+    system.put("/proc/77/environ", environment)
+    system.put("/proc/77/status", "Name:\tsh\nPPid:\t1\n")
+    assert system.caller() == address
+
+
 class Walled(FakeSystem):
     """A machine with ufw or firewalld that remembers its rules."""
 
@@ -592,8 +636,23 @@ def test_one_time_service_runs(system):
 
 
 def test_addresses_of_all_nodes():
-    variables = {"a": {"ansible_host": "10.0.0.1"}, "b": {"k3s_node_ip": "10.0.0.2"}, "c": {"inventory_hostname": "no.address"}}
-    assert node_addresses({"control_plane": ["a"], "agent": ["b", "c"]}, variables) == {"control_plane": ["10.0.0.1"], "agent": ["10.0.0.2"]}
+    variables = {"a": {"ansible_host": "10.0.0.1"}, "b": {"k3s_node_ip": "10.0.0.2,fd00::2"}}
+    found = node_addresses({"control_plane": ["a"], "agent": ["b"]}, variables)
+    assert found == {"control_plane": ["10.0.0.1"], "agent": ["10.0.0.2", "fd00::2"]}
+
+
+def test_a_name_for_an_address_is_resolved_or_refused_and_never_dropped(monkeypatch):
+    def lookup(name, *_more, **_options):
+        known = {"agent-1.example.org": ["127.0.1.1", "10.0.0.3"], "agent-2": ["127.0.1.1"]}
+        if name not in known:
+            raise OSError("not known")
+        return [(2, 1, 6, "", (address, 0)) for address in known[name]]
+
+    monkeypatch.setattr("socket.getaddrinfo", lookup)
+    assert node_addresses({"agent": ["a"]}, {"a": {"ansible_host": "agent-1.example.org"}})["agent"] == ["10.0.0.3"]
+    for variables in ({"ansible_host": "agent-9.example.org"}, {"inventory_hostname": "agent-2"}, {}):
+        with pytest.raises(AnsibleFilterError, match="agent-2: its address .* can't resolve.*k3s_node_ip"):
+            node_addresses({"agent": ["agent-2"]}, {"agent-2": variables})
 
 
 # -- options

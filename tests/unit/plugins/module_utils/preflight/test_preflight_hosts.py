@@ -122,6 +122,18 @@ def test_numbers_of_versions(text, expected):
     assert hosts.numbers(text) == expected
 
 
+@pytest.mark.parametrize(("opens", "firewall", "purpose", "severity"), [
+    (True, "ufw", "agent-2", "warning"), (False, "ufw", "agent-2", "error"), (True, "", "agent-2", "error"), (True, "ufw", "vCenter", "error"),
+])
+def test_a_port_that_the_role_node_is_about_to_open_is_no_error(opens, firewall, purpose, severity):
+    blocked = [{"target": "192.0.2.22:10250", "purpose": purpose, "ok": False, "error": "no answer within 5 s (a firewall drops it?)"}]
+    nodes = [Node("agent-1", "agent-1", host=host(reach=blocked)),
+             Node("agent-2", "agent-2", host=host(hostname="agent-2", firewall=firewall), opens_ports=opens)]
+    (finding,) = hosts.check_hosts(nodes, {}, HostRequirements())
+    assert (finding.id, finding.severity) == ("host-connect", severity)
+    assert ("ufw is active there" in finding.message) is (severity == "warning")
+
+
 def test_an_unreachable_download_only_matters_before_the_installation():
     blocked = [{"target": "mirror:80", "purpose": "download", "ok": False, "error": "connection refused"}]
     assert [finding.severity for finding in check(reach=blocked)] == ["error"]
