@@ -38,6 +38,10 @@ options:
     description: Whether a time service that is installed must run.
     type: bool
     default: false
+  flannel_tx_checksum:
+    description: Whether flannel's devices leave checksums to the hardware. With V(false) a rule of udev switches it off now and at every start.
+    type: bool
+    default: true
   firewall:
     description: What to open where ufw or firewalld is active. Nothing is opened when left out.
     type: dict
@@ -121,6 +125,7 @@ def main() -> None:
             "swap": {"type": "bool", "default": False},
             "journal_size": {"type": "str", "default": ""},
             "time_sync": {"type": "bool", "default": False},
+            "flannel_tx_checksum": {"type": "bool", "default": True},
             "firewall": {
                 "type": "dict",
                 "options": {

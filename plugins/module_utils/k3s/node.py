@@ -16,6 +16,10 @@ MODULES_PATH = "/etc/modules-load.d/cht-k3s.conf"
 SYSCTL_PATH = "/etc/sysctl.d/90-cht-k3s.conf"
 JOURNAL_PATH = "/etc/systemd/journald.conf.d/cht-k3s.conf"
 FSTAB_PATH = "/etc/fstab"
+OFFLOAD_PATH = "/etc/udev/rules.d/90-cht-k3s-flannel.rules"
+# Flannel's devices for VXLAN, of IPv4 and IPv6. k3s makes them anew, so a rule of udev has to set them.
+FLANNEL_DEVICES = ("flannel.1", "flannel-v6.1")
+OFFLOAD = "tx-checksum-ip-generic"
 TIME_SERVICES = ("chronyd", "chrony", "systemd-timesyncd", "ntpsec", "ntp")
 HEADER = "# Written by Ansible (cht.k3s.k3s_node): changes made here are overwritten.\n"
 # Kernel parameters that only say how much of something there may be, and that nobody makes small to harden a machine.
@@ -46,8 +50,10 @@ class Preparer:
 
     def run(
         self, modules: list, sysctls: dict, swap: bool, journal_size: str, time_sync: bool = False, firewall: Firewall | None = None,
+        flannel_tx_checksum: bool = True,
     ) -> dict:
         self._refuse_a_foreign_node()
+        ethtool = self._ethtool(flannel_tx_checksum)
         self._file(MODULES_PATH, HEADER + "".join(f"{name}\n" for name in modules))
         for name in modules:
             self._load(name)
@@ -63,6 +69,8 @@ class Preparer:
                 self.warnings.append(f"systemd-journald was not restarted: {done.err.strip()}")
         if time_sync:
             self._time_sync()
+        if ethtool:
+            self._flannel_offload(flannel_tx_checksum, ethtool)
         if firewall is not None:
             self._firewall(firewall)
         active = Firewall(self.system, [], [], []).active()
@@ -88,6 +96,46 @@ class Preparer:
             done = self.system.systemctl("enable", "--now", f"{name}.service")
             if done.rc != 0:
                 raise NodeError(f"The time service {name} does not start: {done.err.strip()}. See its journal, or set node_time_sync: false.")
+
+    def _ethtool(self, wanted: bool) -> str:
+        """The program for flannel's devices; '' where nothing is to be done to them: they stay as the kernel has them unless the role switched them."""
+        if wanted and not self.system.exists(OFFLOAD_PATH):
+            return ""
+        program = next((path for path in ("/usr/sbin/ethtool", "/sbin/ethtool", "/usr/bin/ethtool") if self.system.exists(path)), "")
+        if not program:
+            raise NodeError(
+                "node_flannel_tx_checksum needs the program ethtool, which is not installed here. Install the system's package ethtool, and run again."
+                " Nothing was changed."
+            )
+        return program
+
+    def _flannel_offload(self, wanted: bool, program: str) -> None:
+        """Checksum offload on flannel's devices: off now and whenever they are made, or on again."""
+        if wanted:
+            self.actions.append(f"remove {OFFLOAD_PATH}")
+            self.diff.append({"before_header": OFFLOAD_PATH, "after_header": OFFLOAD_PATH, "before": self.system.read(OFFLOAD_PATH) or "", "after": ""})
+            if not self.check_mode:
+                self.system.remove(OFFLOAD_PATH)
+            changed = True
+        else:
+            names = "|".join(FLANNEL_DEVICES)
+            changed = self._file(OFFLOAD_PATH, f'{HEADER}ACTION=="add", SUBSYSTEM=="net", KERNEL=="{names}", RUN+="{program} -K $name {OFFLOAD} off"\n')
+        if changed and not self.check_mode:
+            done = self.system.run(["udevadm", "control", "--reload"])
+            if done.rc != 0:
+                self.warnings.append(f"udev did not read {OFFLOAD_PATH}: {(done.err or done.out).strip()}. Restart the machine.")
+        state = "on" if wanted else "off"
+        for device in FLANNEL_DEVICES:
+            if not self.system.exists(f"/sys/class/net/{device}"):
+                continue
+            shown = self.system.run([program, "-k", device])
+            if re.search(rf"^[ \t]*{OFFLOAD}: {state}\b", shown.out, re.MULTILINE):
+                continue
+            self.actions.append(f"{OFFLOAD} {state} on {device}")
+            if not self.check_mode:
+                done = self.system.run([program, "-K", device, OFFLOAD, state])
+                if done.rc != 0:
+                    raise NodeError(f"`{program} -K {device} {OFFLOAD} {state}` gave {done.rc}: {(done.err or done.out).strip()}.")
 
     def _firewall(self, firewall: Firewall) -> None:
         kind = firewall.active()

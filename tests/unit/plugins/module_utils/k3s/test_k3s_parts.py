@@ -33,7 +33,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import (
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.uninstall import Remover
 from hypothesis import given
 from hypothesis import strategies as st
-from k3s_fakes import FakeApi, make_node
+from k3s_fakes import FakeApi, FakeSystem, make_node
 
 VALUES = st.recursive(
     st.one_of(st.booleans(), st.integers(), st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")))),
@@ -534,6 +534,56 @@ def test_a_limit_that_is_higher_already_is_not_lowered(system, name, ours, there
     Preparer(system).run([], {name: ours, "no.value": None}, True, "")
     assert system.read(path) == value + "\n" and f"\n{name} = {value}\n" in system.read(SYSCTL_PATH) and "no.value" not in system.read(SYSCTL_PATH)
     assert not Preparer(system).run([], {name: ours}, True, "")["changed"]
+
+
+class Carded(FakeSystem):
+    """A machine with ethtool and one of flannel's devices."""
+
+    def __init__(self, root, broken=""):
+        super().__init__(root)
+        self.put("/usr/sbin/ethtool")
+        self.put("/sys/class/net/flannel.1")
+        self.offload, self.broken = "on", broken
+
+    def run(self, argv, timeout=60, env=None):
+        self.calls.append(tuple(argv))
+        if argv[:2] == ["/usr/sbin/ethtool", "-k"]:
+            return Result(0, f"Features for {argv[2]}:\nrx-checksumming: on\n\ttx-checksum-ipv4: off [fixed]\n\ttx-checksum-ip-generic: {self.offload}\n", "")
+        if argv[:2] == ["/usr/sbin/ethtool", "-K"]:
+            assert argv[2:4] == ["flannel.1", "tx-checksum-ip-generic"]
+            self.offload = self.offload if self.broken else argv[4]
+            return Result(1 if self.broken else 0, "", self.broken)
+        return Result(0, "", "")
+
+
+def test_checksum_offload_is_off_on_flannels_device_now_and_whenever_it_is_made(tmp_path):
+    system = Carded(tmp_path)
+    options = {"modules": [], "sysctls": {}, "swap": True, "journal_size": ""}
+    assert not [action for action in Preparer(system).run(**options)["actions"] if "flannel" in action], "left alone unless somebody wants it"
+    predicted = Preparer(system, check_mode=True).run(**options, flannel_tx_checksum=False)
+    assert system.offload == "on" and system.read(node.OFFLOAD_PATH) is None
+    done = Preparer(system).run(**options, flannel_tx_checksum=False)
+    assert done["actions"] == predicted["actions"] == [f"file {node.OFFLOAD_PATH}", "tx-checksum-ip-generic off on flannel.1"]
+    rule = 'ACTION=="add", SUBSYSTEM=="net", KERNEL=="flannel.1|flannel-v6.1", RUN+="/usr/sbin/ethtool -K $name tx-checksum-ip-generic off"'
+    assert system.offload == "off" and rule in system.read(node.OFFLOAD_PATH).splitlines() and ("udevadm", "control", "--reload") in system.calls
+    assert not Preparer(system).run(**options, flannel_tx_checksum=False)["changed"]
+    # k3s made the device anew while the rule was not read: set again.
+    system.offload = "on"
+    assert Preparer(system).run(**options, flannel_tx_checksum=False)["actions"] == ["tx-checksum-ip-generic off on flannel.1"]
+    back = Preparer(system).run(**options)
+    assert system.offload == "on" and system.read(node.OFFLOAD_PATH) is None and back["actions"][0] == f"remove {node.OFFLOAD_PATH}"
+    assert not Preparer(system).run(**options)["changed"]
+
+
+def test_without_ethtool_nothing_is_changed(system):
+    with pytest.raises(NodeError, match="Install the system's package ethtool.*Nothing was changed"):
+        Preparer(system).run(["overlay"], {"a.b": 1}, False, "1G", flannel_tx_checksum=False)
+    assert system.read(SYSCTL_PATH) is None
+
+
+def test_a_device_that_refuses_is_told(tmp_path):
+    with pytest.raises(NodeError, match="Could not change any device features"):
+        Preparer(Carded(tmp_path, "Could not change any device features")).run([], {}, True, "", flannel_tx_checksum=False)
 
 
 def test_settings_of_servers_and_agents():
