@@ -50,6 +50,7 @@ _value:
       role: agent
       address: 192.0.2.21
       checked: true
+      udp: {}
       opens_ports: true
       host: {}
       host_error: ''
@@ -104,6 +105,7 @@ def preflight_nodes(
                     "checked": name in checked,
                     "cpi_nodes": dict(variables.get("cpi_nodes") or {}),
                     "kubelet_args": _kubelet_args(role, variables),
+                    "udp": dict((variables.get("preflight_udp_answers") or {}).get("answers") or {}),
                     "opens_ports": _on(variables.get("node_firewall", True)),
                     **_host_part(variables.get("preflight_host") or {}),
                 }

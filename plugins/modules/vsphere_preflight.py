@@ -68,6 +68,10 @@ options:
         type: list
         elements: str
         default: []
+      udp:
+        description: What M(cht.k3s.udp_probe) returned for it, by the addresses that it asked.
+        type: dict
+        default: {}
       opens_ports:
         description: Whether the role node opens k3s' ports in the machine's firewall, so that one that is still closed is only a warning.
         type: bool
@@ -259,6 +263,7 @@ def main() -> None:
                     "checked": {"type": "bool", "default": True},
                     "kubelet_args": {"type": "list", "elements": "str", "default": []},
                     "opens_ports": {"type": "bool", "default": False},
+                    "udp": {"type": "dict", "default": {}},
                     "host": {"type": "dict"},
                     "host_error": {"type": "str", "default": ""},
                 },

@@ -84,6 +84,11 @@ CHECKS: dict[str, Check] = {
     "host-swap": Check(WARNING, "Switch swap off, or know what the kubelet does with it."),
     "host-dns": Check(ERROR, "Correct the resolver of the host (/etc/resolv.conf)."),
     "host-connect": Check(ERROR, "Open the connection in the firewalls between the two."),
+    "host-udp": Check(
+        WARNING,
+        "Let 8472/udp (WireGuard: 51820/udp) pass between all nodes, in firewalls and in NSX, whole frames too, or pods of different nodes do not reach each"
+        " other. verify_pod_network tests it once the nodes have joined.",
+    ),
     "version-set": Check(ERROR, "Choose versions that belong together (k3s_version, cpi_version, csi_version)."),
 }
 

@@ -182,9 +182,25 @@ def _reach(node: Node, opening: Mapping[str, str]) -> list[Finding]:
     return findings
 
 
+def _udp(node: Node, names: Mapping[str, str], opening: Mapping[str, str]) -> list[Finding]:
+    """A warning, as what comes back may be dropped where what goes there is not; the pod network sends both ways by itself."""
+    findings = []
+    for address, error in node.udp.items():
+        if not error:
+            continue
+        name = names.get(address, address)
+        more = f"; {opening[name]} is active there, and the role node opens k3s' ports in it" if name in opening else ""
+        findings.append(Finding("host-udp", node.name, f"{name} does not answer on the UDP port of the pod network: {error}{more}"))
+    return findings
+
+
 def check_hosts(
     nodes: Sequence[Node], records: Mapping[str, Mapping[str, Any]], requirements: HostRequirements
 ) -> list[Finding]:
     """All machines."""
+    names = {node.address or node.name: node.name for node in nodes}
     opening = {node.name: str(node.host["firewall"]) for node in nodes if node.opens_ports and node.host.get("firewall")}
-    return [finding for node in nodes for finding in check_host(node, records.get(node.name), requirements, opening)]
+    return [
+        finding for node in nodes
+        for finding in [*check_host(node, records.get(node.name), requirements, opening), *_udp(node, names, opening)]
+    ]

@@ -44,6 +44,8 @@ class Node:
     node_name: str = ""
     # Whether the role node opens k3s' ports in the machine's firewall
     opens_ports: bool = False
+    # Address of another node -> why no UDP came back from it on the port of the pod network, '' if it did
+    udp: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.cht.k3s.plugins.filter.preflight_targets import preflight_targets
+from ansible_collections.cht.k3s.plugins.filter.preflight_udp import preflight_udp
 from ansible_collections.cht.k3s.plugins.module_utils.preflight.targets import url_target
 
 GROUPS = {"control_plane": ["cp-1", "cp-2"], "agent": ["agent-1"]}
@@ -35,6 +36,19 @@ def test_nodes_that_give_images_to_each_other_reach_each_other():
     more = {"server_config": {"embedded-registry": True}}
     assert set(targets("agent-1", **more)) - set(targets("agent-1")) == {("192.0.2.11", 5001), ("192.0.2.12", 5001)}
     assert set(targets("cp-1", **more)) - set(targets("cp-1")) == {("192.0.2.12", 5001), ("agent-1", 5001), ("agent-1", 6443)}
+
+
+def test_the_port_of_the_pod_network_is_tried_between_new_nodes_only():
+    def facts(installed):
+        return {"preflight_host": {"host": {"k3s_installed": installed}}}
+
+    known = {"cp-1": {"ansible_host": "192.0.2.11", **facts(False)}, "cp-2": facts(True), "agent-1": facts(False), "agent-2": {"preflight_host": {"msg": "no"}}}
+    groups = {"control_plane": ["cp-1", "cp-2"], "agent": ["agent-1", "agent-2"]}
+    assert preflight_udp("cp-1", known, groups, list(known)) == {"port": 8472, "hosts": ["agent-1"]}
+    assert preflight_udp("agent-1", known, groups, list(known)) == {"port": 8472, "hosts": ["192.0.2.11"]}
+    assert preflight_udp("agent-1", known, groups, ["agent-1"], {"flannel-backend": "wireguard-native"}) == {"port": 51820, "hosts": []}
+    for name, config in (("cp-2", {}), ("agent-2", {}), ("cp-1", {"flannel-backend": "host-gw"})):
+        assert preflight_udp(name, known, groups, list(known), config) == {"port": 0, "hosts": []}
 
 
 def test_nodes_outside_the_run_are_not_needed():

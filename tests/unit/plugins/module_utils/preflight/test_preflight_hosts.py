@@ -134,6 +134,15 @@ def test_a_port_that_the_role_node_is_about_to_open_is_no_error(opens, firewall,
     assert ("ufw is active there" in finding.message) is (severity == "warning")
 
 
+def test_udp_that_does_not_come_back_is_a_warning_with_the_nodes_name():
+    answers = {"192.0.2.22": "no answer within 5 s (a firewall drops it?)", "192.0.2.23": ""}
+    nodes = [Node("agent-1", "agent-1", host=host(), udp=answers),
+             Node("cp-1", "cp-1", address="192.0.2.22", host=host(hostname="cp-1", firewall="firewalld"), opens_ports=True)]
+    (finding,) = hosts.check_hosts(nodes, {}, HostRequirements())
+    assert (finding.id, finding.severity, finding.object) == ("host-udp", "warning", "agent-1")
+    assert "cp-1 does not answer" in finding.message and "firewalld is active there" in finding.message
+
+
 def test_an_unreachable_download_only_matters_before_the_installation():
     blocked = [{"target": "mirror:80", "purpose": "download", "ok": False, "error": "connection refused"}]
     assert [finding.severity for finding in check(reach=blocked)] == ["error"]
