@@ -59,7 +59,7 @@ def _addresses(host: str, variables: Mapping[str, Any]) -> list[str]:
     # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
     from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import address_or_empty, node_address
 
-    given = str(variables.get("k3s_node_ip") or "") or node_address(variables) or host
+    given = node_address(variables) or host
     found = []
     for part in given.split(","):
         address = address_or_empty(part) or _resolved(part.strip())

@@ -29,7 +29,7 @@ preflight_hardware_version preflight_minimum preflight_disk_paths preflight_free
 preflight_download_url preflight_timeout
 reverse_proxy_counties
 vcenter_roles_hostname vcenter_roles_port vcenter_roles_ca_path vcenter_roles_validate_certs
-verify_schemes verify_timeout
+verify_schemes verify_timeout verify_pod_network_image
 vm_power_timeout vm_prepare_power_cycle vm_prepare_power_timeout vm_prepare_power_on vm_prepare_hardware_version
 vsphere_hostname vsphere_port vsphere_proxy_host vsphere_proxy_port vsphere_username vsphere_password vsphere_validate_certs vsphere_ca_path vsphere_thumbprint
 vsphere_timeout
@@ -66,7 +66,8 @@ CHANGED = {
     "traefik_client_address": "Traefik runs on each node and sees who asks; without it ten wrong passwords of one user block all counties. In the changelog",
     "storageclass_demote": "one default class; no claim that exists changes",
     **dict.fromkeys(("node_kernel_modules", "node_sysctls", "node_time_sync"), "what k3s wants of every machine"),
-    **dict.fromkeys(("node_firewall", "node_firewall_public"), "ports are opened where a firewall runs, none is closed"),
+    **dict.fromkeys(("node_firewall", "node_firewall_public", "node_firewall_controller"), "ports are opened where a firewall runs, none is closed"),
+    "node_flannel_tx_checksum": "leaves flannel's devices as the kernel has them",
     "node_hardening_sysctls": "only where node_kernel_hardening is switched on",
     "node_journal_size": "older lines of the journal go where it is larger; the README says so",
     **dict.fromkeys(("node_docker_packages", "node_docker_log_size", "node_docker_log_files"), "only with docker as the runtime"),
