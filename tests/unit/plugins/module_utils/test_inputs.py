@@ -101,7 +101,7 @@ def test_two_addresses_of_a_node_are_refused_clearly() -> None:
 def test_urls_firewall_and_preflight_take_one_address() -> None:
     """Two cards: the address of the cluster is not the one that Ansible connects to."""
     groups = {"control_plane": ["a"], "agent": ["b"]}
-    known = {"a": {"inventory_hostname": "a", "ansible_host": "198.18.0.11", "k3s_node_ip": "192.0.2.11"}, "b": {"inventory_hostname": "b"}}
+    known = {"a": {"inventory_hostname": "a", "ansible_host": "198.18.0.11", "k3s_node_ip": "192.0.2.11"}, "b": {"ansible_host": "198.18.0.21"}}
     assert server_urls(["a"], known) == {"a": "https://192.0.2.11:6443"} and node_addresses(groups, known)["control_plane"] == ["192.0.2.11"]
     assert {target["host"] for target in preflight_targets("b", known, groups, ["a", "b"])} == {"192.0.2.11"}
     assert preflight_nodes(groups, known, ["a"])[0]["address"] == "192.0.2.11"
