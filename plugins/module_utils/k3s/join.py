@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from .. import versions
 from . import accepted, cgroups, encryption, state
 from .api import ApiError, condition, is_true
+from .cards import default_card, flannel_card
 from .datastore import MOVING
 from .drain import busy_pods
 from .files import (
@@ -121,6 +122,7 @@ class Joiner:
         self._refuse_what_cannot_work()
         self._keep_encryption()
         self._keep_settings()
+        self._name_card()
         datastore = state.has_datastore(self.system)
         self._check_version(version, unit)
         self._refuse_cgroup_v1(version)
@@ -266,6 +268,23 @@ class Joiner:
         self.warnings.append(warning)
         self.wanted.secret_config = {key: value for key, value in self.wanted.secret_config.items() if key != encryption.FLAG}
         self.wanted.config = {key: value for key, value in config.items() if key not in self.wanted.secret_config}
+
+    def _name_card(self) -> None:
+        """On a machine with several cards flannel takes node-ip's. A member keeps what it has, since the change would restart it and cut its pods off."""
+        card = flannel_card(self.system, {**self.wanted.config, **self.wanted.secret_config})
+        if not card:
+            return
+        member = self._is_member()
+        has = top_level(self.system.read(CONFIG_PATH)).get("flannel-iface", "")
+        if member and not has:
+            taken = default_card(self.system)
+            if taken not in ("", card):
+                self.warnings.append(
+                    f"Pods' traffic to other nodes goes over {taken}, which has the default route, and node-ip is on {card}. Set flannel-iface: {card} in"
+                    f" {'control_plane_config' if self.wanted.role == 'server' else 'agent_config'}; the node restarts with it."
+                )
+            return
+        self.wanted.config = {**self.wanted.config, "flannel-iface": has if member else card}
 
     def _keep_settings(self) -> None:
         """What the variables leave open stays as this server has it; a new one takes what the cluster has, and one that begins it the defaults."""

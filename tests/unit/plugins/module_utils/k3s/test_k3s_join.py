@@ -13,7 +13,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.k3s import datastore, stat
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.api import ApiError
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.join import Joiner, Wanted
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import of_cluster
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import Entry, NodeError, UnitState
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.system import Entry, NodeError, Result, UnitState
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.values import config_values
 
 from k3s_fakes import VERSION, make_node
@@ -793,3 +793,50 @@ def test_the_runtime_is_changed_on_an_empty_node_only(system, api, monkeypatch, 
     with pytest.raises(NodeError, match="changed only on an empty node.*Nothing was changed"):
         join(system, wanted())
     assert not system.commands() and "docker" in system.read(CONFIG)
+
+
+TWO_CARDS = (
+    "2: ens192    inet 198.18.0.11/24 brd 198.18.0.255 scope global ens192\\       valid_lft forever\n"
+    "3: ens224    inet 192.0.2.11/24 brd 192.0.2.255 scope global ens224\\       valid_lft forever\n"
+    "4: docker0    inet 172.17.0.1/16 scope global docker0\\       valid_lft forever\n"
+)
+
+
+def with_cards(system, monkeypatch, addresses: str, default: str = "ens192") -> None:
+    answers = {"address": addresses, "route": f"default via 198.18.0.1 dev {default} proto static\n"}
+    usual = system.run
+    monkeypatch.setattr(system, "run", lambda argv, **more: Result(0, answers[argv[2]], "") if argv[0] == "ip" else usual(argv, **more))
+
+
+@pytest.mark.parametrize(("addresses", "config", "card"), [
+    (TWO_CARDS, {"node-ip": "192.0.2.11"}, "ens224"),
+    (TWO_CARDS, {"node-ip": "192.0.2.11", "flannel-iface": "ens192"}, "ens192"),
+    # One card, with a second address and what k3s and docker make: its config.yaml stays as it was before there was this rule.
+    ("2: ens192    inet 192.0.2.11/24 scope global ens192\n2: ens192    inet 192.0.2.10/32 scope global ens192\n"
+     "9: cni0    inet 10.42.0.1/24 scope global cni0\n8: flannel.1    inet 10.42.0.0/32 scope global flannel.1\n", {"node-ip": "192.0.2.11"}, ""),
+    (TWO_CARDS, {"node-ip": "192.0.2.99"}, ""), (TWO_CARDS, {}, ""), ("", {"node-ip": "192.0.2.11"}, ""),
+])
+def test_flannel_takes_the_card_of_node_ip(system, monkeypatch, addresses, config, card):
+    with_cards(system, monkeypatch, addresses)
+    join(system, wanted(config=config, token="secret-password"))
+    assert config_values(system.read(CONFIG)).get("flannel-iface", "") == card
+    system.put(WAL)
+    system.put(state.SERVER_TOKEN, f"K10{HASH}::server:secret-password\n")
+    system.age()
+    again = Joiner(system, wanted(config=config, token="secret-password"))
+    assert not again.present()["changed"] and not again.warnings
+
+
+@pytest.mark.parametrize(("default", "warned"), [("ens192", False), ("ens224", True)])
+def test_a_member_of_several_cards_is_not_restarted_but_told(member, monkeypatch, default, warned):
+    with_cards(member, monkeypatch, TWO_CARDS, default)
+    joiner = Joiner(member, wanted(config={"node-ip": "198.18.0.11"}, token="secret-password"))
+    assert not joiner.present()["changed"] and bool(joiner.warnings) is warned
+    assert not warned or "Set flannel-iface: ens192 in control_plane_config" in joiner.warnings[0]
+
+
+def test_a_members_address_is_refused_before_anything_is_written(member):
+    before = member.read(CONFIG)
+    with pytest.raises(NodeError, match=r"node-ip is 198\.18\.0\.11 here, and 198\.18\.0\.10 is wanted.*Nothing was changed"):
+        join(member, wanted(config={"node-ip": "198.18.0.10"}, token="secret-password"))
+    assert member.read(CONFIG) == before
