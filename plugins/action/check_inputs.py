@@ -11,12 +11,14 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 from ansible_collections.cht.k3s.plugins.module_utils.inputs import (
     NODE_VARIABLES, Inputs, group_problems, load_role_options, no_proxy_problem, plain, range_problems, value_problems,
 )
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import HOST_VARIABLES
 
+display = Display()
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # Set by Ansible itself from extra arguments of a run, never by people.
 INVENTORY_ERROR = "vsphere_inventory_error"
@@ -80,6 +82,11 @@ class ActionModule(ActionBase):
             for problem in value_problems(role, values, server) + ([proxied] if proxied else []):
                 found.setdefault(problem, []).append(host)
         places = range_problems(server, given.values())
+        accepted = [self._known(hostvars[host], ["k3s_accept_overlap"]).get("k3s_accept_overlap") for host in groups.get("control_plane", [])]
+        if any(str(value).lower() in ("true", "yes", "on", "1") for value in accepted):
+            for place in places:
+                display.warning(place)
+            places = []
         return places + [f"{problem} (on {', '.join(hosts[:3])}{' and more' if len(hosts) > 3 else ''})" for problem, hosts in found.items()]
 
     @staticmethod

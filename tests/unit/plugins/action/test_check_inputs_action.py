@@ -8,6 +8,7 @@ import pytest
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.cht.k3s.plugins.action import check_inputs
 from ansible_collections.cht.k3s.plugins.action.check_inputs import ActionModule
 
 
@@ -45,3 +46,13 @@ def test_inline_vault_is_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_localhost_has_its_templates_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
     assert problems(monkeypatch, {"k3s_drain": "{{ false }}"}, {}) == []
+
+
+@pytest.mark.parametrize(("accepted", "refused"), [({}, 1), ({"k3s_accept_overlap": "false"}, 1), ({"k3s_accept_overlap": True}, 0)])
+def test_a_cluster_that_exists_goes_on_with_ranges_that_overlap(monkeypatch: pytest.MonkeyPatch, accepted: dict[str, t.Any], refused: int) -> None:
+    """They can't be changed any more, so a check that is right for a new cluster must not stop every run of an old one."""
+    monkeypatch.setattr(check_inputs, "display", mock.Mock())
+    given = {"k3s_cluster_cidr": "10.43.0.0/16", **accepted}
+    found = problems(monkeypatch, given, given)
+    assert len(found) == refused and check_inputs.display.warning.call_count == 1 - refused
+    assert not found or "overlap" in found[0] and "k3s_accept_overlap: true" in found[0]
