@@ -71,4 +71,5 @@ def problems(server: dict, nodes: list) -> list:
         address = _address(text)
         inside = [(name, network) for name, network in found if address is not None and address.version == network.version and address in network]
         wrong += [f"{what} has the address {address}, which lies in {name} {network}: it would not be reached from the cluster" for name, network in inside]
-    return [f"{problem}. Give {' or '.join(RANGES)} another range; it can't be changed once there is a cluster, which then goes on with k3s_accept_overlap: true" for problem in wrong]
+    remedy = f"Give {' or '.join(RANGES)} another range; it can't be changed once there is a cluster, which then goes on with k3s_accept_overlap: true"
+    return [f"{problem}. {remedy}" for problem in wrong]
