@@ -14,6 +14,11 @@ from .system import NodeError, System
 from .yamltext import top_level
 
 
+# What the API server of one that is well says for a moment, as when another member of etcd goes or comes: it is asked again for so long.
+PASSING = ("storage is (re)initializing", "apiserver not ready", "etcdserver: leader changed", "etcdserver: request timed out", "server is currently unable")
+PASSING_SECONDS = 60.0
+
+
 def directory(system: System) -> str:
     """Where k3s keeps its snapshots."""
     return top_level(system.read(CONFIG_PATH)).get("etcd-snapshot-dir") or DATA_DIR + "/server/db/snapshots"
@@ -54,8 +59,13 @@ def save(system: System, binary: str, base: str, timeout: int) -> dict:
         )
     before = {snapshot["name"] for snapshot in listed(system, base)}
     place = here(installed_version(system, binary), top_level(system.read(CONFIG_PATH)))
-    done = system.run([system.path(binary), "etcd-snapshot", "save", "--name", base, *place], timeout=timeout)
-    new = [snapshot for snapshot in listed(system, base) if snapshot["name"] not in before]
+    deadline = system.now() + PASSING_SECONDS
+    while True:
+        done = system.run([system.path(binary), "etcd-snapshot", "save", "--name", base, *place], timeout=timeout)
+        new = [snapshot for snapshot in listed(system, base) if snapshot["name"] not in before]
+        if (done.rc == 0 and new) or system.now() >= deadline or not any(text in done.err + done.out for text in PASSING):
+            break
+        system.sleep(5)
     if done.rc != 0 or not new:
         said = (done.err or done.out).strip().splitlines()
         if said and "not authorized" in said[-1]:

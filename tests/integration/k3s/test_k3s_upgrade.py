@@ -128,7 +128,7 @@ def test_an_interrupted_upgrade_goes_on_from_there(old: Cluster, tmp_path: Path)
     old.mark("before-upgrade")
     cut = upgrade(old, "upgrade-cut", tmp_path, interrupt_after="Take the node back into use")
     assert cut.code != 0
-    repaired = [result for result in cut.results("k3s_join") if "steps" in result and any(step["name"] == "lasting" for step in result["steps"])]
+    repaired = [result for result in cut.results("k3s_join") if "steps" in result and any(step["name"] == "service" for step in result["steps"])]
     assert repaired and repaired[0]["_host"] == "control-plane-1"
     snapshot = next((tmp_path / "lab").iterdir())
     assert snapshot.name.startswith("before-upgrade") and (snapshot / "token").exists()

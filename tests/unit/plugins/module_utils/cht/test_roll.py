@@ -62,7 +62,8 @@ def run(api: FakeApi, services: t.Sequence[str] = SERVICES, live: list[Object] |
     items = {
         service: Item("nairobi", {**deployment(service), "status": {}}, DEPLOYMENTS, 5, live=by_name.get(f"cht-{service}")) for service in services
     }
-    roller = Roller(api, {"nairobi": live}, {"nairobi": [deployment(service) for service in SERVICES]}, timeout, sleep=lambda seconds: None)  # type: ignore[arg-type]
+    roller = Roller(api, {"nairobi": live}, {"nairobi": [deployment(service) for service in SERVICES]}, timeout,  # type: ignore[arg-type]
+                    sleep=lambda seconds: None)
     jobs = roller.arrange(list(items.values()), api.send)
     for job in jobs:
         job()

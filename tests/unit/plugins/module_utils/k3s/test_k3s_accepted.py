@@ -66,7 +66,8 @@ def test_an_agent_is_not_judged_by_a_mask_that_it_cannot_know():
         ("agent", {"agent_taints": ["a=b:Never"]}, "no effect"), ("control_plane", {"control_plane_config": {"write-kubeconfig-mode": 420}}, '"0644"'),
         ("agent", {"agent_kubelet_args": ["max-pods=300"]}, "253 addresses"), ("agent", {"agent_config": {"kubelet-arg": "max-pods=300"}}, "253 addresses"),
         ("control_plane", {"control_plane_snapshot_cron": "hourly"}, "five fields"),
-        ("agent", {"k3s_server_url": "https://k3s.example.org"}, "has no port"), ("agent", {"k3s_server_url": "k3s.example.org:6443"}, "https://k3s.example.org:6443"),
+        ("agent", {"k3s_server_url": "https://k3s.example.org"}, "has no port"),
+        ("agent", {"k3s_server_url": "k3s.example.org:6443"}, "https://k3s.example.org:6443"),
         ("agent", {"k3s_server_url": "https://k3s.example.org:6443/api"}, "nothing else"), ("agent", {"k3s_server_url": "https://h:port"}, "no port"),
     ],
 )

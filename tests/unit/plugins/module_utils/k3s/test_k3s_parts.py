@@ -931,6 +931,27 @@ def test_cleared_data_is_kept_beside(stopped_server):
     assert Restorer(stopped_server, "/usr/local/bin/k3s").clear() == {"changed": False}
 
 
+def test_a_server_that_is_busy_for_a_moment_is_asked_for_its_snapshot_again(system, monkeypatch):
+    """Seen on the lab: of a server that is well, while another member of etcd starts and ends again and again."""
+    asked = []
+
+    def busy(argv, timeout=60, env=None):
+        asked.append(system.clock)
+        if len(asked) > 2:
+            system.put("/var/lib/rancher/k3s/server/db/snapshots/on-demand-cp-1-1763846500")
+            return Result(0, "", "")
+        return Result(1, "", 'level=fatal msg="Error: see server log for details: storage is (re)initializing"')
+
+    monkeypatch.setattr(system, "run", busy)
+    assert snapshots.save(system, "/usr/local/bin/k3s", "on-demand", 10)["name"] == "on-demand-cp-1-1763846500" and len(asked) == 3
+    always = Result(1, "", 'level=fatal msg="storage is (re)initializing"')
+    monkeypatch.setattr(system, "run", lambda argv, timeout=60, env=None: always)
+    began = system.clock
+    with pytest.raises(NodeError, match="storage is .re.initializing"):
+        snapshots.save(system, "/usr/local/bin/k3s", "on-demand", 10)
+    assert 60 <= system.clock - began < 70
+
+
 def test_a_snapshot_counts_only_when_its_file_is_there(system, monkeypatch):
     folder = "/var/lib/rancher/k3s/server/db/snapshots/"
     system.put(folder + "on-demand-cp-1-1763846400")
