@@ -80,7 +80,7 @@ SCENARIOS = (
     Scenario("backup-chain", "a county saved and restored through the real CSI controller, in a lab of two", _pytest(
         "tests/integration/backup"), ("all",), 3000),
     Scenario("access", "a real nginx in front of the counties, asked by host name", _pytest("tests/integration/access"), ("all",)),
-    Scenario("vsphere", "inventory, modules and preflight against vcsim", _pytest("tests/integration/vsphere"), limit=900),
+    Scenario("vsphere", "inventory, modules and preflight against vcsim", _pytest("tests/integration/vsphere"), limit=1800),
     Scenario("cpi-uuid", "the real CPI and the two UUIDs", _pytest("tests/integration/cpi")),
     Scenario("csi", "the real CSI controller: claims as volumes of vCenter, dead machines, rotation, removal, in a lab of four", _pytest(
         "tests/integration/csi/test_csi.py", "--durations=0"), ("all",), 3600),
