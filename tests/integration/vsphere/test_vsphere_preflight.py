@@ -36,7 +36,8 @@ def test_a_good_cluster_has_no_findings_and_costs_one_session(module, vcenter):
     assert result["counts"] == {"error": 0, "warning": 0, "accepted": 12}
     assert result["changed"] is False and result["vcenter_api_version"] == "7.0.3.0"
     assert vcenter.counts == (1, 0, 0)
-    assert sum(vcenter.ledger.report()["methods"].values()) < 20
+    # Two searches of a fixed cost: the nodes by their names, and their BIOS UUIDs in the whole vCenter. 25 for these twelve.
+    assert sum(vcenter.ledger.report()["methods"].values()) < 26
 
 
 def test_what_storage_classes_name_is_looked_for_in_vcenter(module, vcenter):
