@@ -10,6 +10,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -83,7 +84,7 @@ class ActionModule(ActionBase):
                 found.setdefault(problem, []).append(host)
         places = range_problems(server, given.values())
         accepted = [self._known(hostvars[host], ["k3s_accept_overlap"]).get("k3s_accept_overlap") for host in groups.get("control_plane", [])]
-        if any(str(value).lower() in ("true", "yes", "on", "1") for value in accepted):
+        if any(boolean(value, strict=False) for value in accepted):
             for place in places:
                 display.warning(place)
             places = []
