@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import time
 
+import pytest
 from support.k3s import AGENTS, NODES, SERVERS, Cluster, message, play, ready, said, services, site, until, voters
 
 DB = "/var/lib/rancher/k3s/server/db"
@@ -62,6 +63,37 @@ def test_two_of_three_servers_down(cluster: Cluster) -> None:
     lab("vm", "start", "control-plane-2", timeout=120)
     lab("vm", "start", "control-plane-3", timeout=120)
     cluster.heals("two-down", "before-two-down")
+
+
+def test_a_run_right_after_power_on_waits_for_the_servers(cluster: Cluster) -> None:
+    """No API answers for a while; what is on its way is waited for, and said."""
+    lab = cluster.lab
+    cluster.mark("before-power-off")
+    for name in SERVERS:
+        lab("vm", "stop", name, timeout=120)
+    for name in SERVERS:
+        lab("vm", "start", name, timeout=120)
+    run = lab.playbook("--tags", "agent", name="k3s-power-on").expect()
+    assert "Waiting up to 300 s for" in run.output and run.changed == []
+    cluster.heals("power-on", "before-power-off")
+
+
+@pytest.mark.parametrize("datastore", ["SQLite", "etcd"])
+def test_a_second_cluster_ends_every_playbook(cluster: Cluster, datastore: str) -> None:
+    """A server that lost its data and is told of no token begins one on SQLite, with cluster-init one on etcd: same authority, same token."""
+    lab = cluster.lab
+    cluster.mark(f"before-second-{datastore.lower()}")
+    told = "/^token-file:/d" if datastore == "SQLite" else "s/^server:.*/cluster-init: true/"
+    begin = f"systemctl stop k3s; rm -rf {DB}; sed -i '{told}' /etc/rancher/k3s/config.yaml; systemctl start k3s"
+    lab("ssh", "control-plane-1", f'sudo sh -c "{begin}"', timeout=180)
+    for playbook, variables in (("site", {}), ("projects", {}), ("backup", {"k3s_backup_dir": "/tmp/x"}), ("remove_node", {"k3s_remove": ["agent-1"]})):
+        run = play(lab, playbook, f"second-{datastore}-{playbook}", variables).expect(1)
+        assert "control-plane-1 is the odd one" in said(run) and f"control-plane-1 ({datastore}" in said(run), said(run)
+        assert run.changed == [], playbook
+    run = play(lab, "report", f"second-{datastore}-report", {}).expect()
+    assert "control-plane-1 is the odd one" in run.output
+    play(lab, "reset", f"second-{datastore}-reset", {"k3s_confirm": "lab"}, "--limit", "control-plane-1").expect()
+    cluster.heals(f"second-{datastore}", f"before-second-{datastore.lower()}")
 
 
 def test_a_full_disk_under_a_server(cluster: Cluster) -> None:
