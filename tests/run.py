@@ -32,9 +32,10 @@ COLLECTION = CACHE / "collections" / "ansible_collections" / "cht" / "k3s"
 
 @dataclass(frozen=True)
 class Scenario:
-    """A command that proves something. sets: which selections hold it; limit: seconds after which it has failed; beside: it runs while others do.
+    """A command that proves something. sets: which selections hold it; limit: seconds after which it has failed.
 
-    The lab waits more than it computes, so what needs no lab is done meanwhile, at a lower priority; its output comes when it has ended.
+    The lab waits more than it computes, so what needs no lab runs beside it, one after the other; its output comes when it has ended.
+    beside: its niceness then; 0: it is one of those that are waited for.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Scenario:
     sets: tuple[str, ...] = ("ci", "all")
     limit: int = 900
     cwd: Path = ROOT
-    beside: bool = False
+    beside: int = 0
 
     @property
     def is_pytest(self) -> bool:
@@ -55,22 +56,22 @@ def _pytest(*paths: str) -> tuple[str, ...]:
 
 
 SCENARIOS = (
-    Scenario("python", "undefined names and the like, in every Python file", ("ruff", "check", "--quiet"), beside=True),
-    Scenario("lint", "ansible-lint at profile production", ("ansible-lint", "--offline", "-q"), limit=1800, beside=True),
-    Scenario("sanity", "ansible-test sanity, no ignores", (sys.executable, "tests/sanity.py"), limit=1800, beside=True),
-    Scenario("unit", "logic without a network", _pytest("tests/unit"), limit=1800, beside=True),
+    Scenario("python", "undefined names and the like, in every Python file", ("ruff", "check", "--quiet"), beside=10),
+    Scenario("lint", "ansible-lint at profile production", ("ansible-lint", "--offline", "-q"), limit=1800, beside=10),
+    Scenario("sanity", "ansible-test sanity, no ignores", (sys.executable, "tests/sanity.py"), limit=1800, beside=10),
+    Scenario("unit", "logic without a network", _pytest("tests/unit"), limit=1800, beside=10),
     Scenario("lab", "the lab's own parts", _pytest("tests/lab/tests"), limit=1200),
     Scenario("standin", "the k3s stand-in: units, packets", _pytest(
-        "tests/lab/k3s/tests/test_units.py", "tests/lab/k3s/tests/test_netpolicy.py")),
+        "tests/lab/k3s/tests/test_units.py", "tests/lab/k3s/tests/test_netpolicy.py"), beside=10),
     Scenario("contract", "the k3s stand-in against its contract", _pytest(
-        "tests/lab/k3s/tests/test_hosts.py", "tests/lab/k3s/tests/test_contract.py"), limit=1800),
-    Scenario("contract-encryption", "the k3s stand-in: Secrets and their keys", _pytest("tests/lab/k3s/tests/test_encryption.py"), ("all",), 1800),
+        "tests/lab/k3s/tests/test_hosts.py", "tests/lab/k3s/tests/test_contract.py"), limit=1800, beside=1),
+    Scenario("contract-encryption", "the k3s stand-in: Secrets and their keys", _pytest("tests/lab/k3s/tests/test_encryption.py"), limit=1800, beside=1),
     Scenario("contract-given", "the contract against a given file, as with a real k3s", _pytest("tests/lab/k3s/tests/test_given.py"), ("all",), 3600),
     Scenario("nodes", "the k3s stand-in on whole machines", _pytest("tests/lab/k3s/tests/test_nodes.py"), ("all",), 1800),
     Scenario("api", "modules and roles against a real API server and controllers", _pytest(
         "tests/integration/kube", "tests/integration/cht", "--ignore=tests/integration/cht/test_waves.py",
         "--ignore=tests/integration/cht/test_backup.py",
-        "--ignore=tests/integration/cht/test_volumes.py", "--ignore=tests/integration/cht/test_rebalance.py"), limit=1800),
+        "--ignore=tests/integration/cht/test_volumes.py", "--ignore=tests/integration/cht/test_rebalance.py"), limit=1800, beside=1),
     Scenario("waves", "counties changed in waves, volumes bound again, counties moved by the real scheduler, against a real API server", _pytest(
         "tests/integration/cht/test_waves.py", "tests/integration/cht/test_volumes.py", "tests/integration/cht/test_rebalance.py"), ("all",), 1800),
     Scenario("agent-loss", "an agent is lost with a county on it, fenced, comes back and gets a county again, in a lab of four", _pytest(
@@ -139,7 +140,7 @@ def commit() -> str:
 
 
 def run(scenario: Scenario, quiet: bool = False) -> Outcome:
-    """Run one scenario, its output shown, or when quiet shown at its end, and kept in tests/output."""
+    """Run one scenario, its output shown, or when quiet (beside others) shown at its end, and kept in tests/output."""
     OUTPUT.mkdir(parents=True, exist_ok=True)
     argv = list(scenario.command)
     report = OUTPUT / f"{scenario.name}.xml"
@@ -147,7 +148,7 @@ def run(scenario: Scenario, quiet: bool = False) -> Outcome:
     if scenario.is_pytest:
         argv += [f"--junit-xml={report}", "-p", "no:cacheprovider"]
     if quiet:
-        argv = ["nice", "-n", "10", *argv]
+        argv = ["nice", "-n", str(scenario.beside), *argv]
     else:
         print(f"\n=== {scenario.name}: {scenario.purpose}", flush=True)
     start = time.monotonic()
