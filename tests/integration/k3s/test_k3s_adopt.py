@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from support.lab import Lab
+from support.lab import Lab, Run
 
 BINARY = "http://198.18.0.2:8080/k3s/v1.35.4%2Bk3s1/k3s"
 WORD = "typed-by-hand"
@@ -61,9 +62,8 @@ VARIABLES = ("-e", "k3s_cloud_provider=none", "-e", "k3s_container_runtime=docke
 # The unit has no argument at all.
 PLAIN = "{role} \\\n"
 LABELLED = PLAIN + "\t'--node-label' \\\n\t'room=cellar' \\\n\t'--node-label=floor=2' \\\n\t'--kubelet-arg=max-pods=100' \\\n"
-# Without cluster-init a real k3s would take SQLite, which the stand-in has not; that is tried on plain files.
-BEGUN = """cluster-init: true
-tls-san: k3s.example.org
+# Without cluster-init: it is on SQLite, as the one line of its own docs leaves it.
+BEGUN = """tls-san: k3s.example.org
 disable: [servicelb, "traefik"]  # by hand
 """
 INLINE = """server: https://198.18.0.11:6443
@@ -149,7 +149,7 @@ def test_a_plain_hand_install_is_refused_by_every_role(plain: Lab) -> None:
 def test_its_report_knows_what_k3s_does_anyway(plain: Lab) -> None:
     run = plain.playbook(*AS_IT_RUNS, playbook="playbooks/adopt.yml", name="life-plain-report").expect()
     text = " ".join(run.output.replace("''", "'").split())
-    assert run.changed == [] and "managed by this collection" not in text and "site.yml would set" not in text
+    assert run.changed == [] and "datastore: SQLite" in text and "managed by this collection" not in text and "site.yml would set" not in text
     assert "control-plane-1: by other means, in /etc/rancher/k3s/config.yaml" in text
 
 
@@ -164,6 +164,31 @@ def test_a_plain_cluster_is_adopted_with_one_restart_of_each_node(plain: Lab) ->
     plain.playbook("--tags", "node", *AS_IT_RUNS, name="life-plain-prepared").expect()
     assert starts(plain) == once
     assert {node["spec"]["providerID"] for node in plain.kubectl("get", "nodes")["items"]} == {f"k3s://{node}" for node in UNITS}
+
+
+def test_its_data_moves_from_sqlite_to_etcd_also_after_an_interruption(plain: Lab, tmp_path: Path) -> None:
+    identity = uid(plain)
+    plain.kubectl("create", "configmap", "kept", "--from-literal=word=kept")
+
+    def migrate(name: str, *argv: str, **options: object) -> Run:
+        return plain.playbook(*AS_IT_RUNS, *argv, playbook="playbooks/migrate_datastore.yml", name=f"life-migrate-{name}", **options)
+
+    run = plain.playbook(*AS_IT_RUNS, "-e", f"k3s_backup_dir={tmp_path}", playbook="playbooks/backup.yml", name="life-backup-sqlite").expect(1)
+    assert "SQLite" in run.output and "migrate_datastore.yml" in run.output
+    before = starts(plain)
+    assert "Give its name" in " ".join(migrate("unconfirmed").expect(1).output.split()) and starts(plain) == before
+    assert migrate("cut", "-e", "k3s_confirm=lab", interrupt_after="Move its data to etcd", pause=3).code != 0
+    plain("ssh", "control-plane-1", "sudo pkill -KILL -f k3s_datastore || true")
+    migrate("moved", "-e", "k3s_confirm=lab").expect()
+    assert uid(plain) == identity and plain.kubectl("get", "configmap", "kept")["data"] == {"word": "kept"}
+    files = plain("ssh", "control-plane-1", "sudo sh -c 'ls -d /var/lib/rancher/k3s/server/db/*'").split()
+    assert {"etcd", "state.db.migrated"} <= {file.rsplit("/", 1)[1] for file in files} and not any(file.endswith("/state.db") for file in files), files
+    assert plain("ssh", "control-plane-1", "systemctl is-enabled k3s; systemctl is-active k3s").split() == ["enabled", "active"]
+    before = starts(plain)
+    assert migrate("again", "-e", "k3s_confirm=lab").expect().changed == []
+    run = plain.playbook("--tags", "control_plane,agent", *AS_IT_RUNS, name="life-migrate-managed").expect()
+    assert run.changed == [] and starts(plain) == before
+    plain.playbook(*AS_IT_RUNS, "-e", f"k3s_backup_dir={tmp_path}", playbook="playbooks/backup.yml", name="life-backup-etcd").expect()
 
 
 def test_nothing_of_an_adopted_cluster_is_left(plain: Lab) -> None:

@@ -112,6 +112,8 @@ class Server:
         self.etcd.start(initial, state, self.options["etcd-arg"], self.options["etcd-expose-metrics"])
         members.start_promotion(self)
         self.etcd.wait()
+        if state == "new":
+            self.sqlite.move(self.etcd)
         self.sync_bootstrap(reconcile=not state)
         self.write_tokens(self.password, self.agent_password)
 

@@ -4,10 +4,13 @@
 """The datastore of a server that neither begins nor joins an etcd cluster: the real kine on SQLite, which the API server takes for etcd."""
 from __future__ import annotations
 
+import contextlib
 import pathlib
+import sqlite3
 import time
 
-from . import lab, proc
+from . import lab, log, proc
+from .etcd import Etcd
 from .log import Fatal
 
 # pkg/cluster, k3s-io/kine pkg/drivers/sqlite: the same options of the file
@@ -38,3 +41,15 @@ class Sqlite:
             if time.monotonic() > end:
                 raise Fatal("Error: preparing server: creating storage endpoint: kine did not listen")
             time.sleep(0.1)
+
+    def move(self, etcd: Etcd) -> None:
+        """All of it into an etcd that has just begun (pkg/etcd/etcd.go, migrateFromSQLite). k3s lists the keys by kine; here their newest rows are read."""
+        if not self.file.exists():
+            return
+        log.info("Migrating content from sqlite to etcd")
+        newest = "SELECT MAX(id) FROM kine WHERE name LIKE '/registry/%' GROUP BY name"
+        with contextlib.closing(sqlite3.connect(self.file)) as database:
+            for key, value in database.execute(f"SELECT name, value FROM kine WHERE id IN ({newest}) AND deleted = 0 ORDER BY name"):
+                log.info(f"Migrating etcd key {key}")
+                etcd.put(key, bytes(value))
+        self.file.rename(self.file.with_name("state.db.migrated"))

@@ -285,6 +285,22 @@ def test_a_server_that_names_no_datastore_has_sqlite_which_nobody_joins(two, thr
     assert uid(two) == before, "its data is on the disk"
 
 
+def test_its_data_moves_to_etcd_with_cluster_init(two, three):
+    before = uid(two)
+    two.stop()
+    settings(two, "cluster-init: true")
+    server = two.start("server")
+    server.wait_line("Migrating content from sqlite to etcd")
+    server.wait_ready()
+    assert uid(two) == before
+    assert two.sh("cd /var/lib/rancher/k3s/server/db; ls -d etcd state.db*").split() == ["etcd", "state.db.migrated"]
+    joiner(three, two)
+    three.start("server").wait_ready()
+    assert uid(three) == before
+    three.stop()
+    two.stop()
+
+
 # -- agents never give up
 
 def test_agent_wrong_token(one, two):
