@@ -99,6 +99,8 @@ report:
       limited_by: [memory]
     loss:
       servers: 3
+      voters: 3
+      healthy_voters: 3
       servers_to_lose: 1
       one_agent: {survives: true, bad: [], reason: ""}
       two_agents: {survives: false, bad: [[agent-1, agent-2]], reason: ""}

@@ -9,6 +9,8 @@ import itertools
 import typing as t
 from dataclasses import dataclass, field, replace
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht.nodes import LOST, UNHEALTHY, VOTER
+
 DIMENSIONS = ("cpu", "memory", "pods", "volumes")
 
 
@@ -125,9 +127,10 @@ def losses(agents: list[Agent], count: int) -> dict[str, t.Any]:
     return {"survives": not bad, "bad": bad, "worst": worst, "reason": ""}
 
 
-def servers_to_lose(count: int) -> int:
-    """How many servers etcd can lose and still have a majority."""
-    return max(0, (count - 1) // 2)
+def etcd_majority(votes: list[str]) -> dict[str, int]:
+    """Return how many voters etcd has, how many of them are well, and how many of those it can lose and still have a majority."""
+    voters, healthy = (sum(1 for vote in votes if vote in counted) for counted in ((VOTER, LOST, UNHEALTHY), (VOTER,)))
+    return {"voters": voters, "healthy_voters": healthy, "servers_to_lose": max(0, healthy - voters // 2 - 1)}
 
 
 def typical(counties: list[tuple[Amount, float]]) -> tuple[Amount, float]:

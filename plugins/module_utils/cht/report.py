@@ -10,10 +10,11 @@ import datetime
 import typing as t
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht import encryption
-from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent, Amount, Load, fit, losses, servers_to_lose, typical, with_given
+from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent, Amount, Load, etcd_majority, fit, losses, typical, with_given
 from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import CertificateError, expiry, pem_expiry
 from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import describe
 from ansible_collections.cht.k3s.plugins.module_utils.cht.figures import of_all
+from ansible_collections.cht.k3s.plugins.module_utils.cht.nodes import LEARNER, NONE, UNHEALTHY, is_ready, is_server, vote
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.cht.scheduling import may_run
@@ -56,17 +57,6 @@ def pod_needs(pod: Object) -> Amount:
     )
     claims = {volume["persistentVolumeClaim"]["claimName"] for volume in spec.get("volumes") or [] if volume.get("persistentVolumeClaim")}
     return Amount(cpu, memory, 1, len(claims))
-
-
-def is_server(node: Object) -> bool:
-    """Tell whether a node is of the control plane."""
-    labels = node["metadata"].get("labels") or {}
-    return any(f"node-role.kubernetes.io/{role}" in labels for role in ("control-plane", "master"))
-
-
-def is_ready(node: Object) -> bool:
-    """Tell whether the kubelet says that it is well."""
-    return any(item.get("type") == "Ready" and item.get("status") == "True" for item in (node.get("status") or {}).get("conditions") or [])
 
 
 def headlines(report: Object) -> list[str]:
@@ -206,7 +196,7 @@ def build(
         "capacity": fit(agents, need, storage_total - storage_used if storage_total else None, storage_need),
         "loss": {
             "servers": len(servers),
-            "servers_to_lose": servers_to_lose(len(servers)),
+            **etcd_majority([node["etcd"] for node in servers]),
             "one_agent": losses(agents, 1),
             "two_agents": losses(agents, 2),
         },
@@ -246,6 +236,7 @@ def read_agents(found: Reader, servers: bool = False) -> tuple[list[Agent], list
             "name": name,
             "role": "server" if is_server(node) else "agent",
             "ready": is_ready(node),
+            "etcd": vote(node) if is_server(node) else NONE,
             "schedulable": not (node.get("spec") or {}).get("unschedulable", False),
             "version": info.get("kubeletVersion", ""),
             "os": info.get("osImage", ""),
@@ -290,6 +281,10 @@ def problems(report: Object, claims: list[Object], volumes: list[Object]) -> lis
             add(bad, node["name"], "is not ready: its kubelet does not report")
         elif not node["schedulable"]:
             add(warn, node["name"], "is cordoned: no new pods are placed on it")
+        if node["etcd"] == UNHEALTHY:
+            add(bad, node["name"], "is ready, but its etcd is not a healthy voter")
+        elif node["etcd"] == LEARNER:
+            add(warn, node["name"], "is a learner of etcd, which has no vote yet")
         for name, most in node["allocatable"].items():
             if most and node["requested"][name] / most > FULL:
                 add(warn, node["name"], f"{name}: {node['requested'][name] / most:.0%} of what it has is taken")
@@ -323,6 +318,10 @@ def problems(report: Object, claims: list[Object], volumes: list[Object]) -> lis
     if not one["survives"]:
         why = one["reason"] or f"not all counties of {', '.join(' and '.join(lost) for lost in one['bad'])} would find a place"
         add(warn, "loss of one agent", f"is not survived: {why}")
-    if report["loss"]["servers_to_lose"] == 0:
-        add(warn, "control plane", f"has {report['loss']['servers']} server(s): the loss of one stops the cluster's control")
+    loss = report["loss"]
+    if loss["healthy_voters"] < loss["voters"]:
+        more = "the loss of one more stops the cluster's control" if loss["servers_to_lose"] == 0 else f"{loss['servers_to_lose']} more may be lost"
+        add(bad if loss["servers_to_lose"] == 0 else warn, "control plane", f"has {loss['healthy_voters']} of {loss['voters']} voters of etcd: {more}")
+    elif loss["servers_to_lose"] == 0:
+        add(warn, "control plane", f"has {loss['servers']} server{'' if loss['servers'] == 1 else 's'}: the loss of one stops the cluster's control")
     return bad + warn

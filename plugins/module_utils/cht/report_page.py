@@ -79,7 +79,8 @@ def _cards(report: Object) -> str:
         _card("good" if well == len(counties) else "bad", f"{well} of {len(counties)}", "counties are well"),
         _card("" if more is None else "good" if more >= 5 else "warning" if more else "bad", "open" if more is None else str(more),
               "more counties fit" + (f"; {limit} is the limit" if limit else "; nothing is known to limit them")),
-        _card("good" if survives[0] else "bad", verdict, f"may be lost, and {loss['servers_to_lose']} of {loss['servers']} servers"),
+        _card("good" if survives[0] and loss["servers_to_lose"] else "bad", verdict,
+              f"may be lost, and {loss['servers_to_lose']} of {loss['servers']} servers"),
     ]
     if nearest:
         level = "bad" if nearest["days"] < 0 else "warning" if nearest["days"] < 30 else "good"
@@ -216,7 +217,8 @@ def _loss(report: Object) -> str:
             answer += f", the worst {' and '.join(worst['lost'])}: {', '.join(worst['homeless'][:6])}{' and more' if len(worst['homeless']) > 6 else ''}"
         lines.append(f"<div><span class='pill {'good' if entry['survives'] else 'bad'}'>{what}</span> {escape(answer)}</div>")
     level = "good" if loss["servers_to_lose"] else "bad"
-    lines.append(f"<div><span class='pill {level}'>servers</span> {loss['servers_to_lose']} of {loss['servers']} may be lost</div>")
+    lines.append(f"<div><span class='pill {level}'>servers</span> {loss['servers_to_lose']} of {loss['servers']} may be lost: "
+                 f"{loss['healthy_voters']} of {loss['voters']} voters of etcd are well</div>")
     return (
         f'<section><h2>When machines are lost</h2>{"".join(lines)}<span class="soft">The number is how many counties stop until '
         f'their pods have moved; on the diagonal one agent, else two. Red: some find no place.</span>'

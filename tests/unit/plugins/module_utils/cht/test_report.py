@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht import encryption
-from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent, Amount, Load, fit, lose, losses, servers_to_lose, typical
+from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent, Amount, Load, etcd_majority, fit, lose, losses, typical
 from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import CertificateError, pem_expiry
 from ansible_collections.cht.k3s.plugins.module_utils.cht.figures import figures
+from ansible_collections.cht.k3s.plugins.module_utils.cht.nodes import LEARNER, LOST, NONE, UNHEALTHY, VOTER, vote
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report import build, headlines, natural, number, pod_needs, problems, read_agents
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report_page import page
 
@@ -65,7 +66,50 @@ def test_losing_agents() -> None:
     assert len(two["worst"]["homeless"]) == 2
     alone = losses(agents[:1], 1)
     assert (alone["bad"], alone["reason"]) == ([["a1"]], "the cluster has only 1 agents")
-    assert [servers_to_lose(count) for count in (1, 2, 3, 5)] == [0, 0, 1, 2]
+
+
+def server(name: str, ready: bool = True, **etcd: str) -> dict[str, t.Any]:
+    conditions = [{"type": "Ready", "status": str(ready)}, *([{"type": "EtcdIsVoter", **etcd}] if etcd else [])]
+    labels = {"node-role.kubernetes.io/control-plane": "true", "node-role.kubernetes.io/etcd": "true"}
+    return {"metadata": {"name": name, "labels": labels}, "spec": {}, "status": {"conditions": conditions}}
+
+
+WELL = {"status": "True", "reason": "MemberNotLearner"}
+
+
+@pytest.mark.parametrize(("nodes", "voters", "healthy", "to_lose"), [
+    ([server("a", **WELL)], 1, 1, 0),
+    ([server("a", **WELL), server("b", **WELL)], 2, 2, 0),
+    ([server("a", **WELL), server("b", **WELL), server("c", **WELL)], 3, 3, 1),
+    # A machine that is off can't take its condition back.
+    ([server("a", **WELL), server("b", ready=False, **WELL), server("c", **WELL)], 3, 2, 0),
+    ([server("a", **WELL), server("b", status="False", reason="Unhealthy"), server("c", **WELL)], 3, 2, 0),
+    ([server("a", **WELL), server("b"), server("c", **WELL)], 3, 2, 0),
+    # Without a vote one neither helps nor counts for the majority.
+    ([server("a", **WELL), server("b", **WELL), server("c", status="False", reason="MemberIsLearner")], 2, 2, 0),
+    ([server("a", **WELL), server("b", **WELL), server("c", **WELL), server("d", status="False", reason="NotAMember")], 3, 3, 1),
+    ([server(name, name != "e", **WELL) for name in "abcde"], 5, 4, 1),
+])
+def test_servers_that_may_be_lost_are_counted_from_healthy_voters(nodes, voters, healthy, to_lose) -> None:
+    assert etcd_majority([vote(node) for node in nodes]) == {"voters": voters, "healthy_voters": healthy, "servers_to_lose": to_lose}
+
+
+def test_one_of_three_servers_down_is_red() -> None:
+    found = report()
+    found["loss"].update(etcd_majority([VOTER, LOST, VOTER]))
+    entry = next(entry for entry in problems(found, [], []) if entry["what"] == "control plane")
+    assert (entry["level"], entry["text"]) == ("bad", "has 2 of 3 voters of etcd: the loss of one more stops the cluster's control")
+    text = page(found)
+    assert "<span class='pill bad'>servers</span> 0 of 3 may be lost: 2 of 3 voters of etcd are well" in text
+    assert 'card bad"><b>two agents</b>' in text or 'card bad"><b>one agent</b>' in text
+    assert headlines(found)[-1].endswith("; 0 of 3 servers may be lost")
+
+
+@pytest.mark.parametrize(("state", "level"), [(UNHEALTHY, "bad"), (LEARNER, "warning")])
+def test_a_server_that_is_ready_but_has_no_vote_is_told(state: str, level: str) -> None:
+    found = report()
+    found["nodes"][1]["etcd"] = state
+    assert (level, "control-plane-2") in [(entry["level"], entry["what"]) for entry in problems(found, [], [])]
 
 
 class Cluster:
@@ -145,14 +189,14 @@ def report(agents: int = 9, counties: int = 50) -> dict[str, t.Any]:
     machines = [agent(f"agent-{place + 1}", *names[place::agents], cpu=16, memory=40 * GI, each=each) for place in range(agents)]
     nodes = [
         {
-            "name": f"control-plane-{server}", "role": "server", "ready": True, "schedulable": True, "version": "v1.34.4+k3s1", "counties": [],
+            "name": f"control-plane-{server}", "role": "server", "ready": True, "etcd": VOTER, "schedulable": True, "version": "v1.34.4+k3s1", "counties": [],
             "allocatable": Amount(4, 8 * GI, 110, 59).as_dict(), "requested": Amount(0.9, 1.2 * GI, 12, 0).as_dict(), "usage": {"cpu": 1.3, "memory": 3 * GI},
         }
         for server in (1, 2, 3)
     ]
     for place, machine in enumerate(machines):
         nodes.append({
-            "name": machine.name, "role": "agent", "ready": place != 4, "schedulable": place != 6, "version": "v1.34.4+k3s1",
+            "name": machine.name, "role": "agent", "etcd": NONE, "ready": place != 4, "schedulable": place != 6, "version": "v1.34.4+k3s1",
             "counties": machine.counties, "allocatable": machine.allocatable.as_dict(), "requested": machine.used.as_dict(),
             "usage": {"cpu": 4.0 + place, "memory": 20 * GI},
         })
@@ -173,7 +217,7 @@ def report(agents: int = 9, counties: int = 50) -> dict[str, t.Any]:
         "encryption": [{"server": f"control-plane-{number}", "state": "encrypted", "stage": "start", "hash": "ab" * 32} for number in (1, 2, 3)],
         "versions": {"kubernetes": {"v1.34.4+k3s1": [node["name"] for node in nodes]}, "cht": {"4.22.0": names[1::3] + names[2::3], "5.2.0": names[::3]}},
         "next_county": {**each.as_dict(), "storage": 60 * GI}, "storage": {"total": 4096 * GI, "used": counties * 60 * GI},
-        "loss": {"servers": 3, "servers_to_lose": 1, "one_agent": losses(machines, 1), "two_agents": losses(machines, 2)},
+        "loss": {"servers": 3, **etcd_majority([VOTER] * 3), "one_agent": losses(machines, 1), "two_agents": losses(machines, 2)},
         "problems": [
             {"level": "bad", "what": "agent-5", "text": "is not ready: its kubelet does not report"},
             {"level": "bad", "what": "county county-04", "text": "7 of 8 Deployments ready; claim couchdb-1-claim0 is Pending (StorageClass vmware-sc)"},
