@@ -52,7 +52,7 @@ class Scenario:
 
 
 def _pytest(*paths: str) -> tuple[str, ...]:
-    return ("pytest", "-q", "-ra", "--color=no", *paths)
+    return ("pytest", "-q", "-ra", "--color=no", "--durations=10", "--durations-min=5", *paths)
 
 
 SCENARIOS = (
