@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -154,8 +155,9 @@ def run(scenario: Scenario, quiet: bool = False) -> Outcome:
     start = time.monotonic()
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with open(OUTPUT / f"{scenario.name}.log", "w", encoding="utf-8") as log:
-        process = subprocess.Popen(argv, cwd=scenario.cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   text=True, errors="replace")
+        process = subprocess.Popen(argv, cwd=scenario.cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                                   # What a shell starts in the background ignores Ctrl-C, and so would pytest.
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         timed_out = _copy(process, log, start + scenario.limit, quiet)
     seconds = time.monotonic() - start
     passed, failed, not_run = _count(report) if scenario.is_pytest else (int(not process.returncode), 0, [])
@@ -172,13 +174,18 @@ def run(scenario: Scenario, quiet: bool = False) -> Outcome:
 
 
 def _copy(process: subprocess.Popen[str], log: TextIO, deadline: float, quiet: bool) -> bool:
-    """Show (unless quiet) and keep the output; end the process at the deadline. True if it had to be ended."""
+    """Show (unless quiet) and keep the output; end the process at the deadline. True if it had to be ended.
+
+    Ctrl-C has pytest take its labs away; a playbook of a test that was only killed would go on in the lab of the next.
+    """
     ended = threading.Event()
 
     def watch() -> None:
         if not ended.wait(max(0.0, deadline - time.monotonic())):
             late.set()
-            process.terminate()
+            process.send_signal(signal.SIGINT)
+            if not ended.wait(120):
+                process.kill()
 
     late = threading.Event()
     thread = threading.Thread(target=watch, daemon=True)

@@ -136,20 +136,23 @@ class Lab:
         process = self.start("ansible-playbook", "-i", inventory, playbook, *argv, env=env, cwd=cwd, record=record)
         lines: list[str] = []
         seen = 0
-        with open(OUTPUT / f"{name}.log", "w", encoding="utf-8") as log:
-            assert process.stdout
-            for line in process.stdout:
-                lines.append(line)
-                log.write(line)
-                log.flush()
-                seen += bool(interrupt_after and interrupt_after in line)
-                if seen == nth:
-                    seen += 1
-                    time.sleep(pause)
-                    os.killpg(process.pid, signal.SIGINT)
-                if time.monotonic() - begin > timeout:
-                    os.killpg(process.pid, signal.SIGTERM)
-                    raise AssertionError(f"{name} took more than {timeout} s\n{''.join(lines)[-4000:]}")
+        try:
+            with open(OUTPUT / f"{name}.log", "w", encoding="utf-8") as log:
+                assert process.stdout
+                for line in process.stdout:
+                    lines.append(line)
+                    log.write(line)
+                    log.flush()
+                    seen += bool(interrupt_after and interrupt_after in line)
+                    if seen == nth:
+                        seen += 1
+                        time.sleep(pause)
+                        os.killpg(process.pid, signal.SIGINT)
+                    if time.monotonic() - begin > timeout:
+                        raise AssertionError(f"{name} took more than {timeout} s\n{''.join(lines)[-4000:]}")
+        except BaseException:
+            os.killpg(process.pid, signal.SIGTERM)
+            raise
         code = process.wait()
         events = [json.loads(text) for text in record.read_text().splitlines()] if record.exists() else []
         return Run(code, "".join(lines), events, time.monotonic() - begin)
