@@ -61,22 +61,24 @@ AGENT = r"""agent \
 VARIABLES = ("-e", "k3s_cloud_provider=none", "-e", "k3s_container_runtime=docker")
 # The unit has no argument at all.
 PLAIN = "{role} \\\n"
-LABELLED = PLAIN + "\t'--node-label' \\\n\t'room=cellar' \\\n\t'--node-label=floor=2' \\\n\t'--kubelet-arg=max-pods=100' \\\n"
+LABELLED = PLAIN + "".join(f"\t{word} \\\n" for word in (
+    "'--node-label'", "'room=cellar'", "'--node-label=floor=2'", "'--kubelet-arg=fail-cgroupv1=false'", "'--kubelet-arg=max-pods=100'"))
 # Without cluster-init: it is on SQLite, as the one line of its own docs leaves it.
 BEGUN = """tls-san: k3s.example.org
 disable: [servicelb, "traefik"]  # by hand
+kubelet-arg: fail-cgroupv1=false
 """
 INLINE = """server: https://198.18.0.11:6443
 token: '{token}'
 node-label: [room=cellar, "floor=2"]  # where it stands
-kubelet-arg: ["max-pods=100"]
+kubelet-arg: ["fail-cgroupv1=false", "max-pods=100"]
 """
 # What such a cluster has, said by the inventory.
 AS_IT_RUNS = ("-e", json.dumps({
     "k3s_cloud_provider": "none", "k3s_cluster_cidr": "10.42.0.0/16", "k3s_service_cidr": "10.43.0.0/16", "k3s_registries": {},
     "control_plane_disable": ["traefik", "servicelb"], "control_plane_tls_san": ["k3s.example.org"], "control_plane_secrets_encryption": False,
     "agent_labels": {"room": "cellar", "floor": "2"},
-    "agent_kubelet_args": ["max-pods=100"],
+    "agent_kubelet_args": ["fail-cgroupv1=false", "max-pods=100"],
 }))
 UNITS = {"control-plane-1": "k3s", "agent-1": "k3s-agent", "agent-2": "k3s-agent"}
 
