@@ -240,9 +240,9 @@ class Adopter(Joiner):
         return texts
 
     def _token(self, found: dict) -> str:
-        """The token from wherever it was given; of a server that was given none, the one that it made."""
+        """The token from wherever it was given, of which k3s takes the file first; of a server that was given none, the one that it made."""
         path = found.get("token-file")
-        text = found.get("token") or (self.system.read(path) if path else None)
+        text = self.system.read(path) if path else found.get("token")
         if not text and not path and self.role == "server":
             text = self.system.read(state.SERVER_TOKEN)
         return (text or "").strip()

@@ -215,6 +215,13 @@ def test_one_restart_and_site_has_nothing_to_do(node, api, flags, config):
     assert node.read(TOKEN) == MADE and node.mode(TOKEN) == 0o600 and f"token-file: {TOKEN}" in node.read(CONFIG)
 
 
+def test_of_a_token_and_a_file_with_one_k3s_takes_the_file(node, api):
+    by_script(node, "agent", ["--token-file=/etc/moh-token"], f"K3S_TOKEN='stale'\nK3S_URL='{URL}'\n")
+    node.put("/etc/moh-token", "made-by-k3s\n")
+    assert adopter(node, "agent", {"node-ip": "198.18.0.11", "node-name": "control-plane-1"}).move()["changed"]
+    assert node.read(TOKEN) == "made-by-k3s\n"
+
+
 def test_an_agent_with_an_environment_file_is_restarted_once(node, api):
     by_script(node, "agent", [], f"K3S_TOKEN='made-by-k3s'\nK3S_URL='{URL}'\nNO_PROXY='.svc'\n")
     node.put("/etc/default/k3s-agent", "# ours\nK3S_NODE_NAME=control-plane-1\nTZ=UTC\n", 0o644)
