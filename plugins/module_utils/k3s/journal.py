@@ -55,7 +55,7 @@ KNOWN = (
         " cluster, remove it first (state absent)", True),
     _known(
         "token-malformed", r"invalid token CA hash length|invalid token format|token must not be empty|(K3S_TOKEN|token) is required to join a cluster"
-        r"|--token is required|failed to normalize server token",
+        r"|--token is required|failed to normalize (server )?token",
         "the token is missing or malformed",
         "set k3s_token to the text of /var/lib/rancher/k3s/server/token of a server, or leave it out so that it is read from there", True),
     _known(
@@ -131,7 +131,13 @@ KNOWN = (
         "never put one server's disk back. With a majority of the others well: `kubectl delete node NAME` for this one, move"
         " /var/lib/rancher/k3s/server/db away on it, and run site.yml, with which it joins anew; where all servers were put back: playbooks/restore.yml", True),
     _known(
-        "etcd-no-space", r"mvcc: database space exceeded|alarm:NOSPACE|etcd cluster errors: .*NOSPACE|failed to report and disarm etcd alarms",
+        "etcd-corrupt", r"checkInitialHashKV failed|found data inconsistency with peers|CORRUPT alarm must be disarmed manually",
+        "the data of this server's etcd member is not that of the others",
+        "restart no other server now, and copy the newest snapshot off the servers. With both others well: `kubectl delete node NAME` for this one, move"
+        " /var/lib/rancher/k3s/server/db away on it, and run site.yml, with which it joins anew; where another server says this, too:"
+        " playbooks/restore.yml with a snapshot from before", True),
+    _known(
+        "etcd-no-space", r"mvcc: database space exceeded|alarm:NOSPACE|NOSPACE disarm failed|failed to report and disarm etcd alarms",
         "etcd's database has reached its quota (2 GiB where control_plane_etcd_args has no quota-backend-bytes), and etcd takes no more writes",
         "find what fills it (`kubectl get events -A | wc -l`, large Secrets and ConfigMaps of releases), delete that, and restart k3s on one server after the"
         " other: each defragments and clears the alarm at its start; quota-backend-bytes=4294967296 in control_plane_etcd_args gives room for it"),
@@ -139,6 +145,14 @@ KNOWN = (
         "not-promoted", r"has not yet been promoted from learner to voting member|Learner \S+ stalled",
         "the etcd member of this server does not catch up",
         "open TCP 2379 and 2380 between the servers and check the speed of this server's disk"),
+    _known(
+        "reset-done", r"cluster membership was previously reset, please remove the cluster-reset flag",
+        "cluster-reset is still among the settings, and this server was reset already",
+        "remove cluster-reset from /etc/rancher/k3s/config.yaml, config.yaml.d and the unit's arguments, and start k3s", True),
+    _known(
+        "migration", r"failed to migrate content from sqlite to etcd",
+        "the data was not moved from SQLite to etcd, or not all of it",
+        "do not start k3s by hand: run playbooks/migrate_datastore.yml again, which goes on with it or puts SQLite back", True),
     _known(
         "no-bootstrap-data", r"no bootstrap data found in datastore",
         "an earlier first start was interrupted",
@@ -152,12 +166,24 @@ KNOWN = (
         "a port that k3s needs is taken by another process",
         "see who listens (`ss -ltnp`): a second k3s unit, a leftover process of an earlier one, or another service", False),
     _known(
-        "server-url", r"only https:// URLs are supported, invalid scheme",
-        "the server's URL is wrong", "k3s_server_url must be https://HOST:6443", True),
+        "server-url", r"only https:// URLs are supported, invalid scheme|Error: --server is required",
+        "the server's URL is missing or wrong", "k3s_server_url must be https://HOST:6443", True),
+    # Only after "clock": an authority that has expired is said with the same words before it.
+    _known(
+        "ca-cert", r"CA cert validation failed",
+        "what answers at the server's URL shows a certificate that is not of the authority which it hands out",
+        "k3s_server_url must lead to the servers themselves: a load balancer must pass TCP 6443 through and not end TLS, and no server of another cluster"
+        " may be behind it"),
     _known(
         "memory-cgroup", r"failed to find memory cgroup",
         "the kernel has no memory controller",
         "add cgroup_enable=memory cgroup_memory=1 to the kernel's command line and reboot", True),
+    # On cgroup v1 k3s only warns of the cpuset.
+    _known(
+        "cgroup-controller", r"failed to find (cpu|cpuset) cgroup \(v2\)|pids cgroup controller not found",
+        "the kernel has not all controllers that k3s needs (cpu, cpuset, memory, pids)",
+        "see `cat /sys/fs/cgroup/cgroup.controllers`: take cgroup_disable= off the kernel's command line and reboot, or give the machine a kernel that has"
+        " them", True),
     _known(
         "cgroup-v1", r"kubelet is configured to not run on a host using cgroup v1",
         "this release needs cgroup v2",
@@ -172,7 +198,7 @@ KNOWN = (
         "the API server has not made the roles of k3s' own cloud controller in time",
         "see whether etcd and the API server of this server are well; k3s starts anew by itself"),
     _known(
-        "panic", r"server panicked: ",
+        "panic", r"server panicked: |level=fatal msg=\"(kubelet|kube-proxy|apiserver|scheduler|controller-manager|cloud-controller-manager) panic: ",
         "k3s failed with a fault of its own",
         "see the lines before it (`journalctl -u k3s`); go back to the release that ran, or on to a newer patch release"),
     _known(
@@ -199,9 +225,9 @@ KNOWN = (
         "the machine has no default route, which k3s, flannel and kube-proxy need also where nothing outside is to be reached",
         "give it a default route that survives a restart (netplan, ifupdown, NetworkManager); its gateway need not answer", True),
     _known(
-        "token-file", r"Waiting for (\S+ to be available|file \S+ to be created)",
-        "k3s waits for a file named in its configuration",
-        "create the file or correct its path in config.yaml"),
+        "token-file", r"Waiting for (\S+ to be available|file \S+ to be created)|Timeout while trying to read the file",
+        "k3s waits for a file named in its configuration, four minutes at each start",
+        "create the file or correct its path in config.yaml (token-file, agent-token-file)"),
     _known(
         "unknown-flag", r"flag provided but not defined|Incorrect Usage|unknown flag: --",
         "k3s or one of its components does not know an argument it was given",
@@ -233,6 +259,11 @@ KNOWN = (
         "register", r"Unable to register node\b(?!.*connection refused)",
         "the kubelet could not register its Node with the API server yet",
         "see the end of the line: on a server whether its API server and etcd are up, on an agent whether it reaches the servers on TCP 6443"),
+    # Every start may say this for a moment.
+    _known(
+        "no-quorum", r"Failed to test (etcd|data store) connection: (.*: )?etcdserver: no leader",
+        "etcd has no leader: fewer than a majority of its members run, or they do not reach each other",
+        "start k3s on the other servers and open TCP 2379 and 2380 between them; where a majority is lost for good: playbooks/restore.yml"),
 )
 
 

@@ -115,6 +115,15 @@ def test_a_unit_of_ours_is_not_foreign():
         ("panic: tocommit(587192) is out of range [lastIndex(587189)]. Was the raft log corrupted, truncated, or lost?", "raft-log-lost"),
         ("etcdserver: mvcc: database space exceeded", "etcd-no-space"),
         ('level=info msg="Failed to test etcd connection: etcd cluster errors: memberID:10501334649042878790 alarm:NOSPACE "', "etcd-no-space"),
+        ('level=warning msg="Errors present on etcd cluster: memberID:10501334649042878790 alarm:NOSPACE "', "etcd-no-space"),
+        ('level=info msg="Failed to test etcd connection: failed to disarm etcd alarms: NOSPACE disarm failed: context deadline exceeded"', "etcd-no-space"),
+        ('{"level":"error","ts":"2026-01-01T00:00:00Z","caller":"embed/etcd.go:276","msg":"checkInitialHashKV failed","error":"3d4e found data'
+         ' inconsistency with peers"}', "etcd-corrupt"),
+        ('level=info msg="Failed to test etcd connection: failed to disarm etcd alarms: CORRUPT alarm must be disarmed manually"', "etcd-corrupt"),
+        ('level=info msg="Failed to test etcd connection: etcdserver: no leader"', "no-quorum"),
+        ('level=fatal msg="Error: start managed database: Managed etcd cluster membership was previously reset, please remove the cluster-reset flag and start'
+         ' k3s normally."', "reset-done"),
+        ('level=fatal msg="Error: start managed database: failed to migrate content from sqlite to etcd: context deadline exceeded"', "migration"),
         ('level=fatal msg="exec /var/lib/rancher/k3s/data/3a5a046ca7504505/bin/k3s-server failed: permission denied"', "noexec"),
         ('level=fatal msg="permission denied"', "noexec"),
         ('msg="Failed to start containerd: fork/exec /var/lib/rancher/k3s/data/current/bin/containerd: permission denied"', "noexec"),
@@ -132,16 +141,21 @@ def test_a_unit_of_ours_is_not_foreign():
         ("Node password rejected, duplicate hostname or contents of '/etc/rancher/node/password' may not match", "node-password"),
         ("etcd cluster join failed: duplicate node name found, please use a unique name for this node", "duplicate-member"),
         ("CA cert validation failed: ... x509: certificate has expired or is not yet valid: current time T is before T2", "clock"),
+        ('level=error msg="Failed to validate connection to cluster at https://h:6443: CA cert validation failed: Get \\"https://127.0.0.1:6444/cacerts\\":'
+         ' tls: failed to verify certificate: x509: certificate signed by unknown authority"', "ca-cert"),
+        ('level=fatal msg="Error: --server is required"', "server-url"),
         ("/x/server/cred/encryption-config.json, /x/y newer than datastore and could cause a cluster outage.", "encryption-newer"),
         ("/var/lib/x newer than datastore and could cause a cluster outage.", "files-newer"),
         ("Error: --token is required", "token-malformed"),
         ("failed to normalize server token; must be in format K10<CA-HASH>::<USERNAME>:<PASSWORD> or <PASSWORD>", "token-malformed"),
+        ("failed to normalize token; must be in format K10<CA-HASH>::<USERNAME>:<PASSWORD> or <PASSWORD>", "token-malformed"),
         ("etcd: tombstone file has been detected but --server is empty", "removed-alone"),
         ('{"level":"fatal","ts":"2026-11-22T21:10:44Z","msg":"failed to open database","error":"file already locked"}', "second-process"),
         ("network policy controller failed to wait for node.cloudprovider.kubernetes.io/uninitialized taint to be removed from Node x", "cpi-taint-timeout"),
         ("timed out waiting for node.cloudprovider.kubernetes.io/uninitialized taint to be removed", "cpi-taint-timeout"),
         ('level=error msg="Shutdown request received: failed to wait for cloud-controller-manager RBAC"', "ccm-rbac"),
         ('level=error msg="Shutdown request received: server panicked: runtime error"', "panic"),
+        ('level=fatal msg="kubelet panic: runtime error: invalid memory address" stack="goroutine 1"', "panic"),
         ('level=warning msg="Unable to reconcile with remote datastore: https://198.18.0.11:6443/v1-k3s/server-bootstrap: not authorized"', "peer-refuses"),
         ("critical configuration mismatched: cluster-cidr", "configuration-mismatch"),
         ("failed to validate server configuration: critical configuration value mismatch between servers", "configuration-mismatch"),
@@ -151,11 +165,14 @@ def test_a_unit_of_ours_is_not_foreign():
         ("no bootstrap data found in datastore - check server token value and verify datastore integrity", "no-bootstrap-data"),
         ("listen tcp :6443: bind: address already in use", "port-in-use"),
         ("failed to find memory cgroup (v2)", "memory-cgroup"),
+        ("failed to find cpuset cgroup (v2)", "cgroup-controller"),
+        ('level=error msg="Shutdown request received: failed to start kubelet: pids cgroup controller not found"', "cgroup-controller"),
         ("write /var/lib/rancher/k3s/x: no space left on device", "disk-full"),
         ("Network policy controller waiting for removal of node.cloudprovider.kubernetes.io/uninitialized taint", "cpi-taint"),
         ("cluster-cidr: [x] and node-ip: [y], must share the same IP version", "address-family"),
         ("Waiting for /etc/rancher/k3s/token to be available\\n", "token-file"),
-        ('msg="Waiting for file \\"/etc/rancher/k3s/token\\" to be created"', "token-file"),
+        ('msg="Waiting for file \\"/etc/rancher/k3s/token\\" to be created\\n"', "token-file"),
+        ('level=fatal msg="Error: Timeout while trying to read the file"', "token-file"),
         ("apiserver exited: unknown flag: --no-such-flag", "unknown-flag"),
         ("failed to mark cidr[10.42.0.0/24] at idx [0] as occupied for node: control-plane-1: cidr 10.42.0.0/24 is out the range of cluster cidr"
          " 10.50.0.0/16", "cluster-cidr"),
@@ -166,6 +183,20 @@ def test_a_unit_of_ours_is_not_foreign():
 def test_the_journal_tells_the_cause(line, cause):
     found = journal.find_cause(["noise", line, "more noise"])
     assert found is not None and found.id == cause and found.remedy
+
+
+@pytest.mark.parametrize("line", [
+    'level=warning msg="Failed to find cpuset cgroup, you may need to add \\"cgroup_enable=cpuset\\" to your linux cmdline"',
+    'level=warning msg="Errors present on etcd cluster: memberID:10501334649042878790 alarm:CORRUPT "',
+])
+def test_what_a_healthy_server_says_too_is_no_cause(line):
+    """A warning on cgroup v1; another member's alarm."""
+    assert journal.find_cause([line]) is None
+
+
+def test_an_etcd_without_a_leader_explains_only_what_nothing_else_does():
+    lines = ['level=info msg="Failed to test etcd connection: etcdserver: no leader"', "write /var/lib/rancher/k3s/x: no space left on device"]
+    assert journal.find_cause(lines).id == "disk-full" and journal.find_cause(lines[:1]).id == "no-quorum"
 
 
 def test_somebody_elses_token_blames_no_healthy_server():
