@@ -22,6 +22,7 @@ from .remote import Remote, RemoteError
 
 TAINT = "node.cloudprovider.kubernetes.io/uninitialized"
 NODE_ID = pathlib.Path("/etc/rancher/node/id")
+FILE_SECONDS = 240.0
 
 
 def node_name(options: Options) -> str:
@@ -33,14 +34,16 @@ def node_name(options: Options) -> str:
     return name
 
 
-def wait_token_file(options: Options) -> str:
-    if options["token"]:
-        return str(options["token"]).strip()
-    if not options["token-file"]:
-        return ""
-    path = pathlib.Path(options["token-file"])
+def wait_token_file(options: Options, flag: str = "token") -> str:
+    """The token; a file goes before the flag beside it, and is waited for."""
+    if not options[f"{flag}-file"]:
+        return str(options[flag] or "").strip()
+    path = pathlib.Path(options[f"{flag}-file"])
+    end = time.monotonic() + FILE_SECONDS
     while not path.exists():
-        log.info(f"Waiting for {path} to be available\n")
+        if time.monotonic() >= end:
+            raise Fatal("Error: context deadline exceeded" if lab.minor() >= 36 else "Error: Timeout while trying to read the file")
+        log.info(f'Waiting for file "{path}" to be created\n' if lab.minor() >= 36 else f"Waiting for {path} to be available\n")
         time.sleep(2)
     return path.read_text(encoding="utf-8").strip()
 
@@ -64,6 +67,7 @@ class Agent:
         (self.dir / "etc").mkdir(exist_ok=True)
         self.connect()
         self.fetch()
+        network.check_families(self.config["cluster-cidr"], self.config["service-cidr"], self.ip)
         self.endpoints()
         network.prepare_host()
         runtime.start(self)
@@ -84,7 +88,7 @@ class Agent:
         return urls
 
     def connect(self) -> None:
-        """Validate the token against a server, for ever, as the real agent does."""
+        """Validate the token against a server, for ever, as the real agent does: also a token or a URL that can't be right."""
         if self.server is not None:
             self.remote = Remote("https://127.0.0.1:" + str(self.options["https-listen-port"]))
             self.remote.validate(token.Token("node", self.server.agent_password))
@@ -94,17 +98,13 @@ class Agent:
         given = wait_token_file(self.options)
         if not given:
             raise Fatal("Error: --token is required")
-        try:
-            parsed = token.parse(given, "node")
-            if parsed.user == "server":
-                parsed.user = "node"
-            Remote(self.options["server"])
-        except token.TokenError as err:
-            raise Fatal(f"Error: {err}") from None
         while True:
             for url in self.candidates():
-                remote = Remote(url)
                 try:
+                    parsed = token.parse(given, "node")
+                    if parsed.user != "bootstrap":
+                        parsed.user = "node"
+                    remote = Remote(url)
                     remote.validate(parsed)
                     self.remote = remote
                     return

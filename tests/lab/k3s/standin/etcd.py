@@ -162,7 +162,8 @@ class Etcd:
         """etcd ends with 0 by itself only when its member was removed from the cluster."""
         if code == 0:
             (self.db / "tombstone").touch()
-            log.info("this node has been removed from the cluster please restart k3s to rejoin the cluster")
+            log.info("This node has been removed from the cluster - please restart k3s to rejoin the cluster" if lab.minor() >= 36
+                     else "this node has been removed from the cluster please restart k3s to rejoin the cluster")
             # the real one lives on without etcd until a controller loses its lease
             time.sleep(5)
             log.die("leaderelection lost for kube-controller-manager")

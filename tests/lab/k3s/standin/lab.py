@@ -57,6 +57,11 @@ def get(key: str) -> Any:
     return _settings[key]
 
 
+def minor() -> int:
+    """Of the release that is played; 0 where none is stamped. Some texts are those of a release."""
+    return int(stamp.VERSION.lstrip("v").split(".")[1])
+
+
 def program(name: str) -> str:
     """Of the stamped version; a version that was never built runs the newest build there is under its own label."""
     root = pathlib.Path(get("bin_root"))

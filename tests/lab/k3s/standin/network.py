@@ -46,6 +46,21 @@ def node_ip(options: Any) -> str:
     raise Fatal("Error: no default routes found in \"/proc/net/route\" or \"/proc/net/ipv6_route\"")
 
 
+def check_families(cluster: str, service: str, ip: str) -> None:
+    """pkg/agent/run.go, run: each node's agent compares the cluster's ranges and its own address."""
+    ranges = {}
+    for flag, value in (("cluster-cidr", cluster), ("service-cidr", service)):
+        try:
+            ranges[flag] = ipaddress.ip_network(value).version
+        except ValueError as err:
+            raise Fatal(f"Error: invalid {flag} {value}: {err}") from None
+    why = "must share the same IP version (IPv4, IPv6 or dual-stack)"
+    if ranges["cluster-cidr"] != ranges["service-cidr"]:
+        raise Fatal(f"Error: cluster-cidr: [{cluster}] and service-cidr: [{service}], {why}")
+    if ranges["cluster-cidr"] != ipaddress.ip_address(ip).version:
+        raise Fatal(f"Error: cluster-cidr: [{cluster}] and node-ip: [{ip}], {why}")
+
+
 def prepare_host() -> None:
     for name, value in (("net/ipv4/ip_forward", "1"), ("net/ipv4/conf/all/forwarding", "1"), ("net/bridge/bridge-nf-call-iptables", "1")):
         place = pathlib.Path("/proc/sys") / name

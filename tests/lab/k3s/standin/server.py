@@ -40,12 +40,7 @@ class Server:
         self.cluster_cidr = (options.split("cluster-cidr") or ["10.42.0.0/16"])[0]
         self.service_cidr = (options.split("service-cidr") or ["10.43.0.0/16"])[0]
         self.domain = options["cluster-domain"]
-        for flag, value in (("cluster-cidr", self.cluster_cidr), ("service-cidr", self.service_cidr)):
-            try:
-                if ipaddress.ip_network(value).version != ipaddress.ip_address(self.ip).version:
-                    raise Fatal(f"Error: {flag}: [{value}] and node-ip: [{self.ip}], must share the same IP version (IPv4, IPv6 or dual stack)")
-            except ValueError as err:
-                raise Fatal(f"Error: invalid {flag} {value}: {err}") from None
+        network.check_families(self.cluster_cidr, self.service_cidr, self.ip)
         self.dns = (options.split("cluster-dns") or [str(ipaddress.ip_network(self.service_cidr)[10])])[0]
         self.disabled = set(options.split("disable"))
         self.etcd = Etcd(self.data, self.name, self.ip)
@@ -139,9 +134,7 @@ class Server:
         if not given and kept.exists():
             given = kept.read_text(encoding="utf-8").strip()
         self.password = token.password_of(given) if given else token.random_password()
-        agent = self.options["agent-token"]
-        if not agent and self.options["agent-token-file"]:
-            agent = pathlib.Path(self.options["agent-token-file"]).read_text(encoding="utf-8").strip()
+        agent = wait_token_file(self.options, "agent-token")
         self.agent_password = token.parse(agent, "node").password if agent else self.password
         self.data_password = self.password
 

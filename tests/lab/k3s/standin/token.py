@@ -41,21 +41,18 @@ def parse(text: str, user: str) -> Token:
         raise TokenError("token must not be empty")
     found_hash = ""
     if text.startswith("K10"):
-        body = text[3:]
-        found_hash, sep, rest = body.partition("::")
-        if not sep:
-            raise TokenError("invalid token format")
-        if len(found_hash) != 64:
+        # What comes before "::" is the hash, and may be empty; without "::" all of it is the credentials.
+        text = text[3:]
+        if "::" in text:
+            found_hash, _sep, text = text.partition("::")
+        if found_hash and len(found_hash) != 64:
             raise TokenError("invalid token CA hash length")
-        text = rest
         if _BOOTSTRAP.match(text):
             return Token("bootstrap", text, found_hash)
         name, sep, password = text.partition(":")
         if not sep or not password:
             raise TokenError("invalid token format")
         return Token(name, password, found_hash)
-    if text.startswith("K1"):
-        raise TokenError("invalid token format")
     if _BOOTSTRAP.match(text):
         return Token("bootstrap", text)
     return Token(user, text)
@@ -66,8 +63,8 @@ def password_of(text: str) -> str:
     try:
         found = parse(text, "server")
     except TokenError:
-        found = Token("", "")
-    if found.user in ("", "bootstrap"):
+        found = Token("bootstrap", "")
+    if found.user == "bootstrap":
         raise Shutdown("failed to save bootstrap data: failed to normalize server token; must be in format K10<CA-HASH>::<USERNAME>:<PASSWORD> or <PASSWORD>")
     return found.password
 

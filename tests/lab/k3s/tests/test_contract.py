@@ -343,7 +343,8 @@ def test_token_file_is_waited_for(one, two):
     two.wipe()
     two.config(f"server: https://{one.ip}:6443\ntoken-file: /etc/rancher/k3s/secret\nnode-ip: {two.ip}\n")
     daemon = two.start("agent")
-    daemon.wait_line('level=info msg="Waiting for /etc/rancher/k3s/secret to be available\\n"')
+    # From 1.36 on: `Waiting for file "PATH" to be created`.
+    assert "/etc/rancher/k3s/secret" in daemon.wait_line('level=info msg="Waiting for ')
     two.write("/etc/rancher/k3s/secret", "wrong\n")
     daemon.wait_line("not authorized")
     two.stop()

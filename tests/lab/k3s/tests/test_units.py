@@ -9,7 +9,7 @@ import re
 import time
 
 import pytest
-from standin import config, control, faults, flags, loadbalancer, log, miniyaml, nodepassword, runtime, snapshot, token
+from standin import agent, config, control, faults, flags, loadbalancer, log, miniyaml, network, nodepassword, runtime, snapshot, stamp, token
 from standin.log import Fatal
 
 
@@ -126,6 +126,9 @@ def test_token_forms():
     assert token.secure(PEM, "server", "pw") == f"K10{digest}::server:pw"
     assert token.parse(f"K10{digest}::server:pw", "node") == token.Token("server", "pw", digest)
     assert token.parse("pw", "node") == token.Token("node", "pw")
+    # Only K10 begins a secure one; its hash may be left out, and the colons with it.
+    assert token.parse("K1pw", "node") == token.Token("node", "K1pw")
+    assert token.parse("K10::server:pw", "node") == token.parse("K10server:pw", "node") == token.Token("server", "pw")
     assert token.parse("abcdef.0123456789abcdef", "node").user == "bootstrap"
     token.check_hash(token.parse(f"K10{digest}::server:pw", "node"), PEM)
 
@@ -137,6 +140,62 @@ def test_token_forms():
 def test_bad_tokens(text, message):
     with pytest.raises(token.TokenError, match=message):
         token.parse(text, "server")
+
+
+def test_a_token_file_goes_before_a_token_and_is_awaited_for_four_minutes(tmp_path, monkeypatch, capfd):
+    """pkg/cli/server/server.go, run; pkg/util/file.go, ReadFile."""
+    clock = [0.0]
+    monkeypatch.setattr(agent.time, "monotonic", lambda: clock[0])
+    place, late = tmp_path / "token", []
+
+    def sleep(seconds):
+        clock[0] += seconds
+        if late and clock[0] >= 60:
+            place.write_text("from-the-file\n", encoding="utf-8")
+
+    monkeypatch.setattr(agent.time, "sleep", sleep)
+    for release, waiting, why in (
+        ("v1.35.1+k3s1", f"Waiting for {place} to be available\\n", "Timeout while trying to read the file"),
+        ("v1.36.0+k3s1", f'Waiting for file \\"{place}\\" to be created\\n', "context deadline exceeded"),
+    ):
+        monkeypatch.setattr(stamp, "VERSION", release)
+        clock[0] = 0.0
+        with pytest.raises(Fatal, match=why):
+            agent.wait_token_file(options(tmp_path, [f"--token-file={place}", "--token=beside"]))
+        assert 240 <= clock[0] < 244 and waiting in capfd.readouterr().err
+    late.append(True)
+    clock[0] = 0.0
+    assert agent.wait_token_file(options(tmp_path, [f"--agent-token-file={place}", "--token=other"]), "agent-token") == "from-the-file"
+    assert agent.wait_token_file(options(tmp_path, ["--token= beside "])) == "beside" and agent.wait_token_file(options(tmp_path)) == ""
+
+
+def test_an_agent_goes_on_with_a_token_or_a_url_that_cannot_be_right(tmp_path, monkeypatch, capfd):
+    """pkg/agent/run.go, createProxyAndValidateToken: nothing there ends it."""
+    tries = []
+
+    def sleep(seconds):
+        tries.append(seconds)
+        if len(tries) == 3:
+            raise StopIteration
+
+    monkeypatch.setattr(agent.time, "sleep", sleep)
+    for url, given, why in (("https://h:6443", "K10abc::x", "invalid token CA hash length"), ("http://h:6443", "x", "invalid scheme: http://h:6443")):
+        tries.clear()
+        with pytest.raises(StopIteration):
+            agent.Agent(options(tmp_path, [f"--server={url}", f"--token={given}", f"--data-dir={tmp_path}", "--node-ip=198.18.0.11"], "agent")).connect()
+        said = capfd.readouterr().err
+        assert said.count(f"level=error msg=\"Failed to validate connection to cluster at {url}: ") == 3 and why in said
+
+
+@pytest.mark.parametrize(("cluster", "service", "ip", "why"), [
+    ("fd00::/48", "10.43.0.0/16", "198.18.0.11", r"cluster-cidr: \[fd00::/48\] and service-cidr: \[10.43.0.0/16\], must share the same IP version"),
+    ("10.42.0.0/16", "10.43.0.0/16", "fd00::1", r"cluster-cidr: \[10.42.0.0/16\] and node-ip: \[fd00::1\], must share the same IP version"),
+    ("x", "10.43.0.0/16", "198.18.0.11", "invalid cluster-cidr x"),
+])
+def test_address_families_of_ranges_and_address(cluster, service, ip, why):
+    network.check_families("10.42.0.0/16", "10.43.0.0/16", "198.18.0.11")
+    with pytest.raises(Fatal, match=why):
+        network.check_families(cluster, service, ip)
 
 
 def test_hash_mismatch():
