@@ -46,7 +46,7 @@ def test_lists_are_written_without_sudo(tmp_path: Path) -> None:
     (tmp_path / "play.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
     environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"), "ANSIBLE_BECOME_ALLOW_SAME_USER": "true"}
     done = subprocess.run(
-        ["ansible-playbook", "-i", "hosts.yml", "play.yml"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120,
+        ["ansible-playbook", "-i", "hosts.yml", "play.yml"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "nairobi.example" in (tmp_path / "lists" / "hosts").read_text(encoding="utf-8")
