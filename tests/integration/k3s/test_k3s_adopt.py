@@ -89,6 +89,7 @@ def install(lab: Lab, node: str, service: str, arguments: str, environment: str 
     lab("ssh", node, f"""sudo sh -ec '
         curl -sf -o /usr/local/bin/k3s {BINARY} || python3 -c "import urllib.request; urllib.request.urlretrieve(\\"{BINARY}\\", \\"/usr/local/bin/k3s\\")"
         chmod 755 /usr/local/bin/k3s
+        for command in kubectl crictl ctr; do [ -e /usr/local/bin/$command ] || ln -sf k3s /usr/local/bin/$command; done
         cat > /etc/systemd/system/{service}.service.env && chmod 600 /etc/systemd/system/{service}.service.env' <<'END'
 {environment}
 END""")
@@ -180,7 +181,7 @@ def test_its_data_moves_from_sqlite_to_etcd_also_after_an_interruption(plain: La
     before = starts(plain)
     assert "Give its name" in " ".join(migrate("unconfirmed").expect(1).output.split()) and starts(plain) == before
     assert migrate("cut", "-e", "k3s_confirm=lab", interrupt_after="Move its data to etcd", pause=3).code != 0
-    plain("ssh", "control-plane-1", "sudo pkill -KILL -f k3s_datastore || true")
+    plain("ssh", "control-plane-1", "sudo pkill -KILL -f [k]3s_datastore || true")
     migrate("moved", "-e", "k3s_confirm=lab").expect()
     assert uid(plain) == identity and plain.kubectl("get", "configmap", "kept")["data"] == {"word": "kept"}
     files = plain("ssh", "control-plane-1", "sudo sh -c 'ls -d /var/lib/rancher/k3s/server/db/*'").split()
