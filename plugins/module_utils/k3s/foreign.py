@@ -44,7 +44,9 @@ def places(system: System, data: bool) -> dict:
         found[CONFIG_PATH] = "was not written by this collection"
     elif config is None and not ours(system.read(GOOD_CONFIG_PATH)):
         if units or others:
-            found[CONFIG_PATH] = "is not there, so it runs with k3s' defaults"
+            # A unit that says something is sign enough; nobody finds anything in a file that is not there.
+            if not found:
+                found[CONFIG_PATH] = "is not there, so it runs with k3s' defaults"
         else:
             found[DATA_DIR] = f"holds its data, and there is neither a unit nor {CONFIG_PATH}"
     if foreign_file(system.read(REGISTRIES_PATH)):

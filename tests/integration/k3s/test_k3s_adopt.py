@@ -232,12 +232,12 @@ def test_the_report_names_every_difference_and_changes_nothing(by_hand: Lab) -> 
     for text in ("control-plane-1: by other means, in /etc/systemd/system/k3s.service; docker; k3s://control-plane-1",
                  "agent-1: by other means, in /etc/systemd/system/k3s-agent.service, /etc/systemd/system/k3s-agent.service.env; docker",
                  "k3s://control-plane-1 of the running node stays", "Set k3s_container_runtime to docker",
-                 "disable: has local-storage, metrics-server; site.yml would set local-storage (control-plane-1)",
                  "node-label: has room=cellar; site.yml would set nothing (agent-1, agent-2)",
                  "secrets-encryption: has nothing; stays so under site.yml; playbooks/secrets_encryption.yml encrypts",
                  "environment NO_PROXY: has .svc; site.yml would set nothing (agent-1, agent-2)",
                  "/etc/rancher/k3s/registries.yaml: has mirrors or logins of its own; site.yml would set k3s_registries (agent-2)"):
         assert text in " ".join(run.output.replace("''", "'").split()), text
+    assert "disable: " not in run.output, "a cluster that exists keeps its parts where the variables say nothing"
     assert WORD not in run.output
 
 

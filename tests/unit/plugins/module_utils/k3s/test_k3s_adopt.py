@@ -134,7 +134,7 @@ def a_drop_in(system):
     (agent_of_a_file, "agent", f"{CONFIG} was not written by this collection"),
     (variables_elsewhere, "agent", "/etc/default/k3s-agent sets K3S_TOKEN"),
     (flags, "server", f"{UNIT} passes arguments to it"),
-    (data_alone, "server", "/var/lib/rancher/k3s holds its data, and there is neither a unit nor"),
+    (data_alone, "server", f"/var/lib/rancher/k3s holds its data, and there is neither a unit nor {CONFIG}"),
     (another_name, "server", "/etc/systemd/system/k3s-moh.service runs it under another name"),
 ])
 def test_a_hand_install_is_refused_before_anything_is_changed(node, install, role, sign):
@@ -144,6 +144,7 @@ def test_a_hand_install_is_refused_before_anything_is_changed(node, install, rol
         with pytest.raises(NodeError, match="adopt.yml.*Nothing was changed") as refused:
             action()
         assert sign in str(refused.value) and "word" not in str(refused.value)
+        assert str(refused.value).count(CONFIG) == sign.count(CONFIG), "a file that is not there is named only where it is the sign"
     assert not node.commands() and files(node) == before
     assert not state.inspect_server(node, BINARY)["adopted"] and not adopter(node, role).report()["adopted"]
 
