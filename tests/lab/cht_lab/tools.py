@@ -48,6 +48,12 @@ class Tool:
         return paths.TOOLS / (self.name if self.name.endswith(self.version) else f"{self.name}-{self.version}")
 
 
+def _content(name: str) -> str:
+    """The version of a program whose source is here."""
+    folder = paths.LAB_DIR / "tools" / name
+    return sha256(b"".join(file.name.encode() + file.read_bytes() for file in sorted(folder.iterdir()))).hexdigest()[:12]
+
+
 _ETCD = ("server", "etcdctl", "etcdutl")
 _KINE = ("kine",)
 _KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl")
@@ -76,13 +82,15 @@ TOOLS = {
         Tool("csi", "3.3.1", ("vsphere-csi", "syncer")),
         Tool("snapshotter", "8.2.0", ("snapshot-controller",)),
         Tool("traefik", "3.6.12", ("traefik",), probe=(("version",), "3.6.12")),
+        # CHT's services, as far as the lab needs them.
+        Tool("cht", _content("cht"), ("cht",)),
         # Only something to be measured against: tests/bench/projects.
         Tool("helm", "3.18.6", ("helm",), probe=(("version",), "v3.18.6")),
     )
 }  # fmt: skip
 
 # What every lab needs; the rest is made when something asks for it.
-NEEDED = ("govmomi", "kubernetes", "coredns", "traefik")
+NEEDED = ("govmomi", "kubernetes", "coredns", "traefik", "cht")
 
 
 def kubernetes_versions() -> dict[str, Path]:
