@@ -83,19 +83,28 @@ def api_problem(status: int, body: bytes, tag: str = "") -> str:
 
 def startup_problem(status: int, body: bytes) -> str:
     """What API, which answers nothing else yet, is busy with. Indexing and migrations may take days; its first checks and silence are no upgrade."""
-    busy: list[dict[str, t.Any]] = []
+    busy: dict[str, dict[str, t.Any]] = {}
     try:
-        found = json.loads(body) if status == 200 else []
-        # A list of its steps (cht-core, api/src/services/setup/startup-log.js), in later versions inside of an object.
-        steps = found if isinstance(found, list) else next((value for value in found.values() if isinstance(value, list)), [])
-        busy = [step for step in steps if step.get("started", True) and not step.get("completed")]
+        busy = {name: step for name, step in _steps(json.loads(body) if status == 200 else {}) if step.get("started") and not step.get("completed")}
     except (ValueError, AttributeError):
         pass
     text = ", ".join(
-        str(step.get("title") or step.get("translation") or step.get("id")) + (f" {step['progress']}%" if "progress" in step else "") for step in busy
+        str(step.get("text") or step.get("translation") or name) + (f" {step['progress']}%" if "progress" in step else "") for name, step in busy.items()
     )
-    begin = UPGRADING if any(step.get("id") != "check" for step in busy) else "API is starting: "
+    begin = UPGRADING if set(busy) - {"check", "checks"} else "API is starting: "
     return f"{begin}{text or 'it does not say what it does'}; users see its progress page until then"
+
+
+def _steps(found: t.Any) -> t.Iterator[tuple[str, dict[str, t.Any]]]:
+    """The steps of API's start by name: an object of them, before a release of 4.0 a list (cht-core, api/src/services/setup/startup-log.js, getProgress).
+
+    One that was not begun has no C(started).
+    """
+    if isinstance(found, list):
+        for number, step in enumerate(found):
+            yield str(step.get("id", number)), step
+    else:
+        yield from found.get("actions", {}).items()
 
 
 def check(client: Client, namespace: str, timeout: float = 10.0) -> str:
@@ -131,7 +140,8 @@ def judge_health(pods: list[dict[str, t.Any]], credentials: dict[str, str], ask:
         return ask(by_service[databases[0]], COUCHDB_PORT, path, {"Authorization": f"Basic {pair}"})
 
     def api(path: str) -> tuple[int, bytes]:
-        return ask(by_service["api"], API_PORT, path, {})
+        # People get its progress page while it starts, and that with 200 (cht-core, api/src/services/setup/router.js).
+        return ask(by_service["api"], API_PORT, path, {"Accept": "application/json"})
 
     nodes = {f"couchdb@{service_name(service, namespace)}" for service in databases}
     problem = membership_problem(*couchdb("/_membership"), nodes) or database_problem(*couchdb(f"/{name}"), name)

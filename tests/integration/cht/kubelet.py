@@ -98,7 +98,8 @@ class Cht:
 
     def public(self, path: str) -> tuple[int, bytes]:
         if path == "/api/v1/startup-progress":
-            return 200, json.dumps([{"id": "index", "title": "Indexing data", "started": True, "progress": int(100 * self._share())}]).encode()
+            step = {"translation": "api.startup.index", "text": "Indexing data", "display": True, "started": True, "completed": self.installed == self.tag}
+            return 200, json.dumps({"actions": {"index": step}, "completed": self.installed == self.tag}).encode()
         if self.installed != self.tag:
             return 503, b"<html>"
         figures = {"version": {"app": self.tag}, "couchdb": {"medic": {"doc_count": 1234567}}, "connected_users": {"count": 7}}

@@ -166,7 +166,7 @@ def test_what_can_t_be_staged_wants_a_word_and_is_upgrading_for_long(cluster: Cl
     assert tag(cluster, "wordy") == "4.21.0"
     kubelet.indexing = 10
     run = roll(cluster, ["wordy"], "4.22.0", cht_project_unstaged="wordy")
-    assert "upgrading: Indexing data " in run.text and "changed" in run.row("wordy") and "not staged, as it was asked for" in run.row("wordy")
+    assert "upgrading: Indexing data" in run.text and "changed" in run.row("wordy") and "not staged, as it was asked for" in run.row("wordy")
 
 
 def secret(cluster: Cluster, name: str) -> dict[str, str]:

@@ -379,8 +379,16 @@ def test_api_answers_with_the_version_of_cht() -> None:
 
 @pytest.mark.parametrize(("status", "body", "told"), [
     (200, [{"id": "check", "translation": "Running installation checks", "started": True, "completed": True},
-           {"id": "index", "translation": "Indexing data", "started": True}, {"id": "migrate", "translation": "Migrating data"}], "upgrading: Indexing data"),
-    (200, {"progress": [{"title": "Indexing", "started": True, "progress": 41}]}, "upgrading: Indexing 41%"),
+           {"id": "index", "translation": "Indexing data", "started": True}, {"id": "migrate", "translation": "Migrating data"}], "upgrading: Indexing data;"),
+    # What 4.22 answers.
+    (200, {"completed": False, "actions": {
+        "checks": {"translation": "api.startup.checks", "text": "Running installation checks", "display": True, "started": True, "completed": True},
+        "index": {"translation": "api.startup.index", "text": "Indexing data", "display": True, "started": True},
+        "migrate": {"translation": "api.startup.migrate", "text": "Migrating data", "display": True},
+    }}, "upgrading: Indexing data;"),
+    (200, {"completed": False, "actions": {"checks": {"translation": "api.startup.checks", "display": True, "started": True}}},
+     "API is starting: api.startup.checks;"),
+    (200, [{"id": "index", "translation": "Indexing", "started": True, "progress": 41}], "upgrading: Indexing 41%"),
     (200, [{"id": "check", "translation": "Running installation checks", "started": True}], "API is starting: Running installation checks"),
     (200, {"completed": True}, "API is starting: it does not say"), (503, [], "API is starting: it does not say"),
     (200, ["x"], "API is starting: it does not say"),
