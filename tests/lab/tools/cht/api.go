@@ -186,65 +186,94 @@ type designDocument struct {
 	Deploy  map[string]any `json:"deploy_info,omitempty"`
 }
 
-func (a *api) design(path string) (designDocument, bool) {
+func (a *api) design(path string) (designDocument, bool, error) {
 	var found designDocument
 	status, err := a.ask(http.MethodGet, "/"+a.database+path, nil, &found)
-	if err != nil || status != 200 && status != 404 {
-		fail("Fatal error initialising medic-api: %s can't be read (%d)", path, status)
+	if err == nil && status != 200 && status != 404 {
+		err = fmt.Errorf("%s can't be read (%d)", path, status)
 	}
-	return found, status == 200
+	return found, status == 200, err
+}
+
+// needed ends API, as all that goes wrong before it is ready does.
+func needed(err error) {
+	if err != nil {
+		fail("Fatal error initialising medic-api: %s", err)
+	}
 }
 
 // checkInstall compares the views of the database with those of this version: goes on, takes the staged ones, or indexes, whoever waits.
 func (a *api) checkInstall() {
-	live, installed := a.design(ddoc)
+	live, installed, err := a.design(ddoc)
+	needed(err)
 	if installed && live.Version == a.version {
 		a.upgrade.set("interrupted")
 		return
 	}
 	a.start("install")
-	if staged, found := a.design(stagedDdoc); found && staged.Version == a.version {
+	staged, found, err := a.design(stagedDdoc)
+	needed(err)
+	if found && staged.Version == a.version {
 		say("takes what is staged")
-		a.finalize()
+		needed(a.finalize())
 		return
 	}
 	took(apiInstalls)
-	a.stage(a.version)
+	needed(a.stage(a.version))
 	a.start("index")
 	if installed {
 		say("indexes")
 		took(apiIndexes)
 	}
-	a.finalize()
+	needed(a.finalize())
 }
 
 // stage keeps the views of a version beside those that are in use.
-func (a *api) stage(version string) {
-	a.unstage()
-	build := map[string]any{"namespace": "medic", "application": "medic", "version": version}
-	if status, err := a.ask(http.MethodPut, "/"+a.database+stagedDdoc, designDocument{Version: version, Build: build}, nil); err != nil || status != 201 {
-		say("the views can't be staged (%d)", status)
+func (a *api) stage(version string) error {
+	if err := a.unstage(); err != nil {
+		return err
 	}
+	build := map[string]any{"namespace": "medic", "application": "medic", "version": version}
+	return a.keep(stagedDdoc, designDocument{Version: version, Build: build})
 }
 
-func (a *api) unstage() {
-	if staged, found := a.design(stagedDdoc); found {
-		_, _ = a.ask(http.MethodDelete, "/"+a.database+stagedDdoc+"?rev="+staged.Rev, nil, nil)
+func (a *api) unstage() error {
+	staged, found, err := a.design(stagedDdoc)
+	if err == nil && found {
+		_, err = a.ask(http.MethodDelete, "/"+a.database+stagedDdoc+"?rev="+staged.Rev, nil, nil)
 	}
+	return err
 }
 
 // finalize puts the staged views in the place of those that were in use.
-func (a *api) finalize() {
+func (a *api) finalize() error {
 	a.upgrade.set("complete")
 	a.upgrade.set("finalizing")
-	staged, _ := a.design(stagedDdoc)
-	live, _ := a.design(ddoc)
-	build := designDocument{Rev: live.Rev, Version: staged.Version, Build: staged.Build, Deploy: map[string]any{"timestamp": time.Now().UnixMilli()}}
-	if status, err := a.ask(http.MethodPut, "/"+a.database+ddoc, build, nil); err != nil || status != 201 {
-		fail("Fatal error initialising medic-api: the views can't be renamed (%d)", status)
+	staged, _, err := a.design(stagedDdoc)
+	if err != nil {
+		return err
 	}
-	a.unstage()
+	live, _, err := a.design(ddoc)
+	if err != nil {
+		return err
+	}
+	deployed := map[string]any{"timestamp": time.Now().UnixMilli()}
+	if err := a.keep(ddoc, designDocument{Rev: live.Rev, Version: staged.Version, Build: staged.Build, Deploy: deployed}); err != nil {
+		return err
+	}
+	if err := a.unstage(); err != nil {
+		return err
+	}
 	a.upgrade.set("finalized")
+	return nil
+}
+
+func (a *api) keep(path string, document designDocument) error {
+	status, err := a.ask(http.MethodPut, "/"+a.database+path, document, nil)
+	if err == nil && status != 201 {
+		err = fmt.Errorf("%s can't be written (%d)", path, status)
+	}
+	return err
 }
 
 // follow a database's changes; API ends with its feed.
@@ -295,7 +324,11 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case path == "/api/deploy-info" || path == "/api/v1/deploy-info":
-		live, _ := a.design(ddoc)
+		live, _, err := a.design(ddoc)
+		if err != nil {
+			answer(w, 500, map[string]any{"code": 500, "error": "Server error"})
+			return
+		}
 		answer(w, 200, map[string]any{"version": live.Version, "namespace": "medic", "application": "medic", "timestamp": live.Deploy["timestamp"]})
 	case strings.HasPrefix(path, "/api/v1/upgrade") || strings.HasPrefix(path, "/api/v2/upgrade"):
 		if !isAdministrator(roles) {

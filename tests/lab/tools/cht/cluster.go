@@ -6,6 +6,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ const (
 	erlangPort = "9100"
 	epmdPort   = "4369"
 	heartbeat  = 500 * time.Millisecond
+	// A node whose process ended is missed at once, one that says nothing only after a while.
+	silence = 15 * time.Second
 )
 
 var (
@@ -160,26 +163,55 @@ func (c *couchdb) watch() {
 	}
 }
 
+// follow holds a connection to another node. Its end is the end of that node; where there is none yet, it is tried again and again.
 func (c *couchdb) follow(name string) {
 	for ; ; time.Sleep(heartbeat) {
 		var other state
-		err := c.tell(name, "/state", c.state(), &other)
-		// Behind an address there may be another node than the one that is meant.
-		there := err == nil && other.Node == name
-		if there {
+		if err := c.tell(name, "/state", c.state(), &other); err == nil && other.Node == name {
 			c.merge(other)
-		} else {
-			c.client.CloseIdleConnections()
+			c.hold(name)
 		}
-		c.mutex.Lock()
-		if there && !c.connected[name] {
-			say("%s is connected", name)
-			c.connected[name] = true
-		} else if !there && c.connected[name] {
-			say("%s is gone", name)
-			delete(c.connected, name)
+	}
+}
+
+// hold takes over what the other node tells with each of its pulses, until the connection ends or is silent for long.
+func (c *couchdb) hold(name string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	_, host, _ := strings.Cut(name, "@")
+	request, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+":"+erlangPort+"/pulse", nil)
+	patience := time.AfterFunc(silence, cancel)
+	defer patience.Stop()
+	response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
+	if err != nil {
+		return
+	}
+	defer response.Body.Close()
+	for pulses := json.NewDecoder(response.Body); ; {
+		var other state
+		// Behind an address there may be another node than the one that is meant.
+		if pulses.Decode(&other) != nil || other.Node != name {
+			break
 		}
-		c.mutex.Unlock()
+		patience.Reset(silence)
+		c.merge(other)
+		c.connect(name, true)
+	}
+	c.connect(name, false)
+}
+
+func (c *couchdb) connect(name string, there bool) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	if there == c.connected[name] {
+		return
+	}
+	if there {
+		say("%s is connected", name)
+		c.connected[name] = true
+	} else {
+		say("%s is gone", name)
+		delete(c.connected, name)
 	}
 }
 
@@ -206,6 +238,13 @@ func (c *couchdb) peers() http.Handler {
 			c.merge(other)
 		}
 		answer(w, http.StatusOK, c.state())
+	})
+	mux.HandleFunc("GET /pulse", func(w http.ResponseWriter, r *http.Request) {
+		for ; r.Context().Err() == nil; time.Sleep(heartbeat) {
+			if json.NewEncoder(w).Encode(c.state()) != nil || http.NewResponseController(w).Flush() != nil {
+				return
+			}
+		}
 	})
 	mux.HandleFunc("POST /shard", func(w http.ResponseWriter, r *http.Request) {
 		var asked order

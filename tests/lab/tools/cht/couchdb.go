@@ -39,7 +39,7 @@ func playCouchdb() {
 	}
 	c := &couchdb{
 		name: name, folder: data, settings: readSettings("/etc/couchdb-settings", local), store: &store{folder: data, node: name, open: map[string]*shard{}},
-		nodes: map[string]bool{}, connected: map[string]bool{}, databases: map[string]database{}, client: &http.Client{Timeout: time.Second},
+		nodes: map[string]bool{}, connected: map[string]bool{}, databases: map[string]database{}, client: &http.Client{Timeout: 5 * time.Second},
 	}
 	c.load()
 	if first == "" {

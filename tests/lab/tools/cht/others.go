@@ -42,7 +42,8 @@ func playHealthcheck() {
 func isWhole(servers []string) bool {
 	request, _ := http.NewRequest(http.MethodGet, "http://"+servers[0]+":"+couchdbPort+"/_membership", nil)
 	request.SetBasicAuth(os.Getenv("COUCHDB_USER"), os.Getenv("COUCHDB_PASSWORD"))
-	response, err := (&http.Client{Timeout: time.Second}).Do(request)
+	// CHT has a second's patience; on machines that share two cores that is too little.
+	response, err := (&http.Client{Timeout: 3 * time.Second}).Do(request)
 	if err != nil {
 		return false
 	}

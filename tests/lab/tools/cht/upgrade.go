@@ -103,7 +103,7 @@ func (u *upgrade) serve(w http.ResponseWriter, r *http.Request, path, user strin
 	case "DELETE /api/v2/upgrade":
 		u.stopped.Add(1)
 		u.set("aborting")
-		u.api.unstage()
+		_ = u.api.unstage()
 		u.set("aborted")
 		answer(w, 200, map[string]bool{"ok": true})
 	case "POST /api/v1/upgrade", "POST /api/v1/upgrade/stage", "POST /api/v1/upgrade/complete":
@@ -142,13 +142,16 @@ func (u *upgrade) begin(w http.ResponseWriter, path string, wanted build, user s
 
 // install stages and indexes beside the work of the users.
 func (u *upgrade) install(wanted build, action string, number int64) {
-	if _, err := u.published(wanted); err != nil {
+	_, err := u.published(wanted)
+	if err == nil {
+		took(apiInstalls)
+		err = u.api.stage(wanted.Version)
+	}
+	if err != nil {
 		say("Error thrown while installing: %s", err)
 		u.set("errored")
 		return
 	}
-	took(apiInstalls)
-	u.api.stage(wanted.Version)
 	u.set("staged")
 	u.set("indexing")
 	u.indexed.Store(0)
