@@ -252,7 +252,7 @@ def read_tenants(client: Client, found: Reader, agents: list[Agent]) -> list[Ten
 
 def make_plan(client: Client) -> Plan:
     """Read a cluster and plan."""
-    found = Reader(client, certificates=False)
+    found = Reader(client, whole=False)
     # A server without a taint gets counties from the scheduler like any agent.
     agents, dummy = read_agents(found, servers=True)
     tenants = read_tenants(client, found, agents)

@@ -14,12 +14,12 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent,
 from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import CertificateError, expiry, pem_expiry
 from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import describe
 from ansible_collections.cht.k3s.plugins.module_utils.cht.figures import of_all
-from ansible_collections.cht.k3s.plugins.module_utils.cht.nodes import LEARNER, NONE, UNHEALTHY, is_ready, is_server, vote
+from ansible_collections.cht.k3s.plugins.module_utils.cht.nodes import NONE, clocks, faults, is_ready, is_server, takes_pods, vote
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.cht.scheduling import may_run
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import CLAIMS, CSI_NODES, NODES, PODS, SECRETS, VOLUMES
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import CLAIMS, CSI_NODES, LEASES, NODES, PODS, SECRETS, VOLUMES
 from ansible_collections.cht.k3s.plugins.module_utils.kube.status import has_ended
 
 Object = dict[str, t.Any]
@@ -30,6 +30,7 @@ VOLUMES_PER_VM = 59
 EXPIRES_SOON = 30
 FULL = 0.9
 
+_VERBS = ("is ", "has ", "runs ", "run ", "signs ")
 _METRICS = "/apis/metrics.k8s.io/v1beta1/nodes"
 
 
@@ -62,7 +63,10 @@ def pod_needs(pod: Object) -> Amount:
 def headlines(report: Object) -> list[str]:
     """The report in a few lines: what is unwell, what fits, what may be lost."""
     capacity, loss = report["capacity"], report["loss"]
-    lines = [f"{entry['what']}{'' if entry['text'].startswith(('is ', 'has ', 'runs ', 'run ')) else ':'} {entry['text']}" for entry in report["problems"]]
+    lines = [
+        f"{entry['what']}{'' if entry['text'].startswith(_VERBS) else ':'} {entry['text']}{f' (next: {step})' if (step := entry.get('next')) else ''}"
+        for entry in report["problems"]
+    ]
     limit = ", ".join(capacity["limited_by"])
     lines.append("nothing is known to limit more counties" if capacity["counties"] is None else f"{capacity['counties']} more counties fit (limit: {limit})")
     said = []
@@ -74,9 +78,9 @@ def headlines(report: Object) -> list[str]:
 
 
 class Reader:
-    """Reads what the report is made of, by a list call for each kind."""
+    """Reads what the report is made of, by a list call for each kind; not C(whole), only what it takes to place counties."""
 
-    def __init__(self, client: Client, certificates: bool = True, ask: bool = False) -> None:
+    def __init__(self, client: Client, whole: bool = True, ask: bool = False) -> None:
         self.client = client
         self.counties = describe(client)
         self.nodes = sorted(client.items(NODES.collection()), key=lambda item: (not is_server(item), natural(item["metadata"]["name"])))
@@ -87,7 +91,8 @@ class Reader:
         self.volumes = list(client.items(VOLUMES.collection()))
         self.limits = self._volume_limits()
         self.usage = self._usage()
-        self.certificates = self._certificates() if certificates else []
+        self.clocks = self._clocks() if whole else {}
+        self.certificates = self._certificates() if whole else []
         # Of one whose pods are not ready nothing is asked: it costs seconds, and what stands in its way is known.
         self.figures = of_all(client, (county["namespace"] for county in self.counties if county["ready"] == county["total"] > 0)) if ask else {}
 
@@ -99,6 +104,12 @@ class Reader:
                 if driver.get("name") == CSI_DRIVER and count:
                     limits[item["metadata"]["name"]] = int(count)
         return limits
+
+    def _clocks(self) -> dict[str, float]:
+        ready = {node["metadata"]["name"] for node in self.nodes if is_ready(node)}
+        signed = {item["metadata"]["name"]: (item.get("spec") or {}).get("renewTime") for item in self.client.items(LEASES.collection("kube-node-lease"))}
+        now = datetime.datetime.now(datetime.timezone.utc)
+        return clocks({name: datetime.datetime.fromisoformat(when.replace("Z", "+00:00")) for name, when in signed.items() if when and name in ready}, now)
 
     def _usage(self) -> dict[str, Object]:
         """What nodes really use, where a metrics server tells it."""
@@ -223,7 +234,7 @@ def read_agents(found: Reader, servers: bool = False) -> tuple[list[Agent], list
         room = status.get("allocatable") or {}
         limit = found.limits.get(name, VOLUMES_PER_VM)
         agent = Agent(name, Amount(number(room.get("cpu")), number(room.get("memory")), int(number(room.get("pods"))), limit))
-        agent.usable = is_ready(node) and not (node.get("spec") or {}).get("unschedulable")
+        agent.usable = takes_pods(node)
         for pod in by_node.get(name, []):
             wanted = pod_needs(pod)
             agent.used = agent.used + wanted
@@ -237,7 +248,8 @@ def read_agents(found: Reader, servers: bool = False) -> tuple[list[Agent], list
             "role": "server" if is_server(node) else "agent",
             "ready": is_ready(node),
             "etcd": vote(node) if is_server(node) else NONE,
-            "schedulable": not (node.get("spec") or {}).get("unschedulable", False),
+            "faults": faults(node, found.clocks.get(name, 0.0) if is_ready(node) else 0.0),
+            "usable": agent.usable,
             "version": info.get("kubeletVersion", ""),
             "os": info.get("osImage", ""),
             "runtime": info.get("containerRuntimeVersion", ""),
@@ -273,18 +285,12 @@ def problems(report: Object, claims: list[Object], volumes: list[Object]) -> lis
     bad: list[Object] = [entry for entry in found if entry["level"] == "bad"]
     warn: list[Object] = [entry for entry in found if entry["level"] != "bad"]
 
-    def add(target: list[Object], what: str, text: str) -> None:
-        target.append({"level": "bad" if target is bad else "warning", "what": what, "text": text})
+    def add(target: list[Object], what: str, text: str, next_step: str = "") -> None:
+        target.append({"level": "bad" if target is bad else "warning", "what": what, "text": text, "next": next_step})
 
     for node in report["nodes"]:
-        if not node["ready"]:
-            add(bad, node["name"], "is not ready: its kubelet does not report")
-        elif not node["schedulable"]:
-            add(warn, node["name"], "is cordoned: no new pods are placed on it")
-        if node["etcd"] == UNHEALTHY:
-            add(bad, node["name"], "is ready, but its etcd is not a healthy voter")
-        elif node["etcd"] == LEARNER:
-            add(warn, node["name"], "is a learner of etcd, which has no vote yet")
+        for fault in node["faults"]:
+            add(bad if fault["level"] == "bad" else warn, node["name"], fault["text"], fault["next"])
         for name, most in node["allocatable"].items():
             if most and node["requested"][name] / most > FULL:
                 add(warn, node["name"], f"{name}: {node['requested'][name] / most:.0%} of what it has is taken")

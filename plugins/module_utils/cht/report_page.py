@@ -25,7 +25,7 @@ section { background:var(--card); border:1px solid var(--line); border-radius:12
 .card b { display:block; font-size:28px; line-height:1.25 } .card span { color:var(--soft); font-size:13px }
 .card.good { border-top-color:var(--good) } .card.warning { border-top-color:var(--warn) } .card.bad { border-top-color:var(--bad) }
 ul.problems { list-style:none; margin:10px 0 0; padding:0 } ul.problems li { padding:8px 12px; border-radius:8px; margin-top:6px; overflow-wrap:anywhere }
-li.bad { background:var(--bad-bg) } li.warning { background:var(--warn-bg) } li b { margin-right:6px }
+li.bad { background:var(--bad-bg) } li.warning { background:var(--warn-bg) } li b { margin-right:6px } li code { display:block; font-size:12.5px }
 table { border-collapse:collapse; width:100%; font-size:14px; margin-top:10px } th { text-align:left; color:var(--soft); font-weight:600; font-size:12.5px }
 th,td { padding:6px 10px 6px 0; border-bottom:1px solid var(--line); vertical-align:top } td.n,th.n { text-align:right; font-variant-numeric:tabular-nums }
 .pill { border-radius:99px; padding:1px 9px; font-size:12.5px; white-space:nowrap } .pill.good { background:var(--good-bg); color:var(--good) }
@@ -67,7 +67,8 @@ def _card(level: str, value: str, text: str) -> str:
 
 def _cards(report: Object) -> str:
     nodes, counties, capacity, loss = report["nodes"], report["counties"], report["capacity"], report["loss"]
-    ready_nodes = sum(node["ready"] for node in nodes)
+    levels = [{fault["level"] for fault in node["faults"]} for node in nodes]
+    well_nodes = sum(not found for found in levels)
     well = sum(1 for county in counties if _well(county))
     more = capacity["counties"]
     limit = ", ".join(_LABELS[name] for name in capacity["limited_by"])
@@ -75,7 +76,8 @@ def _cards(report: Object) -> str:
     verdict = "two agents" if all(survives) else "one agent" if survives[0] else "no agent"
     nearest = report["certificates"][0] if report["certificates"] else None
     cards = [
-        _card("good" if ready_nodes == len(nodes) else "bad", f"{ready_nodes} of {len(nodes)}", "nodes are ready"),
+        _card("good" if well_nodes == len(nodes) else "bad" if any("bad" in found for found in levels) else "warning",
+              f"{well_nodes} of {len(nodes)}", "nodes are well"),
         _card("good" if well == len(counties) else "bad", f"{well} of {len(counties)}", "counties are well"),
         _card("" if more is None else "good" if more >= 5 else "warning" if more else "bad", "open" if more is None else str(more),
               "more counties fit" + (f"; {limit} is the limit" if limit else "; nothing is known to limit them")),
@@ -96,7 +98,10 @@ def _problems(report: Object) -> str:
     found = report["problems"]
     if not found:
         return "<section><h2>Nothing needs attention</h2><span class='soft'>All nodes and counties are well, no certificate expires soon.</span></section>"
-    items = "".join(f'<li class="{entry["level"]}"><b>{escape(entry["what"])}</b>{escape(entry["text"])}</li>' for entry in found)
+    items = "".join(
+        f'<li class="{entry["level"]}"><b>{escape(entry["what"])}</b>{escape(entry["text"])}'
+        f'{"<code>" + escape(entry["next"]) + "</code>" if entry.get("next") else ""}</li>' for entry in found
+    )
     return f'<section><h2>Needs attention</h2><ul class="problems">{items}</ul></section>'
 
 
@@ -137,8 +142,9 @@ def _map(report: Object) -> str:
 
 
 def _node(node: Object, left: float, top: float, width: float, height: float, inner: float, tile: float, states: dict[str, bool]) -> str:
-    color = "var(--bad)" if not node["ready"] else "var(--warn)" if not node["schedulable"] else "var(--good)"
-    state = "not ready" if not node["ready"] else "cordoned" if not node["schedulable"] else "ready"
+    levels = {fault["level"] for fault in node["faults"]}
+    color = "var(--bad)" if "bad" in levels else "var(--warn)" if levels else "var(--good)"
+    state = escape("; ".join(fault["text"] for fault in node["faults"])) or "ready"
     parts = [
         f'<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="10" fill="var(--bg)" stroke="{color if state != "ready" else "var(--line)"}"/>',
         f'<circle cx="{left + inner + 4}" cy="{top + 21}" r="5" fill="{color}"><title>{state}</title></circle>',

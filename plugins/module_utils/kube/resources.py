@@ -77,6 +77,7 @@ ROLE_BINDINGS = WELL_KNOWN["rbac.authorization.k8s.io/v1", "RoleBinding"]
 DISRUPTION_BUDGETS = WELL_KNOWN["policy/v1", "PodDisruptionBudget"]
 CLASSES = WELL_KNOWN["storage.k8s.io/v1", "StorageClass"]
 CSI_NODES = WELL_KNOWN["storage.k8s.io/v1", "CSINode"]
+LEASES = WELL_KNOWN["coordination.k8s.io/v1", "Lease"]
 ATTACHMENTS = WELL_KNOWN["storage.k8s.io/v1", "VolumeAttachment"]
 
 # Each wave is finished in all groups before the next one starts.

@@ -17,7 +17,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht import encryption
 from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent, Amount, Load, etcd_majority, fit, lose, losses, typical
 from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import CertificateError, pem_expiry
 from ansible_collections.cht.k3s.plugins.module_utils.cht.figures import figures
-from ansible_collections.cht.k3s.plugins.module_utils.cht.nodes import LEARNER, LOST, NONE, UNHEALTHY, VOTER, vote
+from ansible_collections.cht.k3s.plugins.module_utils.cht.nodes import LOST, NONE, VOTER, clocks, vote
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report import build, headlines, natural, number, pod_needs, problems, read_agents
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report_page import page
 
@@ -105,11 +105,54 @@ def test_one_of_three_servers_down_is_red() -> None:
     assert headlines(found)[-1].endswith("; 0 of 3 servers may be lost")
 
 
-@pytest.mark.parametrize(("state", "level"), [(UNHEALTHY, "bad"), (LEARNER, "warning")])
-def test_a_server_that_is_ready_but_has_no_vote_is_told(state: str, level: str) -> None:
-    found = report()
-    found["nodes"][1]["etcd"] = state
-    assert (level, "control-plane-2") in [(entry["level"], entry["what"]) for entry in problems(found, [], [])]
+def machine(*conditions: str, ready: bool = True, taints: tuple[str, ...] = (), **spec: t.Any) -> dict[str, t.Any]:
+    """An agent with conditions that hold, and taints by their key."""
+    found = [{"type": "Ready", "status": str(ready)}, *({"type": kind, "status": "True"} for kind in conditions)]
+    spec = {"taints": [{"key": key, "effect": "NoExecute"} for key in taints], **spec}
+    room = {"cpu": "8", "memory": "32Gi", "pods": "110"}
+    return {"metadata": {"name": "a1", "labels": {}}, "spec": spec, "status": {"conditions": found, "allocatable": room}}
+
+
+OUT = "node.kubernetes.io/out-of-service"
+FENCE = "ansible-playbook cht.k3s.fence_node -e k3s_fence=a1"
+
+
+@pytest.mark.parametrize(("node", "off", "level", "step", "usable"), [
+    (machine(), 0.0, "", "", True),
+    (machine(), 119.0, "", "", True),
+    (machine(taints=("dev-couchdb-only",)), 0.0, "", "", True),
+    (machine(taints=(OUT,)), 0.0, "warning", f"{FENCE} --tags release", False),
+    (machine(ready=False), 0.0, "bad", FENCE, False),
+    (machine(ready=False, taints=(OUT,)), 0.0, "bad", f"start its machine, then {FENCE} --tags release", False),
+    (machine(unschedulable=True), 0.0, "warning", "kubectl uncordon a1", False),
+    (machine("MemoryPressure"), 0.0, "bad", "kubectl describe node a1", False),
+    (machine("DiskPressure"), 0.0, "bad", "kubectl describe node a1", False),
+    (machine("PIDPressure"), 0.0, "bad", "kubectl describe node a1", False),
+    (machine(taints=("node.cloudprovider.kubernetes.io/uninitialized",)), 0.0, "bad", "ansible-playbook cht.k3s.site --tags cpi", False),
+    (machine(), -3600.0, "bad", "ansible-playbook cht.k3s.site --tags node --limit a1", True),
+    (server("a1", status="False", reason="Unhealthy"), 0.0, "bad", "ansible-playbook cht.k3s.site --tags control_plane --limit a1", True),
+    (server("a1", status="False", reason="MemberIsLearner"), 0.0, "warning", "ansible-playbook cht.k3s.site --tags control_plane --limit a1", True),
+])
+def test_a_node_that_is_not_well_is_told_with_the_next_command_and_is_no_room(node, off, level, step, usable) -> None:
+    found: t.Any = Cluster()
+    found.nodes, found.pods, found.clocks = [node], [], {"a1": off}
+    agents, rows = read_agents(found)
+    assert [(fault["level"], fault["next"]) for fault in rows[0]["faults"]] == ([(level, step)] if level else [])
+    assert agents[0].usable is rows[0]["usable"] is usable
+    told = [entry for entry in problems({**report(0, 0), "nodes": rows}, [], []) if entry["what"] == "a1"]
+    assert [entry["next"] for entry in told] == ([step] if step else [])
+
+
+def test_a_clock_is_off_by_what_most_others_say() -> None:
+    now = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+
+    def signed(*ages: float) -> dict[str, datetime.datetime]:
+        return {f"n{number}": now - datetime.timedelta(seconds=age) for number, age in enumerate(ages)}
+
+    assert clocks(signed(3, 9, 1, 603), now)["n3"] == -598.0
+    # The controller's own clock is 10 minutes behind: the nodes agree.
+    assert max(map(abs, clocks(signed(-603, -591, -597), now).values())) < 10
+    assert clocks(signed(-603), now) == {"n0": 608.0} and clocks({}, now) == {}
 
 
 class Cluster:
@@ -119,6 +162,7 @@ class Cluster:
     limits: dict[str, int] = {}
     usage: dict[str, t.Any] = {}
     volumes: list[dict[str, t.Any]] = []
+    clocks: dict[str, float] = {}
 
     def __init__(self, **spec: t.Any) -> None:
         status = {"allocatable": {"cpu": "16", "memory": "64Gi", "pods": "110"}, "conditions": [{"type": "Ready", "status": "True"}]}
@@ -182,6 +226,12 @@ def test_what_is_no_certificate(text: str) -> None:
         pem_expiry(text)
 
 
+FAULTS = {
+    4: [{"level": "bad", "text": "is not ready: its kubelet does not report", "next": "ansible-playbook cht.k3s.fence_node -e k3s_fence=agent-5"}],
+    6: [{"level": "warning", "text": "is cordoned: no new pods are placed on it", "next": "kubectl uncordon agent-7"}],
+}
+
+
 def report(agents: int = 9, counties: int = 50) -> dict[str, t.Any]:
     """A report of an invented cluster, large enough to see the page as it will be."""
     names = [f"county-{number:02d}" for number in range(counties)]
@@ -189,15 +239,16 @@ def report(agents: int = 9, counties: int = 50) -> dict[str, t.Any]:
     machines = [agent(f"agent-{place + 1}", *names[place::agents], cpu=16, memory=40 * GI, each=each) for place in range(agents)]
     nodes = [
         {
-            "name": f"control-plane-{server}", "role": "server", "ready": True, "etcd": VOTER, "schedulable": True, "version": "v1.34.4+k3s1", "counties": [],
+            "name": f"control-plane-{server}", "role": "server", "ready": True, "etcd": VOTER, "faults": [], "usable": True, "version": "v1.34.4+k3s1",
+            "counties": [],
             "allocatable": Amount(4, 8 * GI, 110, 59).as_dict(), "requested": Amount(0.9, 1.2 * GI, 12, 0).as_dict(), "usage": {"cpu": 1.3, "memory": 3 * GI},
         }
         for server in (1, 2, 3)
     ]
     for place, machine in enumerate(machines):
         nodes.append({
-            "name": machine.name, "role": "agent", "etcd": NONE, "ready": place != 4, "schedulable": place != 6, "version": "v1.34.4+k3s1",
-            "counties": machine.counties, "allocatable": machine.allocatable.as_dict(), "requested": machine.used.as_dict(),
+            "name": machine.name, "role": "agent", "etcd": NONE, "ready": place != 4, "faults": FAULTS.get(place, []), "version": "v1.34.4+k3s1",
+            "usable": place not in FAULTS, "counties": machine.counties, "allocatable": machine.allocatable.as_dict(), "requested": machine.used.as_dict(),
             "usage": {"cpu": 4.0 + place, "memory": 20 * GI},
         })
     rows = [
@@ -219,9 +270,9 @@ def report(agents: int = 9, counties: int = 50) -> dict[str, t.Any]:
         "next_county": {**each.as_dict(), "storage": 60 * GI}, "storage": {"total": 4096 * GI, "used": counties * 60 * GI},
         "loss": {"servers": 3, **etcd_majority([VOTER] * 3), "one_agent": losses(machines, 1), "two_agents": losses(machines, 2)},
         "problems": [
-            {"level": "bad", "what": "agent-5", "text": "is not ready: its kubelet does not report"},
+            {"what": "agent-5", **FAULTS[4][0]},
             {"level": "bad", "what": "county county-04", "text": "7 of 8 Deployments ready; claim couchdb-1-claim0 is Pending (StorageClass vmware-sc)"},
-            {"level": "warning", "what": "agent-7", "text": "is cordoned: no new pods are placed on it"},
+            {"what": "agent-7", **FAULTS[6][0]},
             {"level": "warning", "what": "county county-07", "text": "its certificate expires on 2026-01-13, in 12 days"},
         ],
     }
@@ -290,7 +341,7 @@ def test_names_can_t_break_the_page() -> None:
 
 def test_headlines() -> None:
     lines = headlines(report())
-    assert lines[0] == "agent-5 is not ready: its kubelet does not report"
+    assert lines[0] == "agent-5 is not ready: its kubelet does not report (next: ansible-playbook cht.k3s.fence_node -e k3s_fence=agent-5)"
     assert lines[-2] == "18 more counties fit (limit: disk)"
     assert lines[-1].startswith("loss of one agent: survived; of two agents: ") and lines[-1].endswith("; 1 of 3 servers may be lost")
 
