@@ -97,6 +97,7 @@ report:
       counties: 12
       by: {cpu: 14, memory: 12, pods: 80, volumes: 100, disk: null}
       limited_by: [memory]
+      unknown: ["the size of the datastore: set cht_project_report_storage"]
     loss:
       servers: 3
       voters: 3
@@ -104,6 +105,8 @@ report:
       servers_to_lose: 1
       one_agent: {survives: true, bad: [], reason: ""}
       two_agents: {survives: false, bad: [[agent-1, agent-2]], reason: ""}
+      unknown: []
+      recovery: A lost agent is noticed after about a minute. ...
     counties:
       - name: nairobi
         figures: {version: 4.22.0, documents: 1234567, users: 310, sentinel: 0, outbound: 0, messages: 12, conflicts: 3, feedback: 8, silent: ""}

@@ -61,6 +61,8 @@ class Agent:
     name: str
     allocatable: Amount
     usable: bool = True
+    # Silent: what ran on it needs a place on the others already.
+    lost: bool = False
     used: Amount = Amount()
     loads: list[Load] = field(default_factory=list)
 
@@ -73,21 +75,26 @@ class Agent:
         return sorted({load.county for load in self.loads})
 
 
-def fit(agents: list[Agent], need: Amount, storage_free: float | None = None, storage_need: float = 0.0) -> dict[str, t.Any]:
+def fit(
+    agents: list[Agent], need: Amount, storage_free: float | None = None, storage_need: float = 0.0, waiting: t.Sequence[Load] = (),
+) -> dict[str, t.Any]:
     """Return how many counties of this size fit, in all and by each measure alone; None where nothing limits.
 
-    A county is counted as a whole on one agent, as placement `together` prefers it.
+    A county is counted as a whole on one agent, as placement `together` prefers it; C(waiting) are the pods that need a place before it.
     """
+    free = {agent.name: agent.free for agent in agents}
+    _seat(free, [*waiting, *_stranded(agents)])
+    rooms = list(free.values())
     by: dict[str, int | None] = {}
     for index, name in enumerate(DIMENSIONS):
         wanted = need.tuple()[index]
-        by[name] = sum(max(0, int((agent.free.tuple()[index] + 1e-9) // wanted)) for agent in agents) if wanted > 0 else None
+        by[name] = sum(max(0, int((room.tuple()[index] + 1e-9) // wanted)) for room in rooms) if wanted > 0 else None
     by["disk"] = max(0, int(storage_free // storage_need)) if storage_free is not None and storage_need > 0 else None
     total: int | None = None
     if any(by[name] is not None for name in DIMENSIONS):
         total = 0
-        for agent in agents:
-            counts = [int((free + 1e-9) // wanted) for free, wanted in zip(agent.free.tuple(), need.tuple()) if wanted > 0]
+        for room in rooms:
+            counts = [int((left + 1e-9) // wanted) for left, wanted in zip(room.tuple(), need.tuple()) if wanted > 0]
             total += max(0, min(counts))
     if by["disk"] is not None:
         total = by["disk"] if total is None else min(total, by["disk"])
@@ -95,33 +102,42 @@ def fit(agents: list[Agent], need: Amount, storage_free: float | None = None, st
     return {"counties": total, "by": by, "limited_by": limits}
 
 
-def lose(agents: list[Agent], lost: t.Collection[str]) -> dict[str, t.Any]:
-    """Return what happens when agents are lost: which counties stop for a while, and which find no place on the others."""
-    gone = [agent for agent in agents if agent.name in lost]
-    free = {agent.name: agent.free for agent in agents if agent.name not in lost and agent.usable}
+def _stranded(agents: list[Agent]) -> list[Load]:
+    """The pods of agents that are lost by now."""
+    return [load for agent in agents if agent.lost for load in agent.loads]
+
+
+def _seat(free: dict[str, Amount], loads: t.Iterable[Load]) -> set[str]:
+    """Place pods on the agents that have most room, the largest first, and take that room; return the counties that find none."""
     homeless: set[str] = set()
-    loads = sorted((load for agent in gone for load in agent.loads), key=lambda load: (load.needs.memory, load.needs.cpu, load.needs.volumes), reverse=True)
-    for load in loads:
+    for load in sorted(loads, key=lambda load: (load.needs.memory, load.needs.cpu, load.needs.volumes), reverse=True):
         places = [name for name, room in free.items() if load.may_be_on(name) and load.needs.within(room)]
         if not places:
             homeless.add(load.county)
             continue
         best = max(places, key=lambda name: (free[name].memory, free[name].cpu, free[name].pods))
         free[best] = free[best] - load.needs
-    return {
-        "lost": sorted(lost),
-        "stopped": sorted({load.county for load in loads}),
-        "homeless": sorted(homeless),
-        "survives": not homeless,
-    }
+    return homeless
 
 
-def losses(agents: list[Agent], count: int) -> dict[str, t.Any]:
+def lose(agents: list[Agent], lost: t.Collection[str], waiting: t.Sequence[Load] = ()) -> dict[str, t.Any]:
+    """Return what happens when agents are lost: which counties stop for a while, and which find no place on the others.
+
+    Pods that wait for a place, and those of agents that are lost by now, need one as well.
+    """
+    gone = [load for agent in agents if agent.name in lost for load in agent.loads]
+    before = [load for load in _stranded(agents) if load not in gone]
+    homeless = _seat({agent.name: agent.free for agent in agents if agent.name not in lost and agent.usable}, [*gone, *before, *waiting])
+    return {"lost": sorted(lost), "stopped": sorted({load.county for load in gone}), "homeless": sorted(homeless), "survives": not homeless}
+
+
+def losses(agents: list[Agent], count: int, waiting: t.Sequence[Load] = ()) -> dict[str, t.Any]:
     """Try every loss of so many agents; the worst is the one that leaves most counties without a place."""
-    names = [agent.name for agent in agents]
+    names = [agent.name for agent in agents if not agent.lost]
     if len(names) <= count:
-        return {"survives": False, "bad": [sorted(names)] if names else [], "worst": None, "reason": f"the cluster has only {len(names)} agents"}
-    tried = [lose(agents, lost) for lost in itertools.combinations(names, count)]
+        what = f"agent{'' if len(names) == 1 else 's'}{' not lost yet' if len(names) < len(agents) else ''}"
+        return {"survives": False, "bad": [sorted(names)] if names else [], "worst": None, "reason": f"the cluster has only {len(names)} {what}"}
+    tried = [lose(agents, lost, waiting) for lost in itertools.combinations(names, count)]
     worst = max(tried, key=lambda entry: (len(entry["homeless"]), len(entry["stopped"])))
     bad = [entry["lost"] for entry in tried if not entry["survives"]]
     return {"survives": not bad, "bad": bad, "worst": worst, "reason": ""}

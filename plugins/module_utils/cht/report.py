@@ -27,6 +27,11 @@ Object = dict[str, t.Any]
 CSI_DRIVER = "csi.vsphere.vmware.com"
 # Of the 60 disks that a VM's four paravirtual controllers take, one is the root disk.
 VOLUMES_PER_VM = 59
+# What becomes of a county when its agent is lost; measured on the lab, see docs/counties.md.
+RECOVERY = (
+    "A lost agent is noticed after about a minute. Its counties stay away until its machine is back or a person fences it, which takes half a minute: "
+    "ansible-playbook cht.k3s.fence_node -e k3s_fence=NAME"
+)
 EXPIRES_SOON = 30
 FULL = 0.9
 
@@ -67,13 +72,16 @@ def headlines(report: Object) -> list[str]:
         f"{entry['what']}{'' if entry['text'].startswith(_VERBS) else ':'} {entry['text']}{f' (next: {step})' if (step := entry.get('next')) else ''}"
         for entry in report["problems"]
     ]
-    limit = ", ".join(capacity["limited_by"])
-    lines.append("nothing is known to limit more counties" if capacity["counties"] is None else f"{capacity['counties']} more counties fit (limit: {limit})")
+    unknown = f"; not known: {'; '.join(capacity['unknown'])}" if capacity["unknown"] else ""
+    room = f"{'at most ' if unknown else ''}{capacity['counties']} more counties fit (limit: {', '.join(capacity['limited_by'])})"
+    lines.append(("nothing is known to limit more counties" if capacity["counties"] is None else room) + unknown)
     said = []
     for key, what in (("one_agent", "one agent"), ("two_agents", "two agents")):
         entry = loss[key]
-        said.append(f"{what}: {'survived' if entry['survives'] else entry['reason'] or 'not survived in ' + str(len(entry['bad'])) + ' cases'}")
+        well = "not known" if loss["unknown"] else "room for all its counties" if key == "one_agent" else "room for all their counties"
+        said.append(f"{what}: {well if entry['survives'] else entry['reason'] or 'no room in ' + str(len(entry['bad'])) + ' cases'}")
     lines.append(f"loss of {'; of '.join(said)}; {loss['servers_to_lose']} of {loss['servers']} servers may be lost")
+    lines.append(loss["recovery"])
     return lines
 
 
@@ -181,6 +189,10 @@ def build(
     need, storage_need = with_given(need, given), given.get("storage", storage_need)
     storage_used = sum(number((item["spec"].get("capacity") or {}).get("storage")) for item in found.volumes)
     servers = [node for node in nodes if node["role"] == "server"]
+    waiting = _waiting(found)
+    spaces = {county["namespace"]: county["name"] for county in found.counties}
+    bare = [spaces[space] for space, amount in needs.items() if amount.pods and not (amount.cpu and amount.memory)]
+    unknown = [f"{len(bare)} of {len(spaces)} counties request no CPU or no memory ({shortened(bare)}): give them resources"] if bare else []
     counties = [
         {
             **county,
@@ -204,17 +216,36 @@ def build(
         "versions": _versions(nodes, counties),
         "next_county": {**need.as_dict(), "storage": storage_need},
         "storage": {"total": storage_total or None, "used": storage_used},
-        "capacity": fit(agents, need, storage_total - storage_used if storage_total else None, storage_need),
+        "capacity": {
+            **fit(agents, need, storage_total - storage_used if storage_total else None, storage_need, waiting),
+            "unknown": unknown + ([] if storage_total else ["the size of the datastore: set cht_project_report_storage"]),
+        },
         "loss": {
             "servers": len(servers),
             **etcd_majority([node["etcd"] for node in servers]),
-            "one_agent": losses(agents, 1),
-            "two_agents": losses(agents, 2),
+            "one_agent": losses(agents, 1, waiting),
+            "two_agents": losses(agents, 2, waiting),
+            "unknown": unknown,
+            "recovery": RECOVERY,
         },
     }
     whole = [{"level": "bad", "what": "the cluster", "text": cluster_problem}] if cluster_problem else []
     report["problems"] = whole + problems(report, found.claims, found.volumes)
     return report
+
+
+def shortened(names: list[str], most: int = 6) -> str:
+    """Return the first names of a list that may be long."""
+    return ", ".join(names[:most]) + (" and more" if len(names) > most else "")
+
+
+def _waiting(found: Reader) -> list[Load]:
+    """The pods of counties that have no node yet: what is free is theirs first."""
+    spaces = {county["namespace"]: county["name"] for county in found.counties}
+    return [
+        Load(spaces[pod["metadata"]["namespace"]], pod["metadata"]["name"], pod_needs(pod), _places(pod, found))
+        for pod in found.pods if not pod["spec"].get("nodeName") and pod["metadata"]["namespace"] in spaces
+    ]
 
 
 def read_agents(found: Reader, servers: bool = False) -> tuple[list[Agent], list[Object]]:
@@ -234,11 +265,12 @@ def read_agents(found: Reader, servers: bool = False) -> tuple[list[Agent], list
         room = status.get("allocatable") or {}
         limit = found.limits.get(name, VOLUMES_PER_VM)
         agent = Agent(name, Amount(number(room.get("cpu")), number(room.get("memory")), int(number(room.get("pods"))), limit))
-        agent.usable = takes_pods(node)
+        agent.usable, agent.lost = takes_pods(node), not is_ready(node)
         for pod in by_node.get(name, []):
             wanted = pod_needs(pod)
             agent.used = agent.used + wanted
-            if pod["metadata"]["namespace"] in spaces:
+            # One that ends on a silent node has a successor by now.
+            if pod["metadata"]["namespace"] in spaces and not (agent.lost and pod["metadata"].get("deletionTimestamp")):
                 agent.loads.append(Load(spaces[pod["metadata"]["namespace"]], pod["metadata"]["name"], wanted, _places(pod, found)))
         if none or servers or not is_server(node):
             agents.append(agent)
@@ -322,7 +354,7 @@ def problems(report: Object, claims: list[Object], volumes: list[Object]) -> lis
         add(warn, "nodes", f"run several versions: {', '.join(sorted(report['versions']['kubernetes']))}")
     one = report["loss"]["one_agent"]
     if not one["survives"]:
-        why = one["reason"] or f"not all counties of {', '.join(' and '.join(lost) for lost in one['bad'])} would find a place"
+        why = one["reason"] or f"not all counties of {shortened([' and '.join(lost) for lost in one['bad']])} would find a place"
         add(warn, "loss of one agent", f"is not survived: {why}")
     loss = report["loss"]
     if loss["healthy_voters"] < loss["voters"]:

@@ -29,13 +29,17 @@ li.bad { background:var(--bad-bg) } li.warning { background:var(--warn-bg) } li 
 table { border-collapse:collapse; width:100%; font-size:14px; margin-top:10px } th { text-align:left; color:var(--soft); font-weight:600; font-size:12.5px }
 th,td { padding:6px 10px 6px 0; border-bottom:1px solid var(--line); vertical-align:top } td.n,th.n { text-align:right; font-variant-numeric:tabular-nums }
 .pill { border-radius:99px; padding:1px 9px; font-size:12.5px; white-space:nowrap } .pill.good { background:var(--good-bg); color:var(--good) }
-.pill.bad { background:var(--bad-bg); color:var(--bad) } .pill.warning { background:var(--warn-bg); color:var(--warn) }
+.pill { background:var(--track) } .pill.bad { background:var(--bad-bg); color:var(--bad) } .pill.warning { background:var(--warn-bg); color:var(--warn) }
 svg { display:block; width:100%; height:auto; margin-top:12px; min-width:640px }
 svg text { fill:var(--ink); font-size:12px } svg .soft { fill:var(--soft); font-size:11px }
 .two { display:grid; grid-template-columns:repeat(auto-fit,minmax(420px,1fr)); gap:18px } .two section { min-width:0 }
 @media print { body { background:#fff } section,.card { break-inside:avoid } }
 """
 _LABELS = {"cpu": "CPU", "memory": "memory", "pods": "pods", "volumes": "volumes", "disk": "disk"}
+
+
+# level -> background and ink
+_TILES = {"good": ("var(--good-bg)", "var(--good)"), "bad": ("var(--bad-bg)", "var(--bad)"), "": ("var(--track)", "var(--soft)")}
 
 
 def amount(name: str, value: float | None) -> str:
@@ -70,8 +74,9 @@ def _cards(report: Object) -> str:
     levels = [{fault["level"] for fault in node["faults"]} for node in nodes]
     well_nodes = sum(not found for found in levels)
     well = sum(1 for county in counties if _well(county))
-    more = capacity["counties"]
+    more, unknown = capacity["counties"], capacity["unknown"]
     limit = ", ".join(_LABELS[name] for name in capacity["limited_by"])
+    room = "bad" if more == 0 else "warning" if more is not None and more < 5 else "" if unknown or more is None else "good"
     survives = [loss["one_agent"]["survives"], loss["two_agents"]["survives"]]
     verdict = "two agents" if all(survives) else "one agent" if survives[0] else "no agent"
     nearest = report["certificates"][0] if report["certificates"] else None
@@ -79,15 +84,20 @@ def _cards(report: Object) -> str:
         _card("good" if well_nodes == len(nodes) else "bad" if any("bad" in found for found in levels) else "warning",
               f"{well_nodes} of {len(nodes)}", "nodes are well"),
         _card("good" if well == len(counties) else "bad", f"{well} of {len(counties)}", "counties are well"),
-        _card("" if more is None else "good" if more >= 5 else "warning" if more else "bad", "open" if more is None else str(more),
-              "more counties fit" + (f"; {limit} is the limit" if limit else "; nothing is known to limit them")),
-        _card("good" if survives[0] and loss["servers_to_lose"] else "bad", verdict,
-              f"may be lost, and {loss['servers_to_lose']} of {loss['servers']} servers"),
+        _card(room, "not known" if more is None else f"at most {more}" if unknown else str(more),
+              "more counties fit" + (f"; {limit} is the limit" if limit else "") + (f"; not known: {'; '.join(unknown)}" if unknown else "")),
+        _card(_loss_level(loss, survives[0] and loss["servers_to_lose"]), "not known" if loss["unknown"] and survives[0] else verdict,
+              f"may be lost, if a person fences what is lost, and {loss['servers_to_lose']} of {loss['servers']} servers"),
     ]
     if nearest:
         level = "bad" if nearest["days"] < 0 else "warning" if nearest["days"] < 30 else "good"
         cards.append(_card(level, f"{nearest['days']} days", f"to the next expiry of a certificate ({nearest['name']})"))
     return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _loss_level(loss: Object, survives: bool) -> str:
+    """Grey is what would be green if nothing were unknown."""
+    return "bad" if not survives else "" if loss["unknown"] else "good"
 
 
 def _well(county: Object) -> bool:
@@ -162,7 +172,7 @@ def _node(node: Object, left: float, top: float, width: float, height: float, in
     for number, name in enumerate(node["counties"]):
         x, y = left + inner + (number % 3) * 90, top + 112 + (number // 3) * (tile + 4)
         well = states.get(name, True)
-        fill, ink = ("var(--good-bg)", "var(--good)") if well else ("var(--bad-bg)", "var(--bad)")
+        fill, ink = _TILES["good" if well else "bad"]
         parts.append(
             f'<g><title>{escape(name)}</title><rect x="{x}" y="{y}" width="86" height="{tile}" rx="5" fill="{fill}"/>'
             f'<text x="{x + 43}" y="{y + 15}" text-anchor="middle" style="fill:{ink};font-size:11px">{_cut(name, 13)}</text></g>'
@@ -180,13 +190,15 @@ def _capacity(report: Object) -> str:
         wanted = need["storage"] if name == "disk" else need[name]
         rows.append(f'<text x="0" y="{y + 14}">{_LABELS[name]}</text><text class="soft" x="0" y="{y + 27}">{amount(name, wanted)} each</text>')
         if count is None:
-            why = "the size of the datastore was not given" if name == "disk" else "no county requests any: no limit"
+            why = "not known" if name == "disk" or capacity["unknown"] else "no county requests any: no limit"
             rows.append(f'<text class="soft" x="110" y="{y + 16}">{why}</text>')
             continue
-        color = "var(--warn)" if name in capacity["limited_by"] else "var(--bar)"
+        color = "var(--soft)" if capacity["unknown"] else "var(--warn)" if name in capacity["limited_by"] else "var(--bar)"
         rows.append(f'<rect x="110" y="{y + 3}" width="{max(2.0, 380 * count / most):.1f}" height="16" rx="4" fill="{color}"/>')
         rows.append(f'<text x="{118 + 380 * count / most:.1f}" y="{y + 16}">{count}</text>')
-    total = "No measure limits them." if capacity["counties"] is None else f"{capacity['counties']} more counties fit."
+    total = "No measure is known to limit them." if capacity["counties"] is None else f"{capacity['counties']} more counties fit."
+    if capacity["unknown"]:
+        total += f" Not known: {'; '.join(capacity['unknown'])}."
     disk = report["storage"]
     text = f"{total} The next one is taken to be as large as the largest that is there. Volumes take {amount('disk', disk['used'])} now."
     picture = f'<svg viewBox="0 0 560 {8 + 34 * len(capacity["by"])}" style="min-width:0" role="img" aria-label="counties that fit by each measure">'
@@ -196,7 +208,9 @@ def _capacity(report: Object) -> str:
 def _loss(report: Object) -> str:
     """A triangle: on the diagonal the loss of one agent, else of two."""
     loss = report["loss"]
-    names = [node["name"] for node in report["nodes"] if node["role"] == "agent"] or [node["name"] for node in report["nodes"]]
+    # One that is lost by now has no further loss.
+    ready = [node for node in report["nodes"] if node["ready"]]
+    names = [node["name"] for node in ready if node["role"] == "agent"] or [node["name"] for node in ready]
     bad = {tuple(entry) for key in ("one_agent", "two_agents") for entry in loss[key]["bad"]}
     on = {node["name"]: set(node["counties"]) for node in report["nodes"]}
     cell, left = min(34.0, 400.0 / max(1, len(names))), 120
@@ -206,28 +220,30 @@ def _loss(report: Object) -> str:
         drawn.append(f'<text x="{left - 8}" y="{y + cell / 2 + 4:.1f}" text-anchor="end">{_cut(first, 16)}</text>')
         for column, second in enumerate(names[: row + 1]):
             lost = tuple(sorted({first, second}))
-            fill, ink = ("var(--bad-bg)", "var(--bad)") if lost in bad else ("var(--good-bg)", "var(--good)")
+            fill, ink = _TILES[_loss_level(loss, lost not in bad)]
             stops = len(set().union(*(on[name] for name in lost)))
             x = left + column * cell
             drawn.append(
-                f'<g><title>loss of {escape(" and ".join(lost))}: {stops} counties stop until they moved</title>'
+                f'<g><title>loss of {escape(" and ".join(lost))}: {stops} counties stop</title>'
                 f'<rect x="{x:.1f}" y="{y:.1f}" width="{cell - 3:.1f}" height="{cell - 3:.1f}" rx="4" fill="{fill}"/>'
                 f'<text x="{x + (cell - 3) / 2:.1f}" y="{y + cell / 2 + 3:.1f}" text-anchor="middle" style="fill:{ink};font-size:11px">{stops}</text></g>'
             )
     lines = []
     for key, what in (("one_agent", "one agent"), ("two_agents", "two agents")):
         entry = loss[key]
-        answer = "all counties find a place again" if entry["survives"] else entry["reason"] or f"{len(entry['bad'])} cases leave counties without a place"
+        well = f"not known: {'; '.join(loss['unknown'])}" if loss["unknown"] else "all counties find a place again"
+        answer = well if entry["survives"] else entry["reason"] or f"{len(entry['bad'])} cases leave counties without a place"
         worst = entry["worst"]
         if worst and worst["homeless"]:
             answer += f", the worst {' and '.join(worst['lost'])}: {', '.join(worst['homeless'][:6])}{' and more' if len(worst['homeless']) > 6 else ''}"
-        lines.append(f"<div><span class='pill {'good' if entry['survives'] else 'bad'}'>{what}</span> {escape(answer)}</div>")
+        lines.append(f"<div><span class='pill {_loss_level(loss, entry['survives'])}'>{what}</span> {escape(answer)}</div>")
     level = "good" if loss["servers_to_lose"] else "bad"
     lines.append(f"<div><span class='pill {level}'>servers</span> {loss['servers_to_lose']} of {loss['servers']} may be lost: "
                  f"{loss['healthy_voters']} of {loss['voters']} voters of etcd are well</div>")
+    lines.append(f"<div>{escape(loss['recovery'])}</div>")
     return (
-        f'<section><h2>When machines are lost</h2>{"".join(lines)}<span class="soft">The number is how many counties stop until '
-        f'their pods have moved; on the diagonal one agent, else two. Red: some find no place.</span>'
+        f'<section><h2>When machines are lost</h2>{"".join(lines)}<span class="soft">The number is how many counties stop; on the diagonal one '
+        f'agent, else two. Red: some find no place. Grey: not known.</span>'
         f'<svg viewBox="0 0 560 {12 + cell * len(names):.0f}" style="min-width:0" role="img" '
         f'aria-label="losses of one and two agents">{"".join(drawn)}</svg></section>'
     )

@@ -18,7 +18,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent,
 from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import CertificateError, pem_expiry
 from ansible_collections.cht.k3s.plugins.module_utils.cht.figures import figures
 from ansible_collections.cht.k3s.plugins.module_utils.cht.nodes import LOST, NONE, VOTER, clocks, vote
-from ansible_collections.cht.k3s.plugins.module_utils.cht.report import build, headlines, natural, number, pod_needs, problems, read_agents
+from ansible_collections.cht.k3s.plugins.module_utils.cht.report import RECOVERY, build, headlines, natural, number, pod_needs, problems, read_agents
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report_page import page
 
 GI = 2.0**30
@@ -65,7 +65,7 @@ def test_losing_agents() -> None:
     assert two["bad"] == [["a1", "a2"], ["a1", "a3"], ["a2", "a3"]]
     assert len(two["worst"]["homeless"]) == 2
     alone = losses(agents[:1], 1)
-    assert (alone["bad"], alone["reason"]) == ([["a1"]], "the cluster has only 1 agents")
+    assert (alone["bad"], alone["reason"]) == ([["a1"]], "the cluster has only 1 agent")
 
 
 def server(name: str, ready: bool = True, **etcd: str) -> dict[str, t.Any]:
@@ -102,7 +102,7 @@ def test_one_of_three_servers_down_is_red() -> None:
     text = page(found)
     assert "<span class='pill bad'>servers</span> 0 of 3 may be lost: 2 of 3 voters of etcd are well" in text
     assert 'card bad"><b>two agents</b>' in text or 'card bad"><b>one agent</b>' in text
-    assert headlines(found)[-1].endswith("; 0 of 3 servers may be lost")
+    assert headlines(found)[-2].endswith("; 0 of 3 servers may be lost")
 
 
 def machine(*conditions: str, ready: bool = True, taints: tuple[str, ...] = (), **spec: t.Any) -> dict[str, t.Any]:
@@ -190,6 +190,35 @@ def test_room_where_a_county_may_not_run_is_no_room(spec: dict[str, t.Any], lost
     assert lose(read_agents(found)[0], lost)["survives"] is survives
 
 
+@pytest.mark.parametrize("waiting", [False, True])
+def test_room_that_somebody_waits_for_is_no_room(waiting: bool) -> None:
+    agents = [agent("a1", cpu=4), agent("a2", "c1", cpu=4)]
+    if not waiting:  # its pods still are on an agent that is silent, else they wait for a place
+        agents[1].usable, agents[1].lost = False, True
+    loads = [Load("c1", "c1-pod", COUNTY)] if waiting else []
+    assert fit(agents, Amount(cpu=4), waiting=loads)["counties"] == 0
+    assert losses(agents, 1, loads)["survives"] is False
+
+
+def test_what_is_not_known_is_grey_and_said() -> None:
+    found: t.Any = Cluster(containers=[{"resources": {}}])
+    found.nodes[2]["spec"]["taints"] = []
+    client: t.Any = _EmptyCluster()
+    client.items = lambda path, *dummy: {"/api/v1/nodes": found.nodes, "/api/v1/pods": found.pods, "/api/v1/namespaces": [
+        {"metadata": {"name": "c1", "labels": {"cht.k3s/county": "c1"}}}]}.get(path, [])
+    seen = build(client, {}, 0.0, datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc))
+    assert seen["loss"]["one_agent"]["survives"] and seen["loss"]["unknown"] == ["1 of 1 counties request no CPU or no memory (c1): give them resources"]
+    assert seen["capacity"]["unknown"][1:] == ["the size of the datastore: set cht_project_report_storage"]
+    text = page(seen)
+    assert '<div class="card "><b>at most 329</b>' in text and "not known: 1 of 1 counties request no CPU" in text
+    assert "<span class='pill '>one agent</span>" in text and "pill good'>one agent" not in text
+    lines = headlines(seen)
+    assert lines[-3].startswith("at most 329 more counties fit (limit: pods); not known: 1 of 1 counties") and "loss of one agent: not known" in lines[-2]
+    found.pods[0]["spec"]["containers"] = [{"resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}]
+    known = build(client, {}, 100 * GI, datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc))
+    assert known["loss"]["unknown"] == known["capacity"]["unknown"] == []
+
+
 def test_the_next_county_is_like_the_largest() -> None:
     assert typical([(Amount(1, 8, 8, 3), 10.0), (Amount(2, 4, 8, 1), 20.0)]) == (Amount(2, 8, 8, 3), 20.0)
 
@@ -261,14 +290,15 @@ def report(agents: int = 9, counties: int = 50) -> dict[str, t.Any]:
         }
         for number, name in enumerate(names)
     ]
-    capacity = fit(machines, each, 4096 * GI - counties * 60 * GI, 60 * GI)
+    capacity = {**fit(machines, each, 4096 * GI - counties * 60 * GI, 60 * GI), "unknown": []}
     return {
         "time": "2026-01-01 00:00 UTC", "nodes": nodes, "counties": rows, "capacity": capacity,
         "certificates": [{"name": "county county-07", "expires": "2026-01-13", "days": 12}, {"name": "API server", "expires": "2026-12-24", "days": 357}],
         "encryption": [{"server": f"control-plane-{number}", "state": "encrypted", "stage": "start", "hash": "ab" * 32} for number in (1, 2, 3)],
         "versions": {"kubernetes": {"v1.34.4+k3s1": [node["name"] for node in nodes]}, "cht": {"4.22.0": names[1::3] + names[2::3], "5.2.0": names[::3]}},
         "next_county": {**each.as_dict(), "storage": 60 * GI}, "storage": {"total": 4096 * GI, "used": counties * 60 * GI},
-        "loss": {"servers": 3, **etcd_majority([VOTER] * 3), "one_agent": losses(machines, 1), "two_agents": losses(machines, 2)},
+        "loss": {"servers": 3, **etcd_majority([VOTER] * 3), "one_agent": losses(machines, 1), "two_agents": losses(machines, 2),
+                 "unknown": [], "recovery": RECOVERY},
         "problems": [
             {"what": "agent-5", **FAULTS[4][0]},
             {"level": "bad", "what": "county county-04", "text": "7 of 8 Deployments ready; claim couchdb-1-claim0 is Pending (StorageClass vmware-sc)"},
@@ -342,8 +372,9 @@ def test_names_can_t_break_the_page() -> None:
 def test_headlines() -> None:
     lines = headlines(report())
     assert lines[0] == "agent-5 is not ready: its kubelet does not report (next: ansible-playbook cht.k3s.fence_node -e k3s_fence=agent-5)"
-    assert lines[-2] == "18 more counties fit (limit: disk)"
-    assert lines[-1].startswith("loss of one agent: survived; of two agents: ") and lines[-1].endswith("; 1 of 3 servers may be lost")
+    assert lines[-3] == "18 more counties fit (limit: disk)"
+    assert lines[-2].startswith("loss of one agent: room for all its counties; of two agents: ") and lines[-2].endswith("; 1 of 3 servers may be lost")
+    assert "until its machine is back or a person fences it" in lines[-1] and "fence_node" in lines[-1]
 
 
 def test_a_page_of_an_empty_cluster() -> None:
