@@ -53,6 +53,7 @@ counties:
       obstacle: "pod cht-api-6d4 is not ready"
       nodes: [agent-3]
       volumes: {couchdb-1-claim0: 4Gi}
+      growing: ["claim couchdb-1-claim0 has 4Gi, and 6Gi are wanted since 2026-01-02T03:04:05Z"]
 missing:
   description: Names that were asked for and are not in the cluster.
   returned: always

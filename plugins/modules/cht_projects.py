@@ -184,6 +184,9 @@ counties:
     removed:
       description: How many objects were removed, as the county went to 5.x or no longer asks for them.
       type: int
+    growing:
+      description: Whether a volume is smaller than it is to be.
+      type: bool
     notes:
       description: What is worth knowing, such as an image that is newer than wanted.
       type: list
@@ -205,10 +208,11 @@ counties:
       created: 29
       updated: 0
       removed: 0
+      growing: false
       notes: [credentials generated and kept in Secret cht-couchdb-credentials]
       errors: []
 waiting:
-  description: Names of the counties whose pods are not all ready.
+  description: Names of the counties whose pods are not all ready, or whose volumes have not their size yet.
   returned: always
   type: list
   elements: str

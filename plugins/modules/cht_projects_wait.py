@@ -110,7 +110,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.health import checker
-from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Target, wait
+from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Target, growing, wait
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
 from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
 
@@ -134,7 +134,10 @@ def main() -> None:
         module.exit_json(counties=[], waiting=[])
     try:
         ask = checker(client, module.params["health"])
-        progress = wait(client, targets, 0 if module.check_mode else module.params["timeout"], check=ask)
+        progress = wait(
+            client, targets, 0 if module.check_mode else module.params["timeout"], ask=ask is not None,
+            check=lambda space: growing(client, space) or (ask(space) if ask else ""),
+        )
     except ApiError as error:
         module.fail_json(msg=f"The pods of the counties can't be read: {error.message}")
     finally:

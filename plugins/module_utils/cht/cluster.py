@@ -13,7 +13,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SEC
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import COUNTY_LABEL, MANAGED_LABELS, SERVICE_LABEL
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import OperationError, look, taken
 from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag
-from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import judge
+from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import judge, real_size, ungrown
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import by_namespace
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client, segment
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import (
@@ -101,7 +101,8 @@ def describe(client: Client, names: list[str] | None = None, with_credentials: b
             "total": progress.total,
             "obstacle": progress.obstacle,
             "nodes": sorted({pod["spec"].get("nodeName") or "" for pod in pods.get(space, [])} - {""}),
-            "volumes": {item["metadata"]["name"]: item["spec"]["resources"]["requests"]["storage"] for item in claims.get(space, [])},
+            "volumes": {item["metadata"]["name"]: real_size(item) for item in claims.get(space, [])},
+            "growing": [text for item in claims.get(space, []) if (text := ungrown(item))],
         }
         if with_credentials:
             secret = client.find(SECRETS.path(SECRET_NAME, space))

@@ -207,6 +207,7 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
         _refuse_half_restored(live.namespaces.get(namespace))
         plan.rebind = rebind.find(county, live.volumes, live.claims)
         _refuse_other_volumes(county, claims, live.images(namespace), set(plan.rebind))
+        _refuse_smaller(county, volumes, plan.rebind)
         _refuse_other_data(county, live.deployments.get(namespace, []), set(plan.rebind))
         held = live.secrets.get(namespace)
         plan.notes.extend(rebind.outdated(county, live.volumes, live.claims))
@@ -329,6 +330,21 @@ def _refuse_other_data(county: County, deployments: list[Object], given: set[str
             raise PlanError(
                 f"cht-{service} keeps its data in {_named(folder)} of its volume, and couchdb.data_path says {_named(wanted)}: CouchDB would start "
                 f"empty; set couchdb.data_path to '{folder or '/'}'. (Was it wrong so far? remove_project without data keeps the volumes, then run this.)"
+            )
+
+
+def _refuse_smaller(county: County, claims: list[Object], named: dict[str, Object]) -> None:
+    """Refuse to ask for less than what is there, which nothing can give. A shared default may be smaller: it is for new counties."""
+    wanted = county["couchdb"]["storage"]
+    if not (county.own.get("couchdb") or {}).get("storage"):
+        return
+    sizes = {f"claim {item['metadata']['name']}": item["spec"].get("resources", {}).get("requests", {}).get("storage", wanted) for item in claims}
+    sizes.update({f"volume {item['metadata']['name']}": item["spec"]["capacity"]["storage"] for item in named.values()})
+    for what, size in sizes.items():
+        if larger_quantity(wanted, size) != wanted:
+            raise PlanError(
+                f"couchdb.storage {wanted} is smaller than the {size} of {what}, and a volume can't shrink: put {size} back. For a smaller one make a new "
+                "county and replicate the data into it; save this one first (backup_project)"
             )
 
 

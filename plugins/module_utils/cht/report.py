@@ -17,6 +17,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.figures import of_all
 from ansible_collections.cht.k3s.plugins.module_utils.cht.nodes import NONE, clocks, faults, is_ready, is_server, takes_pods, vote
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
+from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import real_size
 from ansible_collections.cht.k3s.plugins.module_utils.cht.scheduling import may_run
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import CLAIMS, CSI_NODES, LEASES, NODES, PODS, SECRETS, VOLUMES
@@ -184,7 +185,7 @@ def build(
     storage = {space: 0.0 for space in needs}
     for claim in found.claims:
         if claim["metadata"]["namespace"] in storage:
-            storage[claim["metadata"]["namespace"]] += number(claim["spec"]["resources"]["requests"].get("storage"))
+            storage[claim["metadata"]["namespace"]] += number(real_size(claim))
     need, storage_need = typical([(needs[space], storage[space]) for space in needs])
     need, storage_need = with_given(need, given), given.get("storage", storage_need)
     storage_used = sum(number((item["spec"].get("capacity") or {}).get("storage")) for item in found.volumes)
@@ -334,6 +335,8 @@ def problems(report: Object, claims: list[Object], volumes: list[Object]) -> lis
         if county.get("left_pods"):
             add(warn, f"county {county['name']}", f"has pods that an agent left behind ({', '.join(county['left_pods'])}): CHT's own page can't upgrade it "
                 "while they are there; the next run of its play removes them")
+        for text in county.get("growing", ()):
+            add(warn, f"county {county['name']}", text, f"kubectl -n {county['namespace']} describe pvc {text.split()[1]}")
         if len(county["versions"]) > 1:
             add(warn, f"county {county['name']}", f"runs images of several versions: {', '.join(county['versions'])}")
     for entry in report["certificates"]:

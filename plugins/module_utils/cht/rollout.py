@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import larger_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.kube.status import has_ended
 
 Object = dict[str, t.Any]
@@ -122,6 +123,30 @@ def judge(
         names = sorted(item["metadata"]["name"] for item in deployments if not deployment_ready(item))
         obstacles.append((9, f"not ready yet: {', '.join(names) or 'no Deployment is there'}"))
     return Progress(ready, count, _short(min(obstacles)[1]))
+
+
+def real_size(claim: Object) -> str:
+    """Return the size of a claim's volume; what is asked for while it has none."""
+    there = ((claim.get("status") or {}).get("capacity") or {}).get("storage")
+    return str(there or claim["spec"]["resources"]["requests"]["storage"])
+
+
+def ungrown(claim: Object, wanted: str = "") -> str:
+    """Say of a bound claim that its volume is smaller than what it asks for, or is about to ask for; empty where it is not."""
+    asked, there = claim["spec"]["resources"]["requests"]["storage"], real_size(claim)
+    wish = larger_quantity(asked, wanted or asked)
+    if (claim.get("status") or {}).get("phase") != "Bound" or larger_quantity(there, wish) == there:
+        return ""
+    times = [
+        entry.get("time") or "" for entry in claim["metadata"].get("managedFields") or []
+        if ((entry.get("fieldsV1") or {}).get("f:spec") or {}).get("f:resources") is not None
+    ]
+    since = f" since {max(times)}" if times and wish == asked else ""
+    said = [
+        f"{item['type']}{': ' + item['message'] if item.get('message') else ''}" for item in (claim.get("status") or {}).get("conditions") or []
+        if item.get("status") == "True"
+    ]
+    return f"claim {claim['metadata']['name']} has {there}, and {wish} are wanted{since}{f' ({_short(said[0])})' if said else ''}"
 
 
 def _last_said(events: t.Iterable[Object], name: str) -> str:

@@ -27,7 +27,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live as Li
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Plan, plan_county
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rebind import data_of, point
 from ansible_collections.cht.k3s.plugins.module_utils.cht.roll import Roller
-from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import Progress, judge
+from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import Progress, judge, ungrown
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, Problem
 from ansible_collections.cht.k3s.plugins.module_utils.cht.stage import STAGED, Stage
 from ansible_collections.cht.k3s.plugins.module_utils.cht.table import table
@@ -188,7 +188,7 @@ def deploy(
             # Without an answer the table shows what is known; why there is none stands with the counties that it kept from being done.
             with contextlib.suppress(ApiError):
                 deployments = by_namespace(client.items(DEPLOYMENTS.collection(), {"labelSelector": SERVICE_LABEL}))
-    return _report(plans, problems, outcome, deployments, removed, held, settings, runs)
+    return _report(plans, problems, outcome, deployments, removed, held, settings, runs, state)
 
 
 def _running(plans: list[Plan], state: LiveCounties) -> set[str]:
@@ -451,6 +451,7 @@ def _report(
     held: set[str],
     settings: Settings,
     runs: set[str],
+    state: LiveCounties,
 ) -> Result:
     rows = [_invalid_row(name, problems) for name in dict.fromkeys(problem.county for problem in problems)]
     counts: dict[str, Counter[str]] = {}
@@ -461,16 +462,21 @@ def _report(
     for plan in plans:
         wanted = [item["metadata"]["name"] for item in plan.objects if item["kind"] == "Deployment"]
         progress = judge([item for item in deployments.get(plan.county.namespace, []) if item["metadata"]["name"] in wanted], total=len(wanted))
+        growing = _growing(plan, state)
+        plan.notes.extend(growing)
         row = _row(plan, counts.get(plan.county.name, Counter()), outcome.group_errors.get(plan.county.name, []), progress, settings)
         raises = plan.raises if plan.county.name in runs and row["state"] != "failed" else None
         row.update(upgrade_from=raises.live if raises is not None else "", stage=raises is not None and plan.stage)
         if plan.county.name in held and row["state"] != "failed":
             row.update(state="waiting", remark="; ".join(["its pods restart when its wave comes", *plan.notes]))
+        row["growing"] = bool(growing)
         rows.append(row)
     result: Result = {
         "changed": outcome.changed or bool(removed) or any(plan.predicted for plan in plans),
         "counties": rows,
-        "waiting": [row["name"] for row in rows if row["state"] != "failed" and row["name"] not in held and row["ready"] < row["total"]],
+        "waiting": [
+            row["name"] for row in rows if row["state"] != "failed" and row["name"] not in held and (row["ready"] < row["total"] or row.get("growing"))
+        ],
         "held": [row["name"] for row in rows if row["name"] in held and row["state"] != "failed"],
         "objects": [entry for entry in outcome.objects() if entry["result"] not in ("unchanged", "skipped", "held")],
         "table": table(rows),
@@ -482,6 +488,13 @@ def _report(
     if settings.with_diff:
         result["diff"] = outcome.diff()
     return result
+
+
+def _growing(plan: Plan, state: LiveCounties) -> list[str]:
+    """Return which claims that are there are smaller than they are to be; CSI grows them after they ask for it, or does not."""
+    there = state.claims.get(plan.county.namespace, {})
+    wanted = {item["metadata"]["name"]: item["spec"]["resources"]["requests"]["storage"] for item in plan.objects if item["kind"] == CLAIMS.kind}
+    return [text for name, size in wanted.items() if name in there and (text := ungrown(there[name], size))]
 
 
 def _invalid_row(name: str, problems: list[Problem]) -> Result:

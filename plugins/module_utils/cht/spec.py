@@ -252,7 +252,7 @@ SCHEMA: dict[str, Option] = {
         options={
             "mode": Option("str", "C(clustered) (several nodes, as in the guide) or C(single).", default="clustered", choices=("clustered", "single")),
             "nodes": Option("int", "CouchDB nodes of C(clustered).", default=3, check=_count(2, 9)),
-            "storage": Option("str", "Size of each CouchDB volume; a volume only ever grows.", default="4Gi", check=_storage),
+            "storage": Option("str", "Size of each CouchDB volume; a volume only ever grows. Less than there is, in the county's own entry, is refused.", default="4Gi", check=_storage),
             "storage_class": Option(
                 "str",
                 "StorageClass of new volumes; a volume that exists keeps its own.",
@@ -406,6 +406,8 @@ class County:
     namespace: str
     host: str
     options: dict[str, t.Any]
+    # What its own entry says, without what all share.
+    own: dict[str, t.Any]
 
     def __getitem__(self, key: str) -> t.Any:
         return self.options[key]
@@ -683,7 +685,8 @@ def read_counties(projects: t.Any, defaults: t.Any) -> tuple[list[County], list[
             found.extend(_related_problems(options))
         if found:
             problems.extend(Problem(label, text) for text in found)
-        counties.append(County(str(options["name"] or label), str(options["namespace"] or options["name"] or label), str(options["host"] or label), options))
+        name, host = str(options["name"] or label), str(options["host"] or label)
+        counties.append(County(name, str(options["namespace"] or options["name"] or label), host, options, entry))
     problems.extend(_shared_problems(counties))
     bad = {problem.county for problem in problems}
     return [county for county in counties if county.name not in bad], problems

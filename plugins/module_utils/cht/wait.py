@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht import healthcheck
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL
-from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import Progress, judge
+from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import Progress, judge, ungrown
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import CLAIMS, DEPLOYMENTS, EVENTS, PODS
 
@@ -73,6 +73,11 @@ def explain(client: Client, targets: list[Target], ask: bool = False) -> dict[st
     return progress
 
 
+def growing(client: Client, namespace: str) -> str:
+    """Return which claims of a county have not the size yet that they ask for."""
+    return "; ".join(text for item in client.items(CLAIMS.collection(namespace), {"labelSelector": SERVICE_LABEL}) if (text := ungrown(item)))
+
+
 def _checked(progress: dict[str, Progress], targets: list[Target], check: Check | None, until: float) -> dict[str, Progress]:
     """Look closer at the counties whose pods are ready; none is asked any more after `until`."""
     ready = [target for target in targets if progress[target.name].done]
@@ -90,10 +95,13 @@ def _checked(progress: dict[str, Progress], targets: list[Target], check: Check 
     return progress
 
 
-def wait(client: Client, targets: list[Target], timeout: float, interval: float = 2.0, check: Check | None = None) -> dict[str, Progress]:
+def wait(
+    client: Client, targets: list[Target], timeout: float, interval: float = 2.0, check: Check | None = None, ask: bool | None = None,
+) -> dict[str, Progress]:
     """Wait until all counties are ready or the time is over; obstacles are named for those that are not.
 
-    C(check) says of a namespace whose pods are ready what is still wrong with it. Only one that was begun in time is waited for.
+    C(check) says of a namespace whose pods are ready what is still wrong with it. Only one that was begun in time is waited for. C(ask) tells
+    whether counties are asked themselves; left out, they are where there is a check.
     """
     deadline = time.monotonic() + timeout
     until = max(deadline, time.monotonic() + _LEAST)
@@ -106,7 +114,7 @@ def wait(client: Client, targets: list[Target], timeout: float, interval: float 
         time.sleep(min(interval, left))
         progress.update(_checked(look(client, pending), pending, check, until))
     if pending:
-        for name, found in explain(client, pending, check is not None).items():
+        for name, found in explain(client, pending, check is not None if ask is None else ask).items():
             # Whether it works was asked a moment ago, if its pods were ready then.
             before = progress[name]
             unasked = "its pods just became ready, and it was not asked yet whether it works" if check else ""

@@ -14,7 +14,7 @@ from test_volumes import until
 
 HELD = {"COUCHDB_USER": "admin", "COUCHDB_PASSWORD": "helm-password-1", "COUCHDB_SECRET": "helm-secret-000000", "COUCHDB_UUID": "helm-uuid-00000000"}
 META = {"annotations": {"meta.helm.sh/release-name": "adopted"}}
-SINGLE = {"mode": "single", "storage": "1Gi"}
+SINGLE = {"mode": "single", "storage": "3Gi"}
 
 
 def deployment(name: str, service: str, env: list[dict[str, t.Any]], **more: t.Any) -> dict[str, t.Any]:
@@ -111,7 +111,7 @@ def test_a_helm_county_on_a_folder_of_its_agent_is_taken_over_with_a_volume_only
         "local": {"path": "/srv/couchdb1"}, "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
     }
     cluster.create("/api/v1/persistentvolumes", {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "on-agent-pv"}, "spec": spec})
-    entry = county(space, couchdb={**SINGLE, "volumes": ["on-agent-pv"]})
+    entry = county(space, couchdb={**SINGLE, "storage": "5Gi", "volumes": ["on-agent-pv"]})
     assert "claim couchdb-claim0 gets the volume on-agent-pv" in cluster.counties(entry, cht_project_adopt=True).row(space)
     made = (cluster.get(claim) or {})["spec"]
     assert (made["volumeName"], made["resources"]["requests"]["storage"]) == ("on-agent-pv", "5Gi")

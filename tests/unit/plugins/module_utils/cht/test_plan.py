@@ -253,6 +253,27 @@ def test_a_claim_that_can_t_be_read_ends_the_run_for_nobody(size: str, problem: 
     assert plan(Live.collect([live_secret(**HELD)], [], odd)).error == problem
 
 
+@pytest.mark.parametrize(("entry", "shared", "error"), [
+    ({"storage": "2Gi"}, {}, "couchdb.storage 2Gi is smaller than the 4Gi of claim couchdb-1-claim0, and a volume can't shrink: put 4Gi back"),
+    ({"storage": "4096Mi"}, {}, ""), ({"storage": "6Gi"}, {}, ""),
+    # What all share is for new counties: one that is larger stays as it is.
+    ({}, {"storage": "2Gi"}, ""), ({}, {}, ""),
+])
+def test_less_storage_than_there_is_is_refused(entry: dict[str, str], shared: dict[str, str], error: str) -> None:
+    live = Live.collect([live_secret(**HELD)], [], [claim(f"couchdb-{number}-claim0") for number in (1, 2, 3)])
+    found = {"name": "nairobi", "host": "nairobi.health.example", "version": "4.22.0", "ingress": {"tls_in_front": True}, "couchdb": entry}
+    counties, problems = read_counties([found], {"couchdb": shared})
+    assert not problems
+    said = plan_county(counties[0], live, "keep", False, "/").error
+    assert said.startswith(error) and bool(said) == bool(error)
+
+
+def test_a_named_volume_is_not_asked_for_less_than_it_has() -> None:
+    live = Live.collect([live_secret(**HELD)], [], [])
+    live.volumes = {"pv-kept": kept_volume()}
+    assert "4Gi is smaller than the 8Gi of volume pv-kept" in plan(live, couchdb={**SINGLE, "volumes": ["pv-kept"], "storage": "4Gi"}).error
+
+
 SINGLE = {"mode": "single"}
 HOST_PATH = {"hostPath": {"path": "/var/lib/couchdb1"}}
 
