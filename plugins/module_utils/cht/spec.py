@@ -252,7 +252,10 @@ SCHEMA: dict[str, Option] = {
         options={
             "mode": Option("str", "C(clustered) (several nodes, as in the guide) or C(single).", default="clustered", choices=("clustered", "single")),
             "nodes": Option("int", "CouchDB nodes of C(clustered).", default=3, check=_count(2, 9)),
-            "storage": Option("str", "Size of each CouchDB volume; a volume only ever grows. Less than there is, in the county's own entry, is refused.", default="4Gi", check=_storage),
+            "storage": Option(
+                "str", "Size of each CouchDB volume; a volume only ever grows. Less than there is, in the county's own entry, is refused.",
+                default="4Gi", check=_storage,
+            ),
             "storage_class": Option(
                 "str",
                 "StorageClass of new volumes; a volume that exists keeps its own.",
