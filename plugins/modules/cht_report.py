@@ -11,6 +11,7 @@ version_added: 1.0.0
 description:
   - Reads nodes, pods, claims, volumes and certificates by a few list calls. Nothing in the cluster is changed.
   - Says how many more counties fit by CPU, memory, pods, volumes and disk, as the scheduler counts (requests, not use).
+  - Compares versions with the collection's table, the counties with the list, and the age of backups with the limits that are given.
   - Says whether all counties find a place again when one or two agents are lost, and which agents are the bad ones.
   - Writes the report as JSON and as one HTML page that needs no other file, where paths are given.
 author:
@@ -46,6 +47,26 @@ options:
     description: What the servers themselves said is wrong with their cluster, as that there are two; it is shown first.
     type: str
     default: ''
+  cluster:
+    description: Name of the cluster, for the title.
+    type: str
+    default: ''
+  listed:
+    description: Names of the counties that are meant to be there; what differs is told. Left out, nothing is compared.
+    type: list
+    elements: str
+  backup_namespace:
+    description: Namespace of the backup sets.
+    type: str
+    default: cht-backups
+  backup_days:
+    description: Days after which a county's newest backup set is too old; 0 for never.
+    type: int
+    default: 0
+  snapshot_days:
+    description: Days after which the newest snapshot of etcd is too old; 0 for never.
+    type: int
+    default: 0
   encryption:
     description:
       - What M(cht.k3s.k3s_secrets_encryption) gave on each server. Of a server that is not among them only what k3s wrote on its Node is known.
@@ -93,6 +114,11 @@ report:
       - level: bad
         what: agent-3
         text: "is not ready: its kubelet does not report"
+        next: ansible-playbook cht.k3s.fence_node -e k3s_fence=agent-3
+    cluster: cht
+    parts: {cpi: 1.34.0, csi: 3.6.3, table: {k3s: v1.34.11+k3s1, cpi: 1.34.0, csi: 3.6.3}, conflicts: {}}
+    snapshot: {name: etcd-snapshot-control-plane-1-1767322800, node: control-plane-1, taken: "2026-01-02T03:00:00Z", days: 0.2, size: 8388608.0}
+    listed: [nairobi]
     capacity:
       counties: 12
       by: {cpu: 14, memory: 12, pods: 80, volumes: 100, disk: null}
@@ -111,6 +137,9 @@ report:
       - name: nairobi
         figures: {version: 4.22.0, documents: 1234567, users: 310, sentinel: 0, outbound: 0, messages: 12, conflicts: 3, feedback: 8, silent: ""}
         left_pods: []
+        growing: []
+        backup: {set: nairobi-20260102-030405, taken: "2026-01-02T03:04:05Z", days: 0.2, size: 64424509440.0}
+        tls: [{secret: api-tls-secret, state: there}]
     encryption:
       - {server: control-plane-1, state: encrypted, stage: start, hash: 0f343b0931126a20f133d67c2b018a3b}
 """
@@ -123,8 +152,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import NAMESPACE
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
-from ansible_collections.cht.k3s.plugins.module_utils.cht.report import build, headlines
+from ansible_collections.cht.k3s.plugins.module_utils.cht.report import Wishes, build, headlines
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report_page import page
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
 from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
@@ -137,6 +167,11 @@ def argument_spec() -> dict[str, Any]:
         need={"type": "dict", "default": {}, "options": {name: {"type": "str"} for name in NEEDS}},
         storage={"type": "str", "default": ""},
         cluster_problem={"type": "str", "default": ""},
+        cluster={"type": "str", "default": ""},
+        listed={"type": "list", "elements": "str"},
+        backup_namespace={"type": "str", "default": NAMESPACE},
+        backup_days={"type": "int", "default": 0},
+        snapshot_days={"type": "int", "default": 0},
         encryption={"type": "list", "elements": "dict", "default": []},
         ask={"type": "bool", "default": True},
         json={"type": "path"},
@@ -172,7 +207,8 @@ def main() -> None:
         module.exit_json(changed=False, report={}, headlines=[])
     try:
         now = datetime.datetime.now(datetime.timezone.utc)
-        report = build(client, given, total, now, module.params["cluster_problem"], module.params["encryption"], module.params["ask"])
+        same = ("cluster_problem", "encryption", "ask", "cluster", "listed", "backup_namespace", "backup_days", "snapshot_days")
+        report = build(client, now, Wishes(given, total, **{name: module.params[name] for name in same}))
     except ApiError as error:
         module.fail_json(msg=f"The cluster can't be read: {error.message}")
     finally:

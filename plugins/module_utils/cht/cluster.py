@@ -96,6 +96,7 @@ def describe(client: Client, names: list[str] | None = None, with_credentials: b
             "name": name,
             "namespace": space,
             "host": hosts[0] if hosts else "",
+            "tls": sorted({item["secretName"] for ingress in ingresses.get(space, []) for item in ingress["spec"].get("tls") or [] if item.get("secretName")}),
             "versions": sorted(images),
             "ready": progress.ready,
             "total": progress.total,

@@ -14,6 +14,7 @@ STATES = {
     "encrypted": "encrypted", "identity": "prepared, not encrypted yet", "disabled": "switched off", "none": "switched on, not in force yet",
     "damaged": "its configuration is damaged",
 }
+_NEXT = "ansible-playbook cht.k3s.secrets_encryption"
 # Between two steps of playbooks/secrets_encryption.yml.
 UNFINISHED = ("prepare", "rotate", "reencrypt_request", "reencrypt_active")
 
@@ -45,10 +46,8 @@ def problems(rows: list[Object]) -> list[Object]:
     if len(by_hash) > 1:
         sides = "; ".join(f"{', '.join(names)}: {digest[:8] or 'none'}" for digest, names in by_hash.items())
         return [{"level": "bad", "what": "Secrets", "text": (
-            f"the servers have different encryption configurations ({sides}), so not every server can read every Secret;"
-            " playbooks/secrets_encryption.yml finishes what was begun, or says why it can't")}]
+            f"the servers have different encryption configurations ({sides}), so not every server can read every Secret"), "next": _NEXT}]
     begun = [row["server"] for row in rows if row["stage"] in UNFINISHED or row["state"] in (STATES["identity"], STATES["none"])]
     if begun:
-        return [{"level": "warning", "what": "Secrets", "text": f"their encryption was begun and not finished on {', '.join(begun)};"
-                 " run playbooks/secrets_encryption.yml"}]
+        return [{"level": "warning", "what": "Secrets", "text": f"their encryption was begun and not finished on {', '.join(begun)}", "next": _NEXT}]
     return []

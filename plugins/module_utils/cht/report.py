@@ -8,12 +8,15 @@ from __future__ import annotations
 import base64
 import datetime
 import typing as t
+from dataclasses import dataclass, field
 
-from ansible_collections.cht.k3s.plugins.module_utils.cht import encryption
+from ansible_collections.cht.k3s.plugins.module_utils.cht import encryption, upkeep
+from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import NAMESPACE
 from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent, Amount, Load, etcd_majority, fit, losses, typical, with_given
 from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import CertificateError, expiry, pem_expiry
 from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import describe
 from ansible_collections.cht.k3s.plugins.module_utils.cht.figures import of_all
+from ansible_collections.cht.k3s.plugins.module_utils.cht.findings import problems, shortened
 from ansible_collections.cht.k3s.plugins.module_utils.cht.nodes import NONE, clocks, faults, is_ready, is_server, takes_pods, vote
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import SERVICE_LABEL
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
@@ -33,8 +36,6 @@ RECOVERY = (
     "A lost agent is noticed after about a minute. Its counties stay away until its machine is back or a person fences it, which takes half a minute: "
     "ansible-playbook cht.k3s.fence_node -e k3s_fence=NAME"
 )
-EXPIRES_SOON = 30
-FULL = 0.9
 
 _VERBS = ("is ", "has ", "runs ", "run ", "signs ")
 _METRICS = "/apis/metrics.k8s.io/v1beta1/nodes"
@@ -101,6 +102,8 @@ class Reader:
         self.limits = self._volume_limits()
         self.usage = self._usage()
         self.clocks = self._clocks() if whole else {}
+        # Expiry of the certificate in each Secret of a county; None where it can't be read.
+        self.tls: dict[tuple[str, str], datetime.datetime | None] = {}
         self.certificates = self._certificates() if whole else []
         # Of one whose pods are not ready nothing is asked: it costs seconds, and what stands in its way is known.
         self.figures = of_all(client, (county["namespace"] for county in self.counties if county["ready"] == county["total"] > 0)) if ask else {}
@@ -131,14 +134,15 @@ class Reader:
         found = []
         spaces = {county["namespace"]: county["name"] for county in self.counties}
         for secret in self.client.items(SECRETS.collection(), {"fieldSelector": "type=kubernetes.io/tls"}):
-            name = spaces.get(secret["metadata"]["namespace"])
-            if name is None:
+            space, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
+            if space not in spaces:
                 continue
             try:
                 text = base64.b64decode((secret.get("data") or {}).get("tls.crt") or "").decode(errors="replace")
-                found.append((f"county {name}", pem_expiry(text)))
+                self.tls[space, name] = pem_expiry(text)
+                found.append((f"county {spaces[space]}", pem_expiry(text)))
             except (CertificateError, ValueError):
-                continue
+                self.tls[space, name] = None
         connection = self.client.dedicated()
         try:
             connection.connect()
@@ -166,16 +170,31 @@ def natural(name: str) -> list[t.Any]:
     return parts
 
 
-def build(
-    client: Client, given: dict[str, float], storage_total: float, now: datetime.datetime, cluster_problem: str = "",
-    encryption_answers: list[Object] | None = None, ask: bool = False,
-) -> Object:
-    """Return the report. C(given) are the measures of the next county where somebody knows them; C(storage_total) the datastore's size or 0.
+@dataclass(frozen=True)
+class Wishes:
+    """What a report is to look at besides the cluster: the module's options.
 
-    C(cluster_problem) is what the servers themselves said of their cluster, which the API of one of them does not know; C(encryption_answers) what
-    each said of its Secrets. C(ask) the counties for their figures.
+    C(given) are the measures of the next county where somebody knows them; C(storage_total) the datastore's size or 0. C(cluster_problem) is what the
+    servers themselves said of their cluster, which the API of one of them does not know; C(encryption) what each said of its Secrets. C(ask) the
+    counties for their figures. C(listed) are the counties that are meant, None where nobody says. A backup is too old after so many days, 0 for never.
     """
-    found = Reader(client, ask=ask)
+
+    given: dict[str, float] = field(default_factory=dict)
+    storage_total: float = 0.0
+    cluster_problem: str = ""
+    encryption: t.Sequence[Object] = ()
+    ask: bool = False
+    cluster: str = ""
+    listed: t.Sequence[str] | None = None
+    backup_namespace: str = NAMESPACE
+    backup_days: int = 0
+    snapshot_days: int = 0
+
+
+def build(client: Client, now: datetime.datetime, wishes: Wishes) -> Object:
+    """Return the report."""
+    given, storage_total = wishes.given, wishes.storage_total
+    found = Reader(client, ask=wishes.ask)
     agents, nodes = read_agents(found)
     needs: dict[str, Amount] = {county["namespace"]: Amount() for county in found.counties}
     for pod in found.pods:
@@ -194,9 +213,12 @@ def build(
     spaces = {county["namespace"]: county["name"] for county in found.counties}
     bare = [spaces[space] for space, amount in needs.items() if amount.pods and not (amount.cpu and amount.memory)]
     unknown = [f"{len(bare)} of {len(spaces)} counties request no CPU or no memory ({shortened(bare)}): give them resources"] if bare else []
+    backups = upkeep.backups(client, now, wishes.backup_namespace)
     counties = [
         {
             **county,
+            "backup": backups.get(county["name"]),
+            "tls": [{"secret": name, "state": _tls_state(found.tls, county["namespace"], name)} for name in county["tls"]],
             "needs": needs[county["namespace"]].as_dict(),
             "storage": storage[county["namespace"]],
             "figures": found.figures.get(county["namespace"]),
@@ -209,12 +231,16 @@ def build(
         {"name": name, "expires": when.strftime("%Y-%m-%d"), "days": (when - now).days} for name, when in found.certificates
     ]
     report: Object = {
+        "cluster": wishes.cluster,
         "time": now.strftime("%Y-%m-%d %H:%M UTC"),
         "nodes": nodes,
         "counties": counties,
         "certificates": certificates,
-        "encryption": encryption.servers([node for node in found.nodes if is_server(node)], encryption_answers or []),
+        "encryption": encryption.servers([node for node in found.nodes if is_server(node)], list(wishes.encryption)),
         "versions": _versions(nodes, counties),
+        "parts": upkeep.parts(client, [node["version"] for node in nodes if node["version"]]),
+        "snapshot": upkeep.snapshot(client, now),
+        "listed": None if wishes.listed is None else sorted(wishes.listed),
         "next_county": {**need.as_dict(), "storage": storage_need},
         "storage": {"total": storage_total or None, "used": storage_used},
         "capacity": {
@@ -230,14 +256,11 @@ def build(
             "recovery": RECOVERY,
         },
     }
-    whole = [{"level": "bad", "what": "the cluster", "text": cluster_problem}] if cluster_problem else []
-    report["problems"] = whole + problems(report, found.claims, found.volumes)
+    whole = [{"level": "bad", "what": "the cluster", "text": wishes.cluster_problem, "next": "ansible-playbook cht.k3s.one_cluster"}]
+    report["problems"] = (whole if wishes.cluster_problem else []) + problems(
+        report, found.claims, found.volumes, wishes.backup_days, wishes.snapshot_days
+    )
     return report
-
-
-def shortened(names: list[str], most: int = 6) -> str:
-    """Return the first names of a list that may be long."""
-    return ", ".join(names[:most]) + (" and more" if len(names) > most else "")
 
 
 def _waiting(found: Reader) -> list[Load]:
@@ -303,6 +326,12 @@ def _places(pod: Object, found: Reader) -> frozenset[str]:
     return frozenset(node["metadata"]["name"] for node in found.nodes if may_run(pod, node, disks))
 
 
+def _tls_state(secrets: dict[tuple[str, str], datetime.datetime | None], namespace: str, name: str) -> str:
+    if (namespace, name) not in secrets:
+        return "missing"
+    return "there" if secrets[namespace, name] else "unreadable"
+
+
 def _versions(nodes: list[Object], counties: list[Object]) -> Object:
     versions: Object = {"kubernetes": {}, "cht": {}}
     for node in nodes:
@@ -310,59 +339,3 @@ def _versions(nodes: list[Object], counties: list[Object]) -> Object:
     for county in counties:
         versions["cht"].setdefault(" and ".join(county["versions"]) or "none", []).append(county["name"])
     return versions
-
-
-def problems(report: Object, claims: list[Object], volumes: list[Object]) -> list[Object]:
-    """Everything that needs somebody's eye, the worst first."""
-    found = encryption.problems(report["encryption"])
-    bad: list[Object] = [entry for entry in found if entry["level"] == "bad"]
-    warn: list[Object] = [entry for entry in found if entry["level"] != "bad"]
-
-    def add(target: list[Object], what: str, text: str, next_step: str = "") -> None:
-        target.append({"level": "bad" if target is bad else "warning", "what": what, "text": text, "next": next_step})
-
-    for node in report["nodes"]:
-        for fault in node["faults"]:
-            add(bad if fault["level"] == "bad" else warn, node["name"], fault["text"], fault["next"])
-        for name, most in node["allocatable"].items():
-            if most and node["requested"][name] / most > FULL:
-                add(warn, node["name"], f"{name}: {node['requested'][name] / most:.0%} of what it has is taken")
-    for county in report["counties"]:
-        if county["ready"] < county["total"] or not county["total"]:
-            add(bad, f"county {county['name']}", f"{county['ready']} of {county['total']} Deployments ready; {county['obstacle']}")
-        elif (county.get("figures") or {}).get("silent"):
-            add(bad, f"county {county['name']}", f"all its pods are ready, and it does not tell its figures: {county['figures']['silent']}")
-        if county.get("left_pods"):
-            add(warn, f"county {county['name']}", f"has pods that an agent left behind ({', '.join(county['left_pods'])}): CHT's own page can't upgrade it "
-                "while they are there; the next run of its play removes them")
-        for text in county.get("growing", ()):
-            add(warn, f"county {county['name']}", text, f"kubectl -n {county['namespace']} describe pvc {text.split()[1]}")
-        if len(county["versions"]) > 1:
-            add(warn, f"county {county['name']}", f"runs images of several versions: {', '.join(county['versions'])}")
-    for entry in report["certificates"]:
-        if entry["days"] < 0:
-            add(bad, entry["name"], f"its certificate expired on {entry['expires']}")
-        elif entry["days"] < EXPIRES_SOON:
-            add(warn, entry["name"], f"its certificate expires on {entry['expires']}, in {entry['days']} days")
-    for claim in claims:
-        if (claim.get("status") or {}).get("phase") == "Lost":
-            add(bad, f"claim {claim['metadata']['namespace']}/{claim['metadata']['name']}", "has lost its volume")
-    for volume in volumes:
-        phase = (volume.get("status") or {}).get("phase")
-        if phase in ("Released", "Failed"):
-            claim = volume["spec"].get("claimRef") or {}
-            owner = f"{claim.get('namespace', '?')}/{claim.get('name', '?')}"
-            add(warn, f"volume {volume['metadata']['name']}", f"is {phase}; it was {owner}'s and still takes space")
-    if len(report["versions"]["kubernetes"]) > 1:
-        add(warn, "nodes", f"run several versions: {', '.join(sorted(report['versions']['kubernetes']))}")
-    one = report["loss"]["one_agent"]
-    if not one["survives"]:
-        why = one["reason"] or f"not all counties of {shortened([' and '.join(lost) for lost in one['bad']])} would find a place"
-        add(warn, "loss of one agent", f"is not survived: {why}")
-    loss = report["loss"]
-    if loss["healthy_voters"] < loss["voters"]:
-        more = "the loss of one more stops the cluster's control" if loss["servers_to_lose"] == 0 else f"{loss['servers_to_lose']} more may be lost"
-        add(bad if loss["servers_to_lose"] == 0 else warn, "control plane", f"has {loss['healthy_voters']} of {loss['voters']} voters of etcd: {more}")
-    elif loss["servers_to_lose"] == 0:
-        add(warn, "control plane", f"has {loss['servers']} server{'' if loss['servers'] == 1 else 's'}: the loss of one stops the cluster's control")
-    return bad + warn

@@ -58,10 +58,11 @@ def amount(name: str, value: float | None) -> str:
 def page(report: Object) -> str:
     """Return the whole page."""
     parts = [_cards(report), _problems(report), _map(report), f'<div class="two">{_capacity(report)}{_loss(report)}</div>', _counties(report), _details(report)]
+    title = f"Cluster {escape(report['cluster'])}" if report["cluster"] else "Cluster report"
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Cluster report</title><style>{_STYLE}</style></head><body><main>"
-        f'<header><h1>Cluster report</h1><span class="soft">{escape(report["time"])}</span></header>{"".join(parts)}</main></body></html>\n'
+        f"<title>{title}</title><style>{_STYLE}</style></head><body><main>"
+        f'<header><h1>{title}</h1><span class="soft">{escape(report["time"])}</span></header>{"".join(parts)}</main></body></html>\n'
     )
 
 
@@ -263,11 +264,24 @@ def _counties(report: Object) -> str:
         rows.append(
             f"<tr><td><b>{escape(county['name'])}</b></td><td>{pill}</td><td>{escape(' '.join(county['versions']))}</td><td>{escape(county['host'])}</td>"
             f"<td>{escape(', '.join(county['nodes']))}</td><td class=n>{amount('cpu', needs['cpu'])}</td><td class=n>{amount('memory', needs['memory'])}</td>"
-            f"<td class=n>{needs['volumes']:.0f}</td><td class=n>{amount('disk', county['storage'])}</td>{told}<td>{escape(', '.join(queues))}</td></tr>"
+            f"<td class=n>{needs['volumes']:.0f}</td><td class=n>{amount('disk', county['storage'])}</td>{told}<td>{escape(', '.join(queues))}</td>"
+            f"<td>{_saved(county['backup'])}</td><td>{_tls(county['tls'])}</td></tr>"
         )
     head = "".join(f"<th{' class=n' if name in ('CPU', 'memory', 'volumes', 'disk', 'documents', 'users') else ''}>{name}</th>" for name in
-                   ("county", "state", "version", "host", "nodes", "CPU", "memory", "volumes", "disk", "documents", "users", "queues"))
+                   ("county", "state", "version", "host", "nodes", "CPU", "memory", "volumes", "disk", "documents", "users", "queues",
+                    "backup", "TLS"))
     return f"<section><h2>Counties</h2><table><tr>{head}</tr>{''.join(rows)}</table></section>"
+
+
+def _saved(entry: Object | None) -> str:
+    """The newest backup of a county, or of etcd."""
+    return f"{entry['days']:.0f} days ago, {amount('disk', entry['size'])}" if entry else '<span class="soft">none</span>'
+
+
+def _tls(secrets: list[Object]) -> str:
+    if not secrets:
+        return '<span class="soft">not in the cluster</span>'
+    return " ".join(f'<span class="pill {"good" if entry["state"] == "there" else "bad"}">{entry["state"]}</span>' for entry in secrets)
 
 
 def most_common(values: list[str]) -> str:
@@ -288,6 +302,16 @@ def _details(report: Object) -> str:
         f"<td class=soft>{escape(', '.join(names[:8]))}{' ...' if len(names) > 8 else ''}</td></tr>"
         for label, key in (("Kubernetes", "kubernetes"), ("CHT", "cht")) for version, names in sorted(report["versions"][key].items())
     )
+    parts = report["parts"]
+    versions += "".join(
+        f"<tr><td>{label}</td><td><b>{escape(parts[key] or 'none')}</b></td><td></td>"
+        f"<td class=soft>the table has {escape(parts['table'].get(key, 'no row'))}</td></tr>"
+        for label, key in (("CPI", "cpi"), ("CSI", "csi"))
+    )
+    if parts["table"]:
+        versions += f"<tr><td>k3s</td><td></td><td></td><td class=soft>the table has {escape(parts['table']['k3s'])}</td></tr>"
+    snapshot = '<span class="soft">not known: this k3s does not list them</span>' if report["snapshot"] is None else _saved(report["snapshot"])
+    versions += f"<tr><td>etcd's snapshot</td><td colspan=3>{snapshot}</td></tr>"
     certificates = "".join(
         f"<tr><td>{escape(entry['name'])}</td><td>{entry['expires']}</td><td class=n>"
         f"<span class='pill {'bad' if entry['days'] < 0 else 'warning' if entry['days'] < 30 else 'good'}'>{entry['days']} days</span></td></tr>"

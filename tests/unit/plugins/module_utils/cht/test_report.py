@@ -17,11 +17,14 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht import encryption
 from ansible_collections.cht.k3s.plugins.module_utils.cht.capacity import Agent, Amount, Load, etcd_majority, fit, lose, losses, typical
 from ansible_collections.cht.k3s.plugins.module_utils.cht.certificate import CertificateError, pem_expiry
 from ansible_collections.cht.k3s.plugins.module_utils.cht.figures import figures
+from ansible_collections.cht.k3s.plugins.module_utils.cht.findings import problems
 from ansible_collections.cht.k3s.plugins.module_utils.cht.nodes import LOST, NONE, VOTER, clocks, vote
-from ansible_collections.cht.k3s.plugins.module_utils.cht.report import RECOVERY, build, headlines, natural, number, pod_needs, problems, read_agents
+from ansible_collections.cht.k3s.plugins.module_utils.cht.report import RECOVERY, Wishes, build, headlines, natural, number, pod_needs, read_agents
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report_page import page
+from ansible_collections.cht.k3s.plugins.module_utils.cht.upkeep import backups, parts, snapshot
 
 GI = 2.0**30
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 COUNTY = Amount(4, 16 * GI, 8, 3)
 
 
@@ -206,7 +209,7 @@ def test_what_is_not_known_is_grey_and_said() -> None:
     client: t.Any = _EmptyCluster()
     client.items = lambda path, *dummy: {"/api/v1/nodes": found.nodes, "/api/v1/pods": found.pods, "/api/v1/namespaces": [
         {"metadata": {"name": "c1", "labels": {"cht.k3s/county": "c1"}}}]}.get(path, [])
-    seen = build(client, {}, 0.0, datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc))
+    seen = build(client, NOW, Wishes())
     assert seen["loss"]["one_agent"]["survives"] and seen["loss"]["unknown"] == ["1 of 1 counties request no CPU or no memory (c1): give them resources"]
     assert seen["capacity"]["unknown"][1:] == ["the size of the datastore: set cht_project_report_storage"]
     text = page(seen)
@@ -215,7 +218,7 @@ def test_what_is_not_known_is_grey_and_said() -> None:
     lines = headlines(seen)
     assert lines[-3].startswith("at most 329 more counties fit (limit: pods); not known: 1 of 1 counties") and "loss of one agent: not known" in lines[-2]
     found.pods[0]["spec"]["containers"] = [{"resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}]
-    known = build(client, {}, 100 * GI, datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc))
+    known = build(client, NOW, Wishes(storage_total=100 * GI))
     assert known["loss"]["unknown"] == known["capacity"]["unknown"] == []
 
 
@@ -255,6 +258,7 @@ def test_what_is_no_certificate(text: str) -> None:
         pem_expiry(text)
 
 
+SAVED = {"set": "one-20251231-030405", "taken": "2025-12-31T03:04:05Z", "days": 0.9, "size": 60 * GI}
 FAULTS = {
     4: [{"level": "bad", "text": "is not ready: its kubelet does not report", "next": "ansible-playbook cht.k3s.fence_node -e k3s_fence=agent-5"}],
     6: [{"level": "warning", "text": "is cordoned: no new pods are placed on it", "next": "kubectl uncordon agent-7"}],
@@ -285,17 +289,19 @@ def report(agents: int = 9, counties: int = 50) -> dict[str, t.Any]:
             "name": name, "namespace": name, "host": f"{name}.health.example",
             "versions": ["4.22.0" if number % 3 else "5.2.0"], "ready": 8 - (number in (4, 13)),
             "total": 8, "obstacle": "claim couchdb-1-claim0 is Pending (StorageClass vmware-sc)", "nodes": [f"agent-{number % agents + 1}"],
-            "needs": each.as_dict(), "storage": 60 * GI,
+            "needs": each.as_dict(), "storage": 60 * GI, "growing": [], "backup": SAVED, "tls": [{"secret": "api-tls-secret", "state": "there"}],
             "figures": {"version": "4.22.0", "documents": 1234567, "users": 310, "sentinel": 3, "outbound": 0, "messages": None, "silent": ""},
         }
         for number, name in enumerate(names)
     ]
     capacity = {**fit(machines, each, 4096 * GI - counties * 60 * GI, 60 * GI), "unknown": []}
     return {
-        "time": "2026-01-01 00:00 UTC", "nodes": nodes, "counties": rows, "capacity": capacity,
+        "cluster": "guide", "time": "2026-01-01 00:00 UTC", "nodes": nodes, "counties": rows, "capacity": capacity,
         "certificates": [{"name": "county county-07", "expires": "2026-01-13", "days": 12}, {"name": "API server", "expires": "2026-12-24", "days": 357}],
         "encryption": [{"server": f"control-plane-{number}", "state": "encrypted", "stage": "start", "hash": "ab" * 32} for number in (1, 2, 3)],
         "versions": {"kubernetes": {"v1.34.4+k3s1": [node["name"] for node in nodes]}, "cht": {"4.22.0": names[1::3] + names[2::3], "5.2.0": names[::3]}},
+        "parts": {"cpi": "1.34.0", "csi": "3.6.3", "table": {"k3s": "v1.34.11+k3s1", "cpi": "1.34.0", "csi": "3.6.3"}, "conflicts": {}},
+        "snapshot": {"name": "etcd-1", "node": "control-plane-1", "taken": "2025-12-31T12:00:00Z", "days": 0.5, "size": 8e6}, "listed": names,
         "next_county": {**each.as_dict(), "storage": 60 * GI}, "storage": {"total": 4096 * GI, "used": counties * 60 * GI},
         "loss": {"servers": 3, **etcd_majority([VOTER] * 3), "one_agent": losses(machines, 1), "two_agents": losses(machines, 2),
                  "unknown": [], "recovery": RECOVERY},
@@ -389,11 +395,107 @@ if __name__ == "__main__":  # a look at the page: python3 test_report.py FILE
     Path(sys.argv[1]).write_text(page(report()), encoding="utf-8")
 
 
+def findings(seen: dict[str, t.Any], volumes: list[dict[str, t.Any]] | None = None) -> dict[tuple[str, str], tuple[str, str]]:
+    """Level and what -> text and next command."""
+    return {(entry["level"], entry["what"]): (entry["text"], entry["next"]) for entry in problems(seen, [], volumes or [], 7, 2)}
+
+
+def test_backups_that_are_old_or_missing() -> None:
+    seen = report(1, 3)
+    assert not [key for key in findings(seen) if key[1] in ("backups", "etcd")]
+    seen["counties"][0]["backup"] = {**SAVED, "days": 9.4}
+    seen["counties"][1]["backup"] = None
+    seen["snapshot"] = {**seen["snapshot"], "days": 2.6}
+    found = findings(seen)
+    assert found["bad", "backups"] == (
+        "the newest sets of county-00 are up to 9 days old, more than 7", "ansible-playbook cht.k3s.backup_project -e cht_project_backup=county-00")
+    assert found["warning", "backups"] == ("county-01: no backup set", "ansible-playbook cht.k3s.backup_project -e cht_project_backup=county-01")
+    assert found["bad", "etcd"] == ("its newest snapshot is 3 days old, more than 2", "ansible-playbook cht.k3s.backup")
+    text = page(seen)
+    assert "<td>9 days ago, 60 GiB</td>" in text and '<td><span class="soft">none</span></td>' in text and "3 days ago, 7.63 MiB" in text
+    assert not [entry for entry in problems(seen, [], []) if entry["what"] in ("backups", "etcd")], "0 days switch it off"
+    assert findings({**seen, "snapshot": {}})["bad", "etcd"][0] == "has no snapshot"
+    assert ("bad", "etcd") not in findings({**seen, "snapshot": None}) and "not known: this k3s" in page({**seen, "snapshot": None})
+
+
+def test_counties_of_the_list_and_of_the_cluster_are_compared() -> None:
+    seen = report(1, 2)
+    seen["listed"] = ["county-00", "mombasa"]
+    found = findings(seen)
+    assert found["warning", "county county-01"][1] == "ansible-playbook cht.k3s.remove_project -e cht_project_remove=county-01"
+    assert found["warning", "counties"] == ("mombasa: in the list, but not in the cluster", "ansible-playbook cht.k3s.projects")
+    assert not [text for text, dummy in findings({**seen, "listed": None}).values() if "list" in text]
+
+
+@pytest.mark.parametrize(("tls", "text", "shown"), [
+    ([], "", "not in the cluster"), ([{"secret": "x", "state": "there"}], "", 'pill good">there'),
+    ([{"secret": "x", "state": "missing"}], "its TLS Secret x is missing: browsers refuse its address", 'pill bad">missing'),
+    ([{"secret": "x", "state": "unreadable"}], "its TLS Secret x holds no certificate: browsers refuse its address", 'pill bad">unreadable'),
+])
+def test_tls_of_a_county(tls: list[dict[str, str]], text: str, shown: str) -> None:
+    seen = report(1, 1)
+    seen["counties"][0]["tls"] = tls
+    assert findings(seen).get(("bad", "county county-00"), ("",))[0] == text and shown in page(seen)
+
+
+def test_versions_against_the_table_and_the_name_of_the_cluster() -> None:
+    class Parts(_EmptyCluster):
+        def find(self, path: str) -> t.Any:
+            name = path.rpartition("/")[2]
+            image = {"vsphere-cloud-controller-manager": "r.example/cpi:v1.31.1", "vsphere-csi-controller": "r.example/driver:v3.6.3"}[name]
+            return {"spec": {"template": {"spec": {"containers": [{"name": name, "image": image}]}}}}
+
+    seen = report(1, 1)
+    seen["parts"] = parts(t.cast(t.Any, Parts()), ["v1.34.4+k3s1", "v1.33.1+k3s1"])
+    assert (seen["parts"]["cpi"], seen["parts"]["csi"], seen["parts"]["table"]["cpi"]) == ("1.31.1", "3.6.3", "1.34.0")
+    text, step = findings(seen)["warning", "versions"]
+    assert text.startswith("CPI 1.31.1 is made for Kubernetes 1.31, not 1.34") and step == "ansible-playbook cht.k3s.site --tags cpi"
+    shown = page(seen)
+    assert "<title>Cluster guide</title>" in shown and "<b>1.31.1</b></td><td></td><td class=soft>the table has 1.34.0" in shown
+    empty = parts(t.cast(t.Any, _EmptyCluster()), ["v1.99.0+k3s1"])
+    assert empty == {"cpi": "", "csi": "", "table": {}, "conflicts": {}} and "the table has no row" in page({**seen, "parts": empty})
+
+
+def test_every_problem_has_a_next_command() -> None:
+    seen = report()
+    seen["counties"][0].update(ready=0, left_pods=["p (Evicted)"], versions=["4.21.0", "4.22.0"], growing=["claim c has 4Gi, and 6Gi are wanted"])
+    seen["counties"][1].update(figures={"silent": "API does not run"})
+    seen["versions"]["kubernetes"]["v1.33.1+k3s1"] = ["x"]
+    seen["nodes"][0]["requested"] = seen["nodes"][0]["allocatable"]
+    seen["loss"].update(etcd_majority([VOTER, LOST, VOTER]), one_agent=losses([], 1))
+    seen["encryption"][0]["hash"] = "cd"
+    seen["certificates"][0]["days"] = -1
+    claims = [{"metadata": {"namespace": "n", "name": "c"}, "status": {"phase": "Lost"}}]
+    left = {"claimRef": {"namespace": "gone", "name": "couchdb-claim0"}, "capacity": {"storage": "4Gi"}}
+    found = problems(seen, claims, [{"metadata": {"name": "pv-1"}, "spec": left, "status": {"phase": "Released"}}], 7, 2)
+    assert len({entry["what"] for entry in found}) > 9 and all(entry["next"] for entry in found)
+    assert [entry["level"] for entry in found] == sorted(entry["level"] for entry in found)
+    assert ("is Released; it was gone/couchdb-claim0's and still takes 4Gi: couchdb.volumes uses it again", "kubectl describe pv pv-1") in [
+        (entry["text"], entry["next"]) for entry in found]
+
+
+def test_ages_of_sets_and_snapshots() -> None:
+    class Saved(_EmptyCluster):
+        def items(self, path: str, *dummy: object) -> list[dict[str, t.Any]]:
+            if path.endswith("etcdsnapshotfiles"):
+                return [{"metadata": {"name": name}, "spec": {"nodeName": "s1", "snapshotName": name}, "status": {
+                    "readyToUse": name != "broken", "creationTime": when, "size": "1000"}}
+                    for name, when in (("old", "2025-12-01T00:00:00Z"), ("new", "2025-12-31T00:00:00Z"), ("broken", "2025-12-31T12:00:00Z"))]
+            return []
+
+    cluster: t.Any = Saved()
+    assert snapshot(cluster, NOW) == {"name": "new", "node": "s1", "taken": "2025-12-31T00:00:00Z", "days": 1.0, "size": 1000.0}
+    assert snapshot(t.cast(t.Any, _EmptyCluster()), NOW) == {} and backups(t.cast(t.Any, _EmptyCluster()), NOW) == {}
+
+
 class _EmptyCluster:
     """A cluster in which nothing is."""
 
     def items(self, *dummy: object) -> list[dict[str, t.Any]]:
         return []
+
+    def find(self, *dummy: object) -> None:
+        return None
 
     def dedicated(self) -> t.Any:
         return self
@@ -407,10 +509,10 @@ class _EmptyCluster:
 
 def test_what_the_servers_say_of_their_cluster_comes_first_and_in_red() -> None:
     now = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
-    two = build(t.cast(t.Any, _EmptyCluster()), {}, 0.0, now, "The servers of the inventory are of different clusters")
-    assert two["problems"][0] == {"level": "bad", "what": "the cluster", "text": "The servers of the inventory are of different clusters"}
-    assert headlines(two)[0] == "the cluster: The servers of the inventory are of different clusters"
-    assert "the cluster" not in [entry["what"] for entry in build(t.cast(t.Any, _EmptyCluster()), {}, 0.0, now)["problems"]]
+    two = build(t.cast(t.Any, _EmptyCluster()), now, Wishes(cluster_problem="The servers of the inventory are of different clusters"))
+    assert (two["problems"][0]["level"], two["problems"][0]["text"]) == ("bad", "The servers of the inventory are of different clusters")
+    assert headlines(two)[0].startswith("the cluster: The servers of the inventory are of different clusters (next: ")
+    assert "the cluster" not in [entry["what"] for entry in build(t.cast(t.Any, _EmptyCluster()), now, Wishes())["problems"]]
 
 
 # -- Secrets -------------------------------------------------------------------------------------
@@ -441,7 +543,7 @@ def test_secrets_of_each_server(nodes, answers, states, level, text) -> None:
     assert [row["state"] for row in rows] == states
     found = encryption.problems(rows)
     assert [entry["level"] for entry in found] == ([level] if level else [])
-    assert all(text in entry["text"] and "secrets_encryption.yml" in entry["text"] for entry in found)
+    assert all(text in entry["text"] and entry["next"] == "ansible-playbook cht.k3s.secrets_encryption" for entry in found)
 
 
 def test_a_server_with_another_configuration_is_red_on_the_page_and_first_of_the_problems() -> None:
