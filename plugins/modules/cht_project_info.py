@@ -60,15 +60,22 @@ missing:
   type: list
   elements: str
   sample: []
+unknown:
+  description: The same as messages, with the nearest name that the cluster has.
+  returned: always
+  type: list
+  elements: str
+  sample: ["counties: 'nairobbi' is not known; did you mean 'nairobi'?"]
 """
 
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import describe
+from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import describe, places
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
 from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
+from ansible_collections.cht.k3s.plugins.module_utils.names import unknown
 
 
 def argument_spec() -> dict[str, Any]:
@@ -80,15 +87,16 @@ def main() -> None:
     names = module.params["counties"]
     client = open_client(module)
     if client is None:
-        module.exit_json(counties=[], missing=names or [])
+        module.exit_json(counties=[], missing=names or [], unknown=[])
     try:
         counties = describe(client, names, module.params["credentials"])
+        wrong = unknown({"counties": names or []}, [name for name, dummy in places(client)])
     except ApiError as error:
         module.fail_json(msg=f"The counties can't be read: {error.message}")
     finally:
         client.close()
     found = {county["name"] for county in counties}
-    module.exit_json(counties=counties, missing=[name for name in names or [] if name not in found])
+    module.exit_json(counties=counties, missing=[name for name in names or [] if name not in found], unknown=wrong)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ version_added: 1.0.0
 description:
   - Removes the workloads, Services and Ingress of counties. Namespace, volumes and credentials stay, so that a county that comes back to
     the list goes on with its data.
-  - Removes the data, too, of those counties that O(data) names as well.
-  - A county that is not there is no error, so that an interrupted removal can be repeated.
+  - Removes the data, too, of those counties that O(data) names as well. Their credentials are kept as a Secret in O(namespace): who names the disks in
+    C(couchdb.volumes) gets them again.
+  - A county that is gone already is no error, so that an interrupted removal can be repeated. A name of which there is neither a county, a backup set
+    nor a volume is one.
   - Refuses a county that a backup, a restore or a move works on.
 author:
   - CHT k3s maintainers (@cht-k3s)
@@ -25,10 +27,14 @@ options:
     elements: str
     required: true
   data:
-    description: Those of O(counties) whose namespace, volumes and credentials are removed as well. There is no way back but a backup.
+    description: Those of O(counties) whose namespace with its claims is removed as well; what becomes of the disks is their reclaim policy.
     type: list
     elements: str
     default: []
+  namespace:
+    description: Namespace of the backup sets, in which credentials are kept.
+    type: str
+    default: cht-backups
   timeout:
     description: Seconds to wait for each county until its pods, or its namespace, are gone.
     type: int
@@ -69,6 +75,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import NAMESPACE
 from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import Removal, RemoveError, remove
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import end_by_sigterm
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
@@ -79,6 +86,7 @@ def argument_spec() -> dict[str, Any]:
     return base_argument_spec(
         counties={"type": "list", "elements": "str", "required": True},
         data={"type": "list", "elements": "str", "default": []},
+        namespace={"type": "str", "default": NAMESPACE},
         timeout={"type": "int", "default": 300},
     )
 
@@ -101,7 +109,7 @@ def main() -> None:
     end_by_sigterm()
     try:
         for name in names:
-            done.append(represent(remove(client, name, name in data, module.params["timeout"], module.check_mode)))
+            done.append(represent(remove(client, name, name in data, module.params["timeout"], module.check_mode, module.params["namespace"])))
     except RemoveError as error:
         module.fail_json(msg=str(error), counties=done)
     except ApiError as error:

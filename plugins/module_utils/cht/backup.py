@@ -27,6 +27,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import judge
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Check, Target, wait
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import CLAIMS, CONFIGMAPS, DEPLOYMENTS, NAMESPACES, SECRETS, VOLUMES
+from ansible_collections.cht.k3s.plugins.module_utils.names import did_you_mean
 
 Object = dict[str, t.Any]
 
@@ -111,7 +112,7 @@ class Backup:
             names = sorted(known)
         missing = [name for name in names if name not in known]
         if missing:
-            raise BackupError(f"the cluster has no county {', '.join(missing)}; it has {', '.join(sorted(known)) or 'none'}. Nothing was changed")
+            raise BackupError(f"the cluster has no county {', '.join(missing)}; {did_you_mean(missing[0], known)} Nothing was changed")
         if not self.settings.check_mode:
             self.store.prepare()
         done: list[Saved] = []

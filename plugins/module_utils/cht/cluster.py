@@ -9,7 +9,8 @@ import time
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME, decode_secret
+from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import CLAIM, MANAGER, NAMESPACE, Store
+from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import KEPT_OF, SECRET_NAME, decode_secret
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import COUNTY_LABEL, MANAGED_LABELS, SERVICE_LABEL
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import OperationError, look, taken
 from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag
@@ -33,6 +34,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import (
     VOLUMES,
     Resource,
 )
+from ansible_collections.cht.k3s.plugins.module_utils.names import did_you_mean
 
 Object = dict[str, t.Any]
 
@@ -123,8 +125,16 @@ class Removal:
     gone_already: bool = False
 
 
-def remove(client: Client, name: str, with_data: bool, timeout: float, check_mode: bool) -> Removal:
-    """Take a county away, its data only when asked for."""
+def known(client: Client, store: str = NAMESPACE) -> set[str]:
+    """Return the names of all counties that the cluster has, or has something of: a backup set, the credentials, or a volume."""
+    found = {name for name, dummy in places(client)}
+    found |= {item["metadata"]["labels"][COUNTY_LABEL] for item in client.items(SECRETS.collection(store), {"labelSelector": COUNTY_LABEL})}
+    owners = [item["spec"].get("claimRef") or {} for item in client.items(VOLUMES.collection())]
+    return found | {owner["namespace"] for owner in owners if CLAIM.match(owner.get("name") or "")}
+
+
+def remove(client: Client, name: str, with_data: bool, timeout: float, check_mode: bool, store: str = NAMESPACE) -> Removal:
+    """Take a county away, its data only when asked for; its credentials then go to the namespace of the backup sets."""
     try:
         space = namespaces(client).get(name)
     except OperationError as error:
@@ -134,18 +144,22 @@ def remove(client: Client, name: str, with_data: bool, timeout: float, check_mod
             raise RemoveError(
                 f"county '{name}': a namespace of this name is there, but it is not a county's (label {COUNTY_LABEL} is missing): nothing removed"
             )
+        there = known(client, store)
+        if name not in there:
+            raise RemoveError(f"county '{name}' is not known: the cluster has nothing of it, nor a backup set or volume; {did_you_mean(name, there)} "
+                              "Nothing was removed")
         return Removal(name, gone_already=True)
     try:
         if check_mode:
             look(client.get(NAMESPACES.path(space)))
-            return _remove(client, name, space, with_data, timeout, check_mode)
+            return _remove(client, name, space, with_data, timeout, check_mode, store)
         with taken(client, space, "removal"):
-            return _remove(client, name, space, with_data, timeout, check_mode)
+            return _remove(client, name, space, with_data, timeout, check_mode, store)
     except OperationError as error:
         raise RemoveError(f"county '{name}': {error}. Nothing was removed") from error
 
 
-def _remove(client: Client, name: str, space: str, with_data: bool, timeout: float, check_mode: bool) -> Removal:
+def _remove(client: Client, name: str, space: str, with_data: bool, timeout: float, check_mode: bool, store: str) -> Removal:
     claims = [item["metadata"]["name"] for item in client.items(CLAIMS.collection(space))]
     if with_data:
         kept = [
@@ -153,6 +167,7 @@ def _remove(client: Client, name: str, space: str, with_data: bool, timeout: flo
             for item in client.items(VOLUMES.collection())
             if ((item["spec"].get("claimRef") or {}).get("namespace") == space) and item["spec"].get("persistentVolumeReclaimPolicy") == "Retain"
         ]
+        kept += keep_credentials(client, name, space, check_mode, store)
         if not check_mode:
             client.json("DELETE", NAMESPACES.path(space), body={"propagationPolicy": "Background"})
             _until_gone(lambda: client.find(NAMESPACES.path(space)) is None, timeout, f"county '{name}': namespace {space} is still being removed")
@@ -170,6 +185,23 @@ def _remove(client: Client, name: str, space: str, with_data: bool, timeout: flo
             f"county '{name}': its pods are still ending",
         )
     return Removal(name, space, removed, [f"Namespace {space}", f"Secret {SECRET_NAME}", *(f"PersistentVolumeClaim {claim}" for claim in claims)])
+
+
+def keep_credentials(client: Client, name: str, space: str, check_mode: bool, store: str) -> list[str]:
+    """Put a county's credentials where its removal does not take them: on its disks, which may outlive it, is a CouchDB that knows no others."""
+    secret = client.find(SECRETS.path(SECRET_NAME, space))
+    if secret is None:
+        return []
+    copies = {item["metadata"]["name"]: item.get("data") for item in client.items(SECRETS.collection(store), {"labelSelector": f"{KEPT_OF}={space}"})}
+    copy = next((copy for copy, data in copies.items() if data == secret.get("data")), f"{space}-credentials-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
+    if copy not in copies and not check_mode:
+        Store(client, store).prepare()
+        body = {
+            "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": secret.get("data") or {},
+            "metadata": {"name": copy, "namespace": store, "labels": {**MANAGED_LABELS, COUNTY_LABEL: name, KEPT_OF: space}},
+        }
+        client.apply(SECRETS.path(copy, store), body, MANAGER)
+    return [f"Secret {store}/{copy} (the credentials)"]
 
 
 def _until_gone(gone: t.Callable[[], bool], timeout: float, message: str) -> None:

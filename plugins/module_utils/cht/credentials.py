@@ -18,6 +18,8 @@ from urllib.parse import quote
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import MIN_PASSWORD_LENGTH, PUBLISHED_PASSWORDS, PUBLISHED_SECRET, PUBLISHED_UUID, County
 
 SECRET_NAME = "cht-couchdb-credentials"
+# On the copy that is kept of a Secret when its county is removed with its data: the namespace that it was in.
+KEPT_OF = "cht.k3s/credentials-of"
 # Stands for a value that a run in check mode can't know, since only a real run generates it.
 PLACEHOLDER = "generated-in-a-real-run"
 

@@ -40,6 +40,8 @@ class Live:
     namespaces: dict[str, Object] = field(default_factory=dict)
     # host -> namespaces with an Ingress for it
     hosts: dict[str, set[str]] = field(default_factory=dict)
+    # Credentials that were kept when a county was removed, by the namespace that it was in.
+    kept: dict[str, Object] = field(default_factory=dict)
     # All counties that are defined, also those that this run leaves alone: name -> namespace.
     listed: dict[str, str] = field(default_factory=dict)
 
@@ -58,6 +60,9 @@ class Live:
         for item in secrets:
             if item["metadata"]["name"] == creds.SECRET_NAME:
                 live.secrets[item["metadata"]["namespace"]] = item
+            origin = (item["metadata"].get("labels") or {}).get(creds.KEPT_OF)
+            if origin and item["metadata"]["name"] > live.kept.get(origin, {"metadata": {"name": ""}})["metadata"]["name"]:
+                live.kept[origin] = item
         for item in deployments:
             live.deployments.setdefault(item["metadata"]["namespace"], []).append(item)
         for item in claims:
@@ -209,7 +214,7 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
         _refuse_other_volumes(county, claims, live.images(namespace), set(plan.rebind))
         _refuse_smaller(county, volumes, plan.rebind)
         _refuse_other_data(county, live.deployments.get(namespace, []), set(plan.rebind))
-        held = live.secrets.get(namespace)
+        held = live.secrets.get(namespace) or _kept(plan, live)
         plan.notes.extend(rebind.outdated(county, live.volumes, live.claims))
         plan.notes.extend(rebind.unproven(county, plan.rebind))
         plan.notes.extend(_fixed(county, volumes))
@@ -239,6 +244,18 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
         # What the cluster has is not checked as definitions are, and must not end the run for all.
         plan.error = f"has something in the cluster that can't be read: {error}"
     return plan
+
+
+def _kept(plan: Plan, live: Live) -> Object | None:
+    """Return the credentials that were kept of the county whose volumes are named, unless the definition brings them all."""
+    if all(plan.county["credentials"][key] for key in ("password", "secret", "uuid")):
+        return None
+    for origin in filter(None, map(rebind.data_of, plan.rebind.values())):
+        found = live.kept.get(origin[0])
+        if found is not None:
+            plan.notes.append(f"credentials of Secret {found['metadata']['namespace']}/{found['metadata']['name']}, kept when {origin[0]} was removed")
+            return found
+    return None
 
 
 def _refuse_second_home(county: County, live: Live) -> None:

@@ -10,7 +10,6 @@ The table is the only place where a key exists; validation, the builders and the
 
 from __future__ import annotations
 
-import difflib
 import re
 import typing as t
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.release import (
     unknown_shape,
     wants_three_nodes,
 )
+from ansible_collections.cht.k3s.plugins.module_utils.names import did_you_mean
 
 # A check returns what is wrong with a value, or None.
 Check = t.Callable[[t.Any], "str | None"]
@@ -436,12 +436,6 @@ class County:
         return [f"couchdb-{number}" for number in range(1, self.options["couchdb"]["nodes"] + 1)]
 
 
-def _did_you_mean(key: str, known: t.Iterable[str]) -> str:
-    choices = sorted(known)
-    near = difflib.get_close_matches(key, choices, n=1, cutoff=0.6)
-    return f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(choices)}"
-
-
 def _as_bool(value: t.Any) -> bool | None:
     if isinstance(value, bool):
         return value
@@ -506,7 +500,7 @@ def _check_value(option: Option, path: str, value: t.Any, problems: list[str]) -
         return
     shown = "" if option.secret else f" '{value}'" if _scalar(value) else ""
     if option.choices and value not in option.choices:
-        problems.append(f"{path}{shown} is none of: {', '.join(option.choices)} ({_did_you_mean(str(value), option.choices)})")
+        problems.append(f"{path}{shown} is none of: {', '.join(option.choices)} ({did_you_mean(str(value), option.choices)})")
         return
     check = option.check or (_quantities if option.type == "quantities" else _labels if option.type == "labels" else None)
     wrong = check(value) if check else None
@@ -524,7 +518,7 @@ def _read(schema: dict[str, Option], given: t.Any, path: str, problems: list[str
         given = {}
     for key in given:
         if key not in schema:
-            problems.append(f"unknown key '{f'{path}.' if path else ''}{key}': {_did_you_mean(str(key), schema)}")
+            problems.append(f"unknown key '{f'{path}.' if path else ''}{key}': {did_you_mean(str(key), schema)}")
     result: dict[str, t.Any] = {}
     for key, option in schema.items():
         name = f"{path}.{key}" if path else key

@@ -138,7 +138,7 @@ def test_without_snapshots_in_the_cluster_it_is_said_before_anything_changes(wor
     world.cluster.create(f"{SNAPSHOTS}/volumesnapshotclasses", found)
     assert "there is no VolumeSnapshotClass for csi.vsphere.vmware.com: set csi_snapshots: true" in " ".join(refused.text.split())
     unknown = world.backup("classless", "atlantis", expect=2)
-    assert "the cluster has no county atlantis; it has classless" in " ".join(unknown.text.split())
+    assert "the cluster has no county atlantis; known are: classless" in " ".join(unknown.text.split())
     many = world.backup("classless", expect=2, cht_project_backup_keep=3)
     assert "cht_project_backup_keep" in many.text
     assert set(world.replicas("classless").values()) == {1} and world.sets("classless") == []

@@ -311,6 +311,25 @@ def test_named_volumes_take_the_place_of_a_lost_claim_or_a_folder() -> None:
         assert not found.error and "claim couchdb-claim0 gets the volume pv-kept" in found.notes
 
 
+def test_credentials_that_were_kept_are_found_by_the_volumes_again() -> None:
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in HELD.items()}
+
+    def kept(name: str, data: dict[str, str]) -> dict[str, t.Any]:
+        return {"metadata": {"name": name, "namespace": "cht-backups", "labels": {creds.KEPT_OF: "nairobi"}}, "data": data}
+
+    secrets = [kept("nairobi-credentials-20260102-030405", encoded), kept("nairobi-credentials-20250102-030405", {})]
+    live = Live.collect(secrets, [], [])
+    live.volumes = {"pv-kept": left_volume("pv-kept", "couchdb-claim0")}
+    found = plan(live, couchdb={**SINGLE, "volumes": ["pv-kept"]})
+    assert not found.error and {key: data(found)[key] for key in HELD} == HELD
+    assert "credentials of Secret cht-backups/nairobi-credentials-20260102-030405, kept when nairobi was removed" in found.notes
+    # A volume of another county has other credentials.
+    live.volumes = {"pv-kept": left_volume("pv-kept", "couchdb-claim0", "kisumu")}
+    assert "Secret cht-couchdb-credentials is gone" in plan(live, couchdb={**SINGLE, "volumes": ["pv-kept"]}).error
+    # Without named volumes a county is a new one.
+    assert plan(Live.collect(secrets, [], [])).generated
+
+
 def left_volume(name: str, claim_of: str | None, namespace: str = "nairobi", **annotations: str) -> dict[str, t.Any]:
     """A volume as a county left it: it points to a claim that is gone, or was made by hand and points to none."""
     spec: dict[str, t.Any] = {"capacity": {"storage": "4Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "fast"}
