@@ -99,6 +99,12 @@ options:
       - API is stopped meanwhile, since it would end with each of them, and starts once.
     type: int
     default: 600
+  shrink:
+    description:
+      - Percent of the cluster's counties that may be missing in O(projects); more is an error, as a list is empty or another cluster's sooner than meant.
+      - Not looked at with O(only).
+    type: int
+    default: 100
   unstaged:
     description:
       - Names of the counties whose version is raised although it is not staged; C(all) stands for all. API indexes all views of the new version before it
@@ -256,7 +262,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import hideable
-from ansible_collections.cht.k3s.plugins.module_utils.cht.run import Settings, deploy, problems_message
+from ansible_collections.cht.k3s.plugins.module_utils.cht.run import ListError, Settings, deploy, problems_message
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import read_counties, secret_values
 from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import FIELD_MANAGER
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
@@ -280,6 +286,7 @@ def argument_spec() -> dict[str, Any]:
         hold_restarts={"type": "bool", "default": False},
         node_timeout={"type": "int", "default": 600},
         unstaged={"type": "list", "elements": "str", "default": []},
+        shrink={"type": "int", "default": 100},
     )
 
 
@@ -317,10 +324,13 @@ def main() -> None:
         downgrade=frozenset(module.params["downgrade"]),
         node_timeout=module.params["node_timeout"],
         unstaged=frozenset(module.params["unstaged"]),
+        shrink=module.params["shrink"],
     )
     client = open_client(module)
     try:
         result = deploy(client, counties, problems, settings, module.no_log_values.update)
+    except ListError as error:
+        module.fail_json(msg=str(error))
     except ApiError as error:
         module.fail_json(msg=f"The counties can't be compared with the cluster: {error.message}")
     finally:

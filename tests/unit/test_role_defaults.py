@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # How a run itself goes, or where the controller and the tests of a run look: nothing of the cluster.
 RUN = """
 agent_serial agent_upgrade_serial agent_wait
-cht_project_on_invalid cht_project_on_newer cht_project_parallel cht_project_node_timeout cht_project_stage_timeout
+cht_project_shrink cht_project_on_invalid cht_project_on_newer cht_project_parallel cht_project_node_timeout cht_project_stage_timeout
 cht_project_wait cht_project_wait_timeout cht_project_wait_report_every
 cht_project_health cht_project_wave_size cht_project_wave_max_failures cht_project_wave_timeout cht_project_remove_timeout cht_project_rebalance
 cht_project_rebalance_timeout cht_project_report_backup_days cht_project_report_snapshot_days

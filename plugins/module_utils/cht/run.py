@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from ansible_collections.cht.k3s.plugins.module_utils.cht import healthcheck, stage
 from ansible_collections.cht.k3s.plugins.module_utils.cht.adopt import HELM_MANAGERS, hand_over, made_by_helm
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import hideable
+from ansible_collections.cht.k3s.plugins.module_utils.cht.findings import shortened
 from ansible_collections.cht.k3s.plugins.module_utils.cht.inside import InsideError, api_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.move import moving_to
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import MANAGED_LABELS, SERVICE_LABEL, SETTINGS_NAME, UPGRADE_ACCOUNT, VIEWER_NAME
@@ -103,8 +104,14 @@ class Settings:
     downgrade: frozenset[str] = frozenset()
     # Seconds that a CouchDB node has to become ready before the next one is changed.
     node_timeout: float = 600.0
+    # Percent of the cluster's counties that the list may lack.
+    shrink: int = 100
     # Counties that may be away while API indexes; C(all) stands for all.
     unstaged: frozenset[str] = frozenset()
+
+
+class ListError(Exception):
+    """The list is hardly the one that is meant; the message says why and what to do."""
 
 
 def problems_message(problems: list[Problem]) -> str:
@@ -119,6 +126,7 @@ def deploy(
 ) -> Result:
     """Apply all counties; `hide` is told every secret value before it can be in any output."""
     listed = {county.name: county.namespace for county in counties}
+    names = {*listed, *(problem.county for problem in problems)}
     if settings.only is not None:
         counties = [county for county in counties if county.name in settings.only]
         problems = [problem for problem in problems if problem.county in settings.only]
@@ -130,6 +138,8 @@ def deploy(
             lists = list(pool.map(live.list, (SECRETS, DEPLOYMENTS, CLAIMS, NAMESPACES, INGRESSES, *(resource for resource, dummy in _OPTIONAL))))
         state = LiveCounties.collect(*lists[:5])
         state.listed = listed
+        if settings.only is None:
+            _refuse_short_list(names, state, settings.shrink)
         if any(county["couchdb"]["volumes"] for county in counties):
             state.volumes = {item["metadata"]["name"]: item for item in live.list(VOLUMES)}
     plans = [
@@ -189,6 +199,17 @@ def deploy(
             with contextlib.suppress(ApiError):
                 deployments = by_namespace(client.items(DEPLOYMENTS.collection(), {"labelSelector": SERVICE_LABEL}))
     return _report(plans, problems, outcome, deployments, removed, held, settings, runs, state)
+
+
+def _refuse_short_list(names: set[str], state: LiveCounties, shrink: int) -> None:
+    """Stop where most counties of the cluster are not in the list: an empty folder, or another cluster's list. None of them would be removed, or changed."""
+    there = {owner for space in state.namespaces if (owner := state.county_of(space))}
+    lacking = sorted(there - names)
+    if len(lacking) * 100 > shrink * len(there):
+        raise ListError(
+            f"The list has {len(names)} counties, and {len(lacking)} of the {len(there)} that the cluster has are not among them: {shortened(lacking)}. "
+            f"Correct cht_project_dir or cht_projects, or say that these are meant: cht_project_expect={len(names)}. Nothing was changed."
+        )
 
 
 def _running(plans: list[Plan], state: LiveCounties) -> set[str]:

@@ -119,7 +119,7 @@ class Cluster:
         hosts = {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": python}}
         children = {"control_plane": {"hosts": {"server": {"ansible_host": "127.0.0.1"}}}}
         inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts, "children": children}}))
-        values = {"k3s_kubeconfig": str(self.server.kubeconfig), "cht_project_wait": False, **variables}
+        values = {"k3s_kubeconfig": str(self.server.kubeconfig), "cht_project_wait": False, "cht_project_shrink": 100, **variables}
         extra = self.folder / "variables.json"
         extra.write_text(json.dumps(values))
         command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), "-e", f"@{extra}", *arguments]

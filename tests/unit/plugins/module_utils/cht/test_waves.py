@@ -17,7 +17,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht import run
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME
 from ansible_collections.cht.k3s.plugins.module_utils.cht.health import api_problem, database_problem, judge_health, membership_problem, startup_problem
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live, plan_county
-from ansible_collections.cht.k3s.plugins.module_utils.cht.run import Settings, at_rest, deploy, ran
+from ansible_collections.cht.k3s.plugins.module_utils.cht.run import ListError, Settings, at_rest, deploy, ran
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import read_counties
 from ansible_collections.cht.k3s.plugins.module_utils.cht.stage import Stage
 from ansible_collections.cht.k3s.plugins.module_utils.cht.waves import Policy, Rollout, hold_back, merge
@@ -168,6 +168,23 @@ def roll_out(api: FakeApi, version: str, entry: dict[str, t.Any] | None = None, 
              "force_conflicts": False, "parallel": 1, "hold_restarts": True}
     settings = Settings(**{**usual, **more})
     return deploy(api, counties, problems, settings, hide)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("there", "shrink", "refused"), [
+    (["nairobi"], 0, False), (["nairobi", "kisumu"], 50, False), (["nairobi", "kisumu", "mombasa"], 50, True), (["kisumu"], 50, True),
+    (["kisumu"], 100, False), ([], 0, False),
+])
+def test_a_list_that_lacks_most_of_the_cluster_s_counties_is_refused_before_anything_changes(there: list[str], shrink: int, refused: bool) -> None:
+    api = FakeApi("4.21.0")
+    api.lists["namespaces"] = [{"metadata": {"name": name, "labels": {"cht.k3s/county": name}}} for name in there]
+    if refused:
+        with pytest.raises(ListError, match=r"kisumu.*cht_project_expect=1\. Nothing was changed"):
+            roll_out(api, "4.22.0", shrink=shrink)
+        assert api.sent == []
+    else:
+        roll_out(api, "4.22.0", shrink=shrink)
+    # A wave brings a part of the list.
+    roll_out(api, "4.22.0", shrink=0, only=frozenset({"nairobi"}))
 
 
 def test_a_county_that_a_backup_stopped_waits_for_its_wave_with_a_new_version() -> None:
