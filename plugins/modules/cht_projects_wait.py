@@ -110,6 +110,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.health import checker
+from ansible_collections.cht.k3s.plugins.module_utils.cht.proof import note_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Target, growing, wait
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
 from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
@@ -138,6 +139,8 @@ def main() -> None:
             client, targets, 0 if module.check_mode else module.params["timeout"], ask=ask is not None,
             check=lambda space: growing(client, space) or (ask(space) if ask else ""),
         )
+        if not module.check_mode:
+            note_of(client, {target.namespace for target in targets})
     except ApiError as error:
         module.fail_json(msg=f"The pods of the counties can't be read: {error.message}")
     finally:

@@ -18,6 +18,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht import rebind
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import COUNTY_LABEL, DATA_MOUNT, Builder, Object, can_grow, data_folder
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import alive, describe, note_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.password import Change
+from ansible_collections.cht.k3s.plugins.module_utils.cht.proof import proven
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import larger_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag, is_newer, parse_release
 from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of
@@ -151,15 +152,17 @@ def read_tls(county: County, base_dir: str) -> dict[str, str] | None:
     return data
 
 
-# Whether its code ever saw the database can't be told from what is left of its pods: people decide, county by county.
+# Whether its code ever saw the database can't always be told from what is left of its pods: people decide, county by county, unless there is proof.
+_WAY_BACK = "raise its version in the list, or restore a backup set of the time before (restore_project)"
 _UNLESS = " (or name it in cht_project_downgrade, if that version never started)"
 
 
-def settle_images(county: County, wanted: dict[str, str], live: dict[str, str], on_newer: str) -> tuple[dict[str, str], list[str]]:
+def settle_images(county: County, wanted: dict[str, str], live: dict[str, str], on_newer: str, ran: str = "") -> tuple[dict[str, str], list[str]]:
     """Decide which images to write: the definition's, or those that run.
 
     In 4.x the upgrade service sets images too. A county that was upgraded through CHT's own page is newer than
-    its definition; writing the definition's version would downgrade it, and a downgraded CHT loses data.
+    its definition; writing the definition's version would downgrade it, and a downgraded CHT loses data. C(ran) is the newest version that is known to
+    have had the data: nobody takes it back.
     """
     cht = {name: image for name, image in live.items() if name in wanted and name != "upgrade-service"}
     for image in cht.values():
@@ -170,6 +173,8 @@ def settle_images(county: County, wanted: dict[str, str], live: dict[str, str], 
     if not newer:
         return {}, []
     running = ", ".join(sorted(set(newer.values())))
+    if on_newer == "force" and ran and is_newer(ran, county.tag):
+        raise PlanError(f"{ran} was ready on its data, and CHT can't be downgraded to {county.tag}: {_WAY_BACK}")
     releases = [parse_release(tag) for tag in newer.values()]
     # Images of 5.x on objects of 4.x are neither: nouveau would be missing, and the upgrade service would be back.
     five = county.major >= 5 or "cht-couchdb-nouveau" in live or any(release is not None and release.major >= 5 for release in releases)
@@ -231,7 +236,10 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
         tls_data = read_tls(county, base_dir)
         running = live.images(namespace)
         wanted = Builder(county, data).wanted_images()
-        images, notes = settle_images(county, wanted, running, on_newer)
+        ran = proven(live.namespaces.get(namespace), live.deployments.get(namespace, []))
+        if volumes and not running and ran and is_newer(ran, county.tag):
+            raise PlanError(f"{ran} was ready on the data that it kept, and CHT can't be downgraded to {county.tag}: {_WAY_BACK}")
+        images, notes = settle_images(county, wanted, running, on_newer, ran)
         plan.notes.extend(notes)
         if not images:
             plan.raises = raised(image_tag(running.get("cht-api", "")), county.version, county.tag)

@@ -30,6 +30,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import Pause, Pa
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rebind import point
 from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import REPLACED_BY, RESTORED_FROM, RESTORING, mark_of, set_of
+from ansible_collections.cht.k3s.plugins.module_utils.cht.proof import WAS_READY
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Check, Target, wait
 from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import FIELD_MANAGER
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
@@ -456,6 +457,8 @@ class Restore:
         if old and {key: old.get(key) for key in wanted} != wanted:
             result.notes.append("its credentials are those of the set again")
         self.client.apply(SECRETS.path(SECRET_NAME, space), body, FIELD_MANAGER, force=True)
+        # The data is of another time now, and so is what had it.
+        self.client.json("PATCH", NAMESPACES.path(space), body={"metadata": {"annotations": {WAS_READY: None}}}, content_type=_MERGE)
         if space == backup.namespace and backup.configmap:
             body = _object("v1", "ConfigMap", CONFIGMAP_NAME, space, dict(MANAGED_LABELS))
             body["data"] = backup.configmap

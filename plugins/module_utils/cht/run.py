@@ -14,7 +14,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from ansible_collections.cht.k3s.plugins.module_utils.cht import healthcheck, stage
+from ansible_collections.cht.k3s.plugins.module_utils.cht import healthcheck, proof, stage
 from ansible_collections.cht.k3s.plugins.module_utils.cht.adopt import HELM_MANAGERS, hand_over, made_by_helm
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import hideable
 from ansible_collections.cht.k3s.plugins.module_utils.cht.findings import shortened
@@ -152,6 +152,9 @@ def deploy(
     public = [text for county in counties for text in (county.name, county.namespace, county.host)]
     for plan in plans:
         hide(hideable(plan.secrets, public))
+    if client is not None and not settings.check_mode:
+        # Before anything changes: then Kubernetes forgets what was ready.
+        proof.note(client, [space for plan in plans if (space := state.namespaces.get(plan.county.namespace))], state.deployments)
     hold_restarts = settings.hold_restarts and client is not None and not settings.check_mode
     runs = _running(plans, state)
     _want_staged(client, [plan for plan in plans if plan.county.name in runs], settings, hold_restarts)

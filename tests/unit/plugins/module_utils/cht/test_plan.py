@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht import credentials as creds
+from ansible_collections.cht.k3s.plugins.module_utils.cht import proof
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live, Plan, plan_county
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import PUBLISHED_SECRET, County, read_counties
 
@@ -229,6 +230,50 @@ def test_a_county_that_was_renamed_or_moved_does_not_come_up_a_second_time() -> 
 
 def test_too_old_a_version_is_not_taken_to_5x() -> None:
     assert "can't go to 5.0.0 in one step" in plan(running("4.4.1"), version="5.0.0").error
+
+
+def with_status(version: str, *, generation: int = 1, ready: int = 0, reason: str = "ReplicaSetUpdated", container: str = "cht-api") -> dict[str, t.Any]:
+    item = deployment(container, f"public.ecr.aws/medic/{container}:{version}")
+    item["metadata"]["generation"] = generation
+    item["status"] = {"observedGeneration": 1, "updatedReplicas": 1, "readyReplicas": ready, "conditions": [{"type": "Progressing", "reason": reason}]}
+    return item
+
+
+@pytest.mark.parametrize(("item", "noted", "refused"), [
+    (with_status("4.23.0"), "", False), (with_status("4.23.0", ready=1), "", True),
+    (with_status("4.23.0", reason="NewReplicaSetAvailable"), "", True),
+    # Of the template before.
+    (with_status("4.23.0", generation=2, reason="NewReplicaSetAvailable"), "", False),
+    (with_status("4.23.0", ready=1, container="cht-haproxy"), "", False), (with_status("4.23.0", ready=1, container="cht-couchdb-1"), "", True),
+    (with_status("4.23.0"), "4.22.0", False), (with_status("4.23.0"), "4.23.0", True), (with_status("4.24.0"), "4.23.0", True),
+])
+def test_a_version_that_was_ready_is_not_taken_back(item: dict[str, t.Any], noted: str, refused: bool) -> None:
+    namespace = {"metadata": {"name": "nairobi", "annotations": {proof.WAS_READY: noted} if noted else {}}}
+    claims = [claim(f"couchdb-{number}-claim0") for number in (1, 2, 3)]
+    found = plan(Live.collect([live_secret(**HELD)], [item], claims, [namespace]), on_newer="force")
+    assert ("was ready on its data" in found.error) is refused, found.error
+    assert refused or any(note.startswith("downgraded from 4.2") for note in found.notes)
+
+
+@pytest.mark.parametrize(("noted", "refused"), [("4.23.0", True), ("4.22.0", False), ("", False)])
+def test_data_that_was_kept_is_not_given_to_an_older_version(noted: str, refused: bool) -> None:
+    namespace = {"metadata": {"name": "nairobi", "annotations": {proof.WAS_READY: noted}}}
+    claims = [claim(f"couchdb-{number}-claim0") for number in (1, 2, 3)]
+    assert ("was ready on the data that it kept" in plan(Live.collect([live_secret(**HELD)], [], claims, [namespace])).error) is refused
+
+
+def test_what_was_ready_is_noted_once_and_never_lowered() -> None:
+    written: list[t.Any] = []
+
+    class Api:
+        def json(self, *dummy: t.Any, **more: t.Any) -> None:
+            written.append(more["body"]["metadata"]["annotations"][proof.WAS_READY])
+
+    client: t.Any = Api()
+    for noted, item in (("", with_status("4.23.0", ready=1)), ("4.23.0", with_status("4.23.0", ready=1)), ("4.23.0", with_status("4.22.0", ready=1)),
+                        ("4.22.0", with_status("4.23.0", ready=1)), ("", with_status("4.23.0"))):
+        proof.note(client, [{"metadata": {"name": "nairobi", "annotations": {proof.WAS_READY: noted}}}], {"nairobi": [item]})
+    assert written == ["4.23.0", "4.23.0"]
 
 
 def test_a_changed_couchdb_mode_does_not_start_an_empty_database() -> None:
