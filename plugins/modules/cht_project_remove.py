@@ -11,7 +11,7 @@ version_added: 1.0.0
 description:
   - Removes the workloads, Services and Ingress of counties. Namespace, volumes and credentials stay, so that a county that comes back to
     the list goes on with its data.
-  - Removes the data, too, of those counties that O(data) names as well. Their credentials are kept as a Secret in O(namespace): who names the disks in
+  - Removes the data, too, of those counties that O(data) names as well. Their credentials are kept as a Secret in O(namespace). Who names the disks in
     C(couchdb.volumes) gets them again.
   - A county that is gone already is no error, so that an interrupted removal can be repeated. A name of which there is neither a county, a backup set
     nor a volume is one.
