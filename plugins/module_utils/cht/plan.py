@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht import credentials as creds
 from ansible_collections.cht.k3s.plugins.module_utils.cht import rebind
+from ansible_collections.cht.k3s.plugins.module_utils.cht.fits import certificate_misfit
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import COUNTY_LABEL, DATA_MOUNT, Builder, Object, can_grow, data_folder
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import alive, describe, note_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.password import Change
 from ansible_collections.cht.k3s.plugins.module_utils.cht.proof import proven
-from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import larger_quantity
+from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import larger_quantity, parse_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag, is_newer, parse_release
 from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County, upgrade_problem
@@ -100,6 +101,8 @@ class Plan:
     secrets: list[str] = field(default_factory=list)
     # claim -> existing volume that it is to get
     rebind: dict[str, Object] = field(default_factory=dict)
+    # Claims that never got a volume, and ask for another one than they are to.
+    remake: dict[str, Object] = field(default_factory=dict)
     password: Change | None = None
     # To a newer version than the one whose images it has.
     raises: Raise | None = None
@@ -126,8 +129,8 @@ def read_pem(value: str, what: str, base_dir: str) -> str:
     return text
 
 
-def read_tls(county: County, base_dir: str) -> dict[str, str] | None:
-    """Return the entries of the TLS Secret when the county brings its certificate, after a look at it."""
+def read_tls(county: County, base_dir: str, notes: list[str]) -> dict[str, str] | None:
+    """Return the entries of the TLS Secret when the county brings its certificate, after a look at it; what browsers will say of it is noted."""
     tls = county["tls"]
     if tls["mode"] != "files":
         return None
@@ -144,7 +147,9 @@ def read_tls(county: County, base_dir: str) -> dict[str, str] | None:
                 stream.write(text)
             paths.append(path)
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(paths[0], paths[1], password=lambda: "")
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(paths[0], paths[1], password=lambda: "")
+            notes.extend(filter(None, [certificate_misfit(context, paths[0], county.host)]))
         except (ssl.SSLError, ValueError) as error:
             raise PlanError(
                 f"tls.certificate and tls.private_key don't fit together or the key has a passphrase: {error}"
@@ -217,7 +222,11 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
         _refuse_half_restored(live.namespaces.get(namespace))
         plan.rebind = rebind.find(county, live.volumes, live.claims)
         _refuse_other_volumes(county, claims, live.images(namespace), set(plan.rebind))
-        _refuse_smaller(county, volumes, plan.rebind)
+        plan.remake = {name: item for name, item in claims.items() if item in volumes and _to_remake(county, item)}
+        for name, item in plan.remake.items():
+            was = f"{item['spec'].get('storageClassName', 'the default class')}, {item['spec']['resources']['requests']['storage']}"
+            plan.notes.append(f"claim {name} ({was}) never got a volume, and {'would be ' if predict else 'is '}made anew")
+        _refuse_smaller(county, [item for item in volumes if item["metadata"]["name"] not in plan.remake], plan.rebind)
         _refuse_other_data(county, live.deployments.get(namespace, []), set(plan.rebind))
         held = live.secrets.get(namespace) or _kept(plan, live)
         plan.notes.extend(rebind.outdated(county, live.volumes, live.claims))
@@ -233,7 +242,7 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
             plan.notes.append(f"credentials {'would be ' if predict else ''}generated and kept in Secret {creds.SECRET_NAME}")
         data = settled.data(namespace, county["couchdb"]["database"] if county.major >= 5 else "medic")
         plan.secrets = [value for value in (data["COUCHDB_PASSWORD"], data["COUCHDB_SECRET"], settled.old_password) if value]
-        tls_data = read_tls(county, base_dir)
+        tls_data = read_tls(county, base_dir, plan.notes)
         running = live.images(namespace)
         wanted = Builder(county, data).wanted_images()
         ran = proven(live.namespaces.get(namespace), live.deployments.get(namespace, []))
@@ -245,7 +254,8 @@ def plan_county(county: County, live: Live, on_newer: str, predict: bool, base_d
             plan.raises = raised(image_tag(running.get("cht-api", "")), county.version, county.tag)
         for claim, volume in plan.rebind.items():
             plan.notes.append(f"claim {claim} {'would get' if predict else 'gets'} the volume {volume['metadata']['name']}")
-        plan.objects = Builder(county, data, tls_data, images, claims, plan.rebind).build()
+        there = {name: item for name, item in claims.items() if name not in plan.remake}
+        plan.objects = Builder(county, data, tls_data, images, there, plan.rebind).build()
     except (creds.CredentialsError, rebind.RebindError, PlanError) as error:
         plan.error = str(error)
     except ValueError as error:
@@ -356,6 +366,15 @@ def _refuse_other_data(county: County, deployments: list[Object], given: set[str
                 f"cht-{service} keeps its data in {_named(folder)} of its volume, and couchdb.data_path says {_named(wanted)}: CouchDB would start "
                 f"empty; set couchdb.data_path to '{folder or '/'}'. (Was it wrong so far? remove_project without data keeps the volumes, then run this.)"
             )
+
+
+def _to_remake(county: County, claim: Object) -> bool:
+    """Tell whether a claim holds nothing and differs from what is wanted in what can't be changed as long as it has no volume."""
+    spec, couchdb = claim.get("spec") or {}, county["couchdb"]
+    if (claim.get("status") or {}).get("phase") != "Pending" or any(spec.get(key) for key in ("volumeName", "selector", "dataSource", "dataSourceRef")):
+        return False
+    size = spec["resources"]["requests"]["storage"]
+    return spec.get("storageClassName") != couchdb["storage_class"] or parse_quantity(size) != parse_quantity(couchdb["storage"])
 
 
 def _refuse_smaller(county: County, claims: list[Object], named: dict[str, Object]) -> None:

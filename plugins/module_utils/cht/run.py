@@ -18,6 +18,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht import healthcheck, pr
 from ansible_collections.cht.k3s.plugins.module_utils.cht.adopt import HELM_MANAGERS, hand_over, made_by_helm
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import hideable
 from ansible_collections.cht.k3s.plugins.module_utils.cht.findings import shortened
+from ansible_collections.cht.k3s.plugins.module_utils.cht.fits import misfits
 from ansible_collections.cht.k3s.plugins.module_utils.cht.inside import InsideError, api_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.move import moving_to
 from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import MANAGED_LABELS, SERVICE_LABEL, SETTINGS_NAME, UPGRADE_ACCOUNT, VIEWER_NAME
@@ -38,12 +39,15 @@ from ansible_collections.cht.k3s.plugins.module_utils.kube.apply import TAKE_OVE
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client, Unreachable
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import (
     CLAIMS,
+    CLASSES,
     CONFIGMAPS,
     DEPLOYMENTS,
     INGRESSES,
+    INGRESS_CLASSES,
     LIMIT_RANGES,
     NAMESPACES,
     NETWORK_POLICIES,
+    NODES,
     PODS,
     QUOTAS,
     ROLES,
@@ -71,6 +75,8 @@ _RETIRED_IN_5: tuple[tuple[Resource, str], ...] = (
     (SERVICES, "upgrade-service"),
     (DEPLOYMENTS, "upgrade-service"),
 )
+# Seconds that a claim without a volume has to go.
+_GONE_AFTER = 30.0
 # What a county only has when it is asked for.
 _OPTIONAL: tuple[tuple[Resource, frozenset[str]], ...] = (
     (QUOTAS, frozenset({"cht"})),
@@ -167,6 +173,9 @@ def deploy(
         for plan in plans:
             _adopt(client, plan, state, settings, plan.county.name in careful, held)
             _rebind(client, plan, settings, taken)
+            _remake(client, plan, settings, live)
+        if settings.check_mode and live is not None:
+            _note_misfits(plans, state, live)
             _tell_password(client, plan, settings, plan.county.name in careful, held)
 
     def hold(items: list[Item]) -> set[str]:
@@ -380,6 +389,40 @@ def _rebind(client: Client, plan: Plan, settings: Settings, taken: dict[str, str
         except ApiError as error:
             plan.error = f"the volume {name} can't be bound to claim {claim}: {error.message}"
             return
+
+
+def _remake(client: Client, plan: Plan, settings: Settings, live: Live | None) -> None:
+    """Take away claims that never got a volume, so that others take their place; one that gets its volume at this moment stays."""
+    if plan.error or not plan.remake:
+        return
+    if settings.check_mode:
+        # A dry run can't see that the old one is gone, and would be refused.
+        plan.objects = [item for item in plan.objects if item["kind"] != CLAIMS.kind or item["metadata"]["name"] not in plan.remake]
+        plan.predicted += len(plan.remake)
+        return
+    for name, item in plan.remake.items():
+        path, metadata = CLAIMS.path(name, plan.county.namespace), item["metadata"]
+        try:
+            client.json("DELETE", path, body={"preconditions": {key: metadata[key] for key in ("uid", "resourceVersion")}})
+            deadline = time.monotonic() + _GONE_AFTER
+            while client.find(path) is not None and time.monotonic() < deadline:
+                time.sleep(0.5)
+        except ApiError as error:
+            plan.error = f"claim {name}, which never got a volume, can't be made anew: {error.message}"
+            return
+        if live is not None:
+            live.forget(CLAIMS, plan.county.namespace, name)
+
+
+def _note_misfits(plans: list[Plan], state: LiveCounties, live: Live) -> None:
+    """Note what counties name and the cluster does not have."""
+    classes, nodes, ingress_classes = ({item["metadata"]["name"] for item in live.list(kind)} for kind in (CLASSES, NODES, INGRESS_CLASSES))
+    # placement.nodes are host names, which a Node has as a label.
+    nodes |= {(item["metadata"].get("labels") or {}).get("kubernetes.io/hostname", "") for item in live.list(NODES)} - {""}
+    secrets = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in live.list(SECRETS)}
+    for plan in plans:
+        claims = set(state.claims.get(plan.county.namespace, {})) - set(plan.remake)
+        plan.notes.extend([] if plan.error else misfits(plan.county, claims, classes, nodes, ingress_classes, secrets))
 
 
 def _left_pods(client: Client, plans: list[Plan], check_mode: bool) -> dict[str, list[tuple[Resource, str]]]:

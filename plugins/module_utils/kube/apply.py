@@ -189,6 +189,11 @@ class Live:
             for resource, found in pool.map(lambda job: (job[0], self._fetch(*job)), jobs):
                 self._objects.setdefault(resource, {}).update(found)
 
+    def forget(self, resource: Resource, namespace: str, name: str) -> None:
+        """An object was taken away."""
+        for known in (self._complete, self._objects):
+            known.get(resource, {}).pop((namespace if resource.namespaced else "", name), None)
+
     def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
         place = (namespace if resource.namespaced else "", name)
         if resource in self._complete:

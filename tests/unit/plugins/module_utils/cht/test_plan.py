@@ -16,6 +16,7 @@ import pytest
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht import credentials as creds
 from ansible_collections.cht.k3s.plugins.module_utils.cht import proof
+from ansible_collections.cht.k3s.plugins.module_utils.cht.fits import misfits
 from ansible_collections.cht.k3s.plugins.module_utils.cht.plan import Live, Plan, plan_county
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import PUBLISHED_SECRET, County, read_counties
 
@@ -298,6 +299,58 @@ def test_a_claim_that_can_t_be_read_ends_the_run_for_nobody(size: str, problem: 
     assert plan(Live.collect([live_secret(**HELD)], [], odd)).error == problem
 
 
+SINGLE = {"mode": "single"}
+
+
+def waiting_claim(**spec: t.Any) -> dict[str, t.Any]:
+    found = claim("couchdb-claim0")
+    found["spec"].update({"storageClassName": "vmware-cs", **spec})
+    return {**found, "status": {"phase": "Pending"}}
+
+
+@pytest.mark.parametrize(("item", "remade"), [
+    (waiting_claim(), True), (waiting_claim(storageClassName="vmware-sc"), False),
+    (waiting_claim(storageClassName="vmware-sc", resources={"requests": {"storage": "9Gi"}}), True),
+    (waiting_claim(volumeName="pv"), False), (waiting_claim(dataSource={"kind": "VolumeSnapshot", "name": "x"}), False),
+    ({**waiting_claim(), "status": {"phase": "Bound"}}, False), ({**waiting_claim(), "status": {"phase": "Lost"}}, False),
+])
+def test_a_claim_that_never_got_a_volume_is_made_anew_as_it_is_wanted(item: dict[str, t.Any], remade: bool) -> None:
+    found = plan(Live.collect([live_secret(**HELD)], [], [item]), couchdb={**SINGLE, "storage": "4Gi"} if remade else SINGLE)
+    assert not found.error and list(found.remake) == (["couchdb-claim0"] if remade else [])
+    assert any("never got a volume, and is made anew" in note for note in found.notes) is remade
+    made = next(entry["spec"] for entry in found.objects if entry["kind"] == "PersistentVolumeClaim")
+    assert made["storageClassName"] == ("vmware-sc" if remade else item["spec"]["storageClassName"])
+
+
+@pytest.mark.parametrize(("more", "note"), [
+    ({}, ""),
+    ({"couchdb": {"mode": "single", "storage_class": "vmware-cs"}}, "couchdb.storage_class: there is no StorageClass 'vmware-cs'; did you mean 'vmware-sc'?"),
+    ({"placement": {"nodes": ["agnet-1"]}}, "placement.nodes: there is no node 'agnet-1'; did you mean 'agent-1'?"),
+    ({"ingress": {"class_name": "nginx", "tls_in_front": True}}, "ingress.class_name: there is no IngressClass 'nginx'; known are: traefik"),
+    ({"tls": {"mode": "secret", "secret": "mine"}}, "tls.secret: there is no Secret 'mine' in the namespace nairobi"),
+    ({"tls": {"mode": "secret", "secret": "there"}}, ""),
+])
+def test_what_a_county_names_and_the_cluster_does_not_have(more: dict[str, t.Any], note: str) -> None:
+    there = (["vmware-sc"], ["agent-1"], ["traefik"], {("nairobi", "there")})
+    assert misfits(read(**more), [], *there) == ([note] if note else [])
+    # A claim that is there has its class for good.
+    assert not [text for text in misfits(read(**more), ["couchdb-claim0", *(f"couchdb-{number}-claim0" for number in (1, 2, 3))], *there) if "Class '" in text
+                and "Storage" in text]
+
+
+@pytest.mark.parametrize(("host", "days", "note"), [
+    ("nairobi.health.example", 9, ""), ("kisumu.health.example", 9, "tls.certificate is not for nairobi.health.example: Hostname mismatch"),
+])
+def test_a_certificate_for_another_host_is_noted(tmp_path: Path, host: str, days: int, note: str) -> None:
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", str(days), "-subj", f"/CN={host}"]
+    files = ["-keyout", str(tmp_path / "k"), "-out", str(tmp_path / "c")]
+    subprocess.run([*command, "-addext", f"subjectAltName=DNS:{host}", *files], check=True, capture_output=True)
+    found = plan(tls={"mode": "files", "certificate": str(tmp_path / "c"), "private_key": str(tmp_path / "k")})
+    assert not found.error
+    assert [text for text in found.notes if text.startswith("tls.")] == [text for text in found.notes if note and text.startswith(note)]
+    assert bool(note) == any(text.startswith("tls.") for text in found.notes)
+
+
 @pytest.mark.parametrize(("entry", "shared", "error"), [
     ({"storage": "2Gi"}, {}, "couchdb.storage 2Gi is smaller than the 4Gi of claim couchdb-1-claim0, and a volume can't shrink: put 4Gi back"),
     ({"storage": "4096Mi"}, {}, ""), ({"storage": "6Gi"}, {}, ""),
@@ -319,7 +372,6 @@ def test_a_named_volume_is_not_asked_for_less_than_it_has() -> None:
     assert "4Gi is smaller than the 8Gi of volume pv-kept" in plan(live, couchdb={**SINGLE, "volumes": ["pv-kept"], "storage": "4Gi"}).error
 
 
-SINGLE = {"mode": "single"}
 HOST_PATH = {"hostPath": {"path": "/var/lib/couchdb1"}}
 
 

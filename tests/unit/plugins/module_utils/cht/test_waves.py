@@ -170,6 +170,20 @@ def roll_out(api: FakeApi, version: str, entry: dict[str, t.Any] | None = None, 
     return deploy(api, counties, problems, settings, hide)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_claim_without_a_volume_makes_way_for_the_one_that_is_wanted(check_mode: bool) -> None:
+    api = FakeApi("4.22.0")
+    for item in api.lists["persistentvolumeclaims"]:
+        item["metadata"].update(uid="u", resourceVersion="1")
+        item["spec"]["storageClassName"] = "wrong"
+        item["status"] = {"phase": "Pending"}
+    names = {item["metadata"]["name"] for item in api.lists["persistentvolumeclaims"]}
+    done = roll_out(api, "4.22.0", check_mode=check_mode)
+    assert done["changed"] and "never got a volume" in done["counties"][0]["remark"], done["counties"]
+    assert {path.rpartition("/")[2] for path in api.deleted if "claim0" in path} == (set() if check_mode else names)
+    assert ("there is no StorageClass 'vmware-sc'" in done["counties"][0]["remark"]) is check_mode
+
+
 @pytest.mark.parametrize(("there", "shrink", "refused"), [
     (["nairobi"], 0, False), (["nairobi", "kisumu"], 50, False), (["nairobi", "kisumu", "mombasa"], 50, True), (["kisumu"], 50, True),
     (["kisumu"], 100, False), ([], 0, False),
