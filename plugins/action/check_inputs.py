@@ -42,7 +42,7 @@ class ActionModule(ActionBase):
         _validation, args = self.validate_argument_spec(argument_spec={"groups": {"type": "bool", "default": True}})
         problems = group_problems(groups, self._inventory_error(task_vars, hostvars, groups)) if args["groups"] else []
         if not problems:
-            problems = self._variable_problems(inputs, hostvars, groups, task_vars) or self._value_problems(hostvars, groups)
+            problems = self._variable_problems(inputs, hostvars, groups, task_vars) or self._value_problems(inputs, hostvars, groups)
         result.update(changed=False, problems=problems)
         if problems:
             result.update(failed=True, msg="Nothing was changed. " + "; ".join(problems))
@@ -73,9 +73,9 @@ class ActionModule(ActionBase):
             f"{message} (on {', '.join(hosts[:3])}{' and more' if len(hosts) > 3 else ''})"
             for message, hosts in wrong.items()]
 
-    def _value_problems(self, hostvars: Any, groups: dict[str, list[str]]) -> list[str]:
+    def _value_problems(self, inputs: Inputs, hostvars: Any, groups: dict[str, list[str]]) -> list[str]:
         """What only k3s or the kubelet would refuse, on the last node as little as on the first."""
-        given = {(role, host): self._known(hostvars[host], names) for role, names in NODE_VARIABLES.items() for host in groups.get(role, [])}
+        given = {(role, host): self._known(inputs, hostvars[host], names) for role, names in NODE_VARIABLES.items() for host in groups.get(role, [])}
         server = next((values for (role, dummy), values in given.items() if role == "control_plane"), {})
         found: dict[str, list[str]] = {}
         for (role, host), values in given.items():
@@ -83,7 +83,7 @@ class ActionModule(ActionBase):
             for problem in value_problems(role, values, server) + ([proxied] if proxied else []):
                 found.setdefault(problem, []).append(host)
         places = range_problems(server, given.values())
-        accepted = [self._known(hostvars[host], ["k3s_accept_overlap"]).get("k3s_accept_overlap") for host in groups.get("control_plane", [])]
+        accepted = [self._known(inputs, hostvars[host], ["k3s_accept_overlap"]).get("k3s_accept_overlap") for host in groups.get("control_plane", [])]
         if any(boolean(value, strict=False) for value in accepted):
             for place in places:
                 display.warning(place)
@@ -91,12 +91,12 @@ class ActionModule(ActionBase):
         return places + [f"{problem} (on {', '.join(hosts[:3])}{' and more' if len(hosts) > 3 else ''})" for problem, hosts in found.items()]
 
     @staticmethod
-    def _known(variables: Any, names: Any) -> dict[str, Any]:
+    def _known(inputs: Inputs, variables: Any, names: Any) -> dict[str, Any]:
         """The values of those of the variables that are given and do not depend on what is only known later."""
         given: dict[str, Any] = {}
         for name in names:
             try:
-                given[name] = plain(variables[name])
+                given[name] = inputs.read(name, plain(variables[name]))
             except (AnsibleError, KeyError):
                 continue
         return given
@@ -114,6 +114,11 @@ class ActionModule(ActionBase):
                 value = plain(value)
             except AnsibleError as error:
                 messages.append(f"variable {name}: it is encrypted and can't be read: {error}")
+                continue
+            try:
+                value = inputs.read(name, value)
+            except TypeError as error:
+                messages.append(f"variable {name}: {error}")
                 continue
             spec = {**inputs.options[name], "required": False}
             checked = ArgumentSpecValidator({name: spec}).validate({name: value})

@@ -72,8 +72,10 @@ def _host_part(registered: Mapping[str, Any]) -> dict[str, Any]:
 
 def _kubelet_args(role: str, variables: Mapping[str, Any]) -> list[str]:
     """As the roles hand them to k3s: by the variable of their own, and by the settings that are given as k3s names them."""
-    more = (variables.get(f"{role}_config") or {}).get("kubelet-arg") or []
-    return [str(word) for word in [*(variables.get(f"{role}_kubelet_args") or []), *([more] if isinstance(more, str) else more)]]
+    from ansible_collections.cht.k3s.plugins.module_utils.given import as_dict, as_list
+
+    more = as_dict(variables.get(f"{role}_config")).get("kubelet-arg") or []
+    return [str(word) for word in [*as_list(variables.get(f"{role}_kubelet_args")), *([more] if isinstance(more, str) else more)]]
 
 
 def _on(value: Any) -> bool:
@@ -86,6 +88,7 @@ def preflight_nodes(
 ) -> list[dict[str, Any]]:
     """All nodes of the cluster."""
     # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.given import as_dict
     from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import node_name
 
     checked = set(limit)
@@ -103,7 +106,7 @@ def preflight_nodes(
                     "role": role,
                     "address": str(variables.get("k3s_node_ip") or variables.get("ansible_host") or ""),
                     "checked": name in checked,
-                    "cpi_nodes": dict(variables.get("cpi_nodes") or {}),
+                    "cpi_nodes": dict(as_dict(variables.get("cpi_nodes"))),
                     "kubelet_args": _kubelet_args(role, variables),
                     "udp": dict((variables.get("preflight_udp_answers") or {}).get("answers") or {}),
                     "opens_ports": _on(variables.get("node_firewall", True)),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.cht.k3s.plugins.module_utils.given import as_dict, as_list
 from ansible_collections.cht.k3s.plugins.module_utils.k3s import accepted, proxy, ranges
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import address_or_empty, labels_of, merge_config, node_address
 
@@ -56,6 +57,19 @@ class Inputs:
         self.known = set(self.options) | set(host_vars)
         # The longest role name first: control_plane_x belongs to control_plane, not to a role `control`.
         self._prefixes = sorted(roles, key=len, reverse=True)
+
+    def read(self, name: str, value: Any) -> Any:
+        """What the roles make of an option's value; TypeError says why text can't be read."""
+        spec = self.options.get(name) or {}
+        kind = spec.get("type")
+        text = value if isinstance(value, str) and value.strip() else ""
+        if kind == "list" and text and spec.get("elements") == "dict":
+            raise TypeError("it is a list of mappings, which text can't give; give it as YAML or JSON, like -e @FILE.yml")
+        # system-reserved=cpu=1,memory=1Gi is one argument, and nothing shows that it is not two.
+        if kind == "list" and name.endswith("_args") and "," in text and "\n" not in text and not text.lstrip().startswith("["):
+            raise TypeError(
+                f"text with a comma may be one argument or several; give a list, like -e '{{\"{name}\": [\"...\", \"...\"]}}', or one argument a line")
+        return as_list(value) if kind == "list" and value is not None else as_dict(value) if kind == "dict" and value is not None else value
 
     def role_of(self, name: str) -> str | None:
         """The role whose prefix the variable carries, or None."""

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from jinja2.nativetypes import NativeEnvironment
 
+from ansible_collections.cht.k3s.plugins.filter.as_list import as_list
+
 VARIABLES = yaml.safe_load((Path(__file__).resolve().parents[2] / "roles/cht_project/vars/main.yml").read_text())
 NAMED = ("change_password", "downgrade", "remove", "remove_data", "backup", "backup_remove")
 
@@ -18,5 +20,7 @@ NAMED = ("change_password", "downgrade", "remove", "remove_data", "backup", "bac
 @pytest.mark.parametrize("name", NAMED)
 @pytest.mark.parametrize(("given", "expected"), [("a, b", ["a", "b"]), ("a,b,", ["a", "b"]), ("", []), (["a", "b"], ["a", "b"])])
 def test_names_may_have_spaces_between_them(name: str, given: object, expected: list[str]) -> None:
-    template = NativeEnvironment().from_string(VARIABLES[f"__cht_project_{name}"])
+    environment = NativeEnvironment()
+    environment.filters["cht.k3s.as_list"] = as_list
+    template = environment.from_string(VARIABLES[f"__cht_project_{name}"])
     assert template.render({f"cht_project_{name}": given}) == expected

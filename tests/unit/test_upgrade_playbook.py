@@ -34,4 +34,4 @@ def test_a_node_that_joins_gets_the_same_images() -> None:
     files = yaml.safe_load((ROOT / "roles/k3s/tasks/files.yml").read_text(encoding="utf-8"))
     assert "images.yml" in [task.get("ansible.builtin.import_tasks") for task in files]
     (copy,) = yaml.safe_load((ROOT / "roles/k3s/tasks/images.yml").read_text(encoding="utf-8"))
-    assert copy["loop"] == "{{ k3s_image_bundles }}" and copy["ansible.builtin.copy"]["dest"] == "/var/lib/rancher/k3s/agent/images/"
+    assert copy["loop"] == "{{ k3s_image_bundles | cht.k3s.as_list }}" and copy["ansible.builtin.copy"]["dest"] == "/var/lib/rancher/k3s/agent/images/"
