@@ -87,6 +87,7 @@ options:
       - Rule of the group C(control_plane). A VM belongs to it if any part of the rule holds.
       - C(names) is a list as in O(names), C(tags) a list as in O(tags), C(attributes) a dictionary as in
         O(attributes), C(expression) a Jinja expression over the host variables.
+      - A tag without its category that stands for tags of two categories on the VMs that are read is refused.
     type: dict
     default:
       names: ['control-plane-*']
@@ -181,6 +182,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.vsphere.connection import 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import SOURCES
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.inventory import (
+    carried,
     networks,
     pick_address,
     refuse_both_groups,
@@ -378,7 +380,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             )
         hosts = [(self._host_name(record), record) for record in records]
         refuse_duplicates(hosts)
-        rules = {group: rule_matcher(group, self.get_option(group) or {}, self._true) for group in GROUPS}
+        tags = carried(records)
+        rules = {group: rule_matcher(group, self.get_option(group) or {}, self._true, tags) for group in GROUPS}
         members = {group: [name for name, record in hosts if test(record)] for group, test in rules.items()}
         refuse_both_groups(members)
         wanted = networks(self.get_option("ansible_host_cidr"))

@@ -9,6 +9,7 @@ from collections import defaultdict
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.errors import VsphereError
+from ansible_collections.cht.k3s.plugins.module_utils.vsphere.tags import ambiguous, meant
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.vms import name_matcher, texts
 
 Record = dict[str, Any]
@@ -52,15 +53,23 @@ def pick_address(addresses: Sequence[str], wanted: Sequence[Any]) -> str | None:
     return None
 
 
-def has_tag(tags: Mapping[str, Sequence[str]], wanted: str) -> bool:
-    """Whether a VM carries 'tag' or 'category:tag'."""
-    return any(wanted in (tag, f"{category}:{tag}") for category, names in tags.items() for tag in names)
+def carried(records: Iterable[Record]) -> set[tuple[str, str]]:
+    """All (category, tag) of VMs."""
+    return {(category, tag) for record in records for category, names in record.get("vsphere_tags", {}).items() for tag in names}
+
+
+def _one_tag(group: str, wanted: str, known: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The tag that a rule names. Those of two categories are different things, which must not make one group."""
+    found = meant(wanted, known)
+    if len(found) > 1:
+        raise ambiguous(f"In the rule of group {group}", wanted, found)
+    return set(found)
 
 
 def rule_matcher(
-    group: str, rule: Mapping[str, Any], evaluate: Callable[[str, Record], bool]
+    group: str, rule: Mapping[str, Any], evaluate: Callable[[str, Record], bool], known: Iterable[tuple[str, str]]
 ) -> Callable[[Record], bool]:
-    """A group's rule; a VM belongs to the group if any part of the rule holds."""
+    """A group's rule; a VM belongs to the group if any part of the rule holds. `known` are the tags that VMs carry."""
     unknown = sorted(set(rule) - set(RULE_KEYS))
     if unknown:
         raise VsphereError(
@@ -69,7 +78,7 @@ def rule_matcher(
             f"Use {', '.join(RULE_KEYS)}.",
         )
     by_name = name_matcher(texts(rule.get("names"), f"{group}.names"))
-    tags = texts(rule.get("tags"), f"{group}.tags")
+    tags = set().union(*(_one_tag(group, tag, known) for tag in texts(rule.get("tags"), f"{group}.tags")))
     given = rule.get("attributes") or {}
     if not isinstance(given, Mapping):
         raise VsphereError("options", f"{group}.attributes is not a dictionary.", "Write it as {attribute: value}.")
@@ -80,7 +89,7 @@ def rule_matcher(
         own = record.get("vsphere_custom_attributes", {})
         return (
             by_name(record["vsphere_name"])
-            or any(has_tag(record.get("vsphere_tags", {}), tag) for tag in tags)
+            or bool(tags & carried([record]))
             or any(test(own.get(key, "")) for key, test in attributes.items())
             # As it is: a copy would lose the mark by which Ansible trusts templates of the inventory file.
             or bool(expression and evaluate(expression, record))

@@ -23,6 +23,18 @@ _TAGGING = "/rest/com/vmware/cis/tagging"
 _BATCH = 1000
 
 
+def meant(wanted: str, tags: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of the (category, tag) that 'tag' or 'category:tag' stands for. A tag's own name may have a colon in it, so the whole counts first."""
+    known = sorted(set(tags))
+    return [tag for tag in known if f"{tag[0]}:{tag[1]}" == wanted] or [tag for tag in known if tag[1] == wanted]
+
+
+def ambiguous(where: str, wanted: str, found: Iterable[tuple[str, str]]) -> VsphereError:
+    """Tags of several categories have the name."""
+    named = " and ".join(sorted(f"{category}:{tag}" for category, tag in found))
+    return VsphereError("tag-ambiguous", f"{where} the tag '{wanted}' stands for {named}.", "Give it as 'category:tag'.")
+
+
 class TagClient:
     """A REST session for tags, to use in a ``with`` block. Open it after the SOAP login has proven the password."""
 
@@ -113,7 +125,8 @@ class TagClient:
         # A name may have a colon in it.
         for tag_id in ids or self._request("GET", f"{_TAGGING}/tag") or ():
             self._tag(tag_id)
-        return [tag_id for tag_id, tag in self._tags.items() if tag and wanted in (tag[1], f"{tag[0]}:{tag[1]}")]
+        named = meant(wanted, filter(None, self._tags.values()))
+        return [tag_id for tag_id, tag in self._tags.items() if tag in named]
 
     def vms_with(self, wanted: Sequence[str]) -> set[str]:
         """The ids of the VMs that carry all wanted tags, each given as 'tag' or 'category:tag'."""
@@ -133,8 +146,7 @@ class TagClient:
                 f"Give it as 'tag' or 'category:tag'. It has: {', '.join(known[:20]) or 'none'}.",
             )
         if len(ids) > 1:
-            named = " and ".join(sorted(f"{category}:{tag}" for category, tag in filter(None, map(self._tag, ids))))
-            raise VsphereError("tag-ambiguous", f"In vCenter {self._options.address} the tag '{wanted}' stands for {named}.", "Give it as 'category:tag'.")
+            raise ambiguous(f"In vCenter {self._options.address}", wanted, filter(None, map(self._tag, ids)))
         answer = self._request(
             "POST", f"{_TAGGING}/tag-association?~action=list-attached-objects-on-tags", {"tag_ids": ids}
         )

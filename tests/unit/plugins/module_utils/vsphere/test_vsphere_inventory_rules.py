@@ -28,12 +28,12 @@ def test_one_text_is_a_list_of_one_and_a_number_is_what_people_wrote():
 
 def test_a_rule_with_one_name_as_text_does_not_match_letters():
     rule = {"names": "control-*", "tags": "role:server", "attributes": {"env": 5}}
-    matches = inventory.rule_matcher("control_plane", rule, lambda *dummy: False)
+    matches = inventory.rule_matcher("control_plane", rule, lambda *dummy: False, [("role", "server")])
     assert matches(record("control-plane-1")) and not matches(record("agent-1")) and not matches(record("c"))
     assert matches(record("x", vsphere_tags={"role": ["server"]})) and not matches(record("x", vsphere_tags={"r": ["o"]}))
     assert matches(record("x", vsphere_custom_attributes={"env": "5"}))
     with pytest.raises(VsphereError, match="control_plane.attributes is not a dictionary"):
-        inventory.rule_matcher("control_plane", {"attributes": "env"}, lambda *dummy: False)
+        inventory.rule_matcher("control_plane", {"attributes": "env"}, lambda *dummy: False, ())
 
 
 @pytest.mark.parametrize(
@@ -80,19 +80,35 @@ def never(_expression, _record):
     ],
 )
 def test_group_rules(rule, vm, expected):
-    assert inventory.rule_matcher("agent", rule, never)(vm) is expected
+    assert inventory.rule_matcher("agent", rule, never, inventory.carried([vm]))(vm) is expected
+
+
+@pytest.mark.parametrize("first", [("app", "x"), ("role", "x")])
+def test_a_rule_does_not_join_tags_of_two_categories(first):
+    """Somebody's tag app:x on a database made it a server."""
+    vms = [record("a", vsphere_tags={"role": ["x"]}), record("db", vsphere_tags={"app": ["x"], "role": ["role:x"]})]
+    known = inventory.carried(vms)
+    with pytest.raises(VsphereError) as caught:
+        inventory.rule_matcher("control_plane", {"tags": ["x"]}, never, known)
+    assert caught.value.kind == "tag-ambiguous" and caught.value.what == "In the rule of group control_plane the tag 'x' stands for app:x and role:x."
+    assert "category:tag" in caught.value.remedy
+    # The whole name always says which, also where another tag is called like it.
+    test = inventory.rule_matcher("control_plane", {"tags": [":".join(first)]}, never, known)
+    assert [vm["vsphere_name"] for vm in vms if test(vm)] == (["a"] if first[0] == "role" else ["db"])
+    # What only VMs of another group carry is no reason to stop.
+    assert inventory.rule_matcher("control_plane", {"tags": ["x"]}, never, inventory.carried(vms[:1]))(vms[0]) is True
 
 
 def test_an_expression_decides_when_nothing_else_did():
     asked = []
-    test = inventory.rule_matcher("agent", {"expression": "x"}, lambda text, vm: asked.append((text, vm)) or True)
+    test = inventory.rule_matcher("agent", {"expression": "x"}, lambda text, vm: asked.append((text, vm)) or True, ())
     assert test(record("x")) is True
     assert asked[0][0] == "x"
 
 
 def test_a_misspelt_part_of_a_rule_is_refused():
     with pytest.raises(VsphereError, match="agent has unknown keys: name"):
-        inventory.rule_matcher("agent", {"name": ["x"]}, never)
+        inventory.rule_matcher("agent", {"name": ["x"]}, never, ())
 
 
 def test_duplicate_names_and_uuids_are_all_named():
