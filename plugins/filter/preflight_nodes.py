@@ -49,6 +49,7 @@ _value:
       vcenter: vcenter.example.org
       role: agent
       address: 192.0.2.21
+      cpi_ip_family: [ipv4]
       checked: true
       udp: {}
       opens_ports: true
@@ -88,8 +89,9 @@ def preflight_nodes(
 ) -> list[dict[str, Any]]:
     """All nodes of the cluster."""
     # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
-    from ansible_collections.cht.k3s.plugins.module_utils.given import as_dict
+    from ansible_collections.cht.k3s.plugins.module_utils.given import as_dict, as_list
     from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import node_name
+    from ansible_collections.cht.k3s.plugins.module_utils.preflight.cpi_address import DEFAULT_FAMILY
 
     checked = set(limit)
     nodes = []
@@ -107,6 +109,7 @@ def preflight_nodes(
                     "address": str(variables.get("k3s_node_ip") or variables.get("ansible_host") or ""),
                     "checked": name in checked,
                     "cpi_nodes": dict(as_dict(variables.get("cpi_nodes"))),
+                    "cpi_ip_family": as_list(variables.get("cpi_ip_family")) or [DEFAULT_FAMILY],
                     "kubelet_args": _kubelet_args(role, variables),
                     "udp": dict((variables.get("preflight_udp_answers") or {}).get("answers") or {}),
                     "opens_ports": _on(variables.get("node_firewall", True)),

@@ -63,6 +63,11 @@ options:
         description: Which of its addresses the CPI takes, as in the role cpi.
         type: dict
         default: {}
+      cpi_ip_family:
+        description: The address families that the CPI looks for. Empty where that is not known.
+        type: list
+        elements: str
+        default: []
       kubelet_args:
         description: Arguments that its kubelet gets.
         type: list
@@ -260,6 +265,7 @@ def main() -> None:
                     "address": {"type": "str", "default": ""},
                     "node_name": {"type": "str", "default": ""},
                     "cpi_nodes": {"type": "dict", "default": {}},
+                    "cpi_ip_family": {"type": "list", "elements": "str", "default": []},
                     "checked": {"type": "bool", "default": True},
                     "kubelet_args": {"type": "list", "elements": "str", "default": []},
                     "opens_ports": {"type": "bool", "default": False},

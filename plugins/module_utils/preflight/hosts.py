@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.cgroups import accepts_v1, refused
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import node_name
 from ansible_collections.cht.k3s.plugins.module_utils.preflight.findings import ERROR, WARNING, Finding
 from ansible_collections.cht.k3s.plugins.module_utils.preflight.vms import Node
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.uuids import from_product_serial, same_machine
@@ -69,8 +70,8 @@ def check_host(
 def _identity(node: Node, record: Mapping[str, Any] | None) -> list[Finding]:
     host = node.host
     findings = []
-    if host["hostname"] != node.name:
-        findings.append(Finding("host-name", node.name, f"the machine calls itself '{host['hostname']}'"))
+    if node_name(host["hostname"]) != node.registered:
+        findings.append(Finding("host-name", node.name, f"the machine calls itself '{host['hostname']}', and its Node is to be '{node.registered}'"))
     if record is None or not record["vsphere_bios_uuid"]:
         return findings
     bios = record["vsphere_bios_uuid"]

@@ -11,14 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.cht.k3s.plugins.module_utils.preflight.findings import WARNING, Finding
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import node_name
+from ansible_collections.cht.k3s.plugins.module_utils.preflight import cpi_address
+from ansible_collections.cht.k3s.plugins.module_utils.preflight.findings import ERROR, WARNING, Finding
 
 Record = Mapping[str, Any]
 
 # k3s' own minimum; below it a node does not work at all, whatever it is meant to carry.
 FLOOR = {"control_plane": {"cpu": 2, "memory_mb": 2048}, "agent": {"cpu": 1, "memory_mb": 512}}
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
-_CPI_NETWORK = "internal_network_subnet_cidr"
 # Reported sizes are a little below what was asked for (firmware, rounding).
 _TOLERANCE = 0.98
 
@@ -40,12 +41,19 @@ class Node:
     kubelet_args: Sequence[str] = ()
     # Which addresses the CPI takes
     cpi_nodes: Mapping[str, Any] = field(default_factory=dict)
+    # The address families that it looks for; empty where that is not known
+    cpi_ip_family: Sequence[str] = ()
     # What the Node is called, if not as the host
     node_name: str = ""
     # Whether the role node opens k3s' ports in the machine's firewall
     opens_ports: bool = False
     # Address of another node -> why no UDP came back from it on the port of the pod network, '' if it did
     udp: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def registered(self) -> str:
+        """The Node's name."""
+        return node_name(self.node_name or self.name)
 
 
 @dataclass(frozen=True)
@@ -86,9 +94,11 @@ def check_names(
         else:
             by_vm[records[0]["vsphere_moid"]].append(node.name)
             findings += _copies(node, records[0], [*found.get(node.vm, ()), *(alike or {}).get(records[0]["vsphere_bios_uuid"], ())], others)
-        registered = node.node_name or node.name
-        if not _NODE_NAME.match(registered) or len(registered) > 63:
-            findings.append(Finding("vm-node-name", node.name, "Kubernetes does not accept this as a node's name"))
+        if not _NODE_NAME.match(node.registered) or len(node.registered) > 63:
+            findings.append(Finding("vm-node-name", node.name, f"Kubernetes does not accept '{node.registered}' as a node's name"))
+        same = [other.name for other in nodes if other.registered == node.registered and other is not node]
+        if same:
+            findings.append(Finding("vm-node-name", node.name, f"the Node would be called '{node.registered}' like that of {', '.join(same)}"))
     for names in by_vm.values():
         if len(names) > 1:
             findings.extend(
@@ -184,10 +194,10 @@ def _check_guest(node: Node, record: Record) -> list[Finding]:
         return [Finding("vm-tools", node.name, f"VMware Tools are {status}: no name and address of the guest known")]
     findings = []
     guest = record["vsphere_guest_hostname"]
-    if guest != node.name:
+    if guest != node.registered:
         shown = f"is '{guest}'" if guest else "is not reported"
         findings.append(
-            Finding("vm-guest-name", node.name, f"the guest's host name {shown}; the CPI compares it letter by letter")
+            Finding("vm-guest-name", node.name, f"the guest's host name {shown}; the CPI compares it letter by letter with the Node's name '{node.registered}'")
         )
     if not record["vsphere_ips"]:
         findings.append(Finding("vm-ip", node.name, "the guest reports no address"))
@@ -200,32 +210,18 @@ def _check_guest(node: Node, record: Record) -> list[Finding]:
             )
         )
     elif _is_address(node.address):
-        findings.extend(_check_choice(node, record["vsphere_ips"]))
+        findings.extend(_check_choice(node, record))
     return findings
 
 
-def _check_choice(node: Node, reported: Iterable[str]) -> list[Finding]:
-    """What the CPI would make the node's address, which is the first of the family where cpi_nodes does not say more."""
-    if node.cpi_nodes:
-        networks = [ipaddress.ip_network(node.cpi_nodes[key], strict=False) for key in (_CPI_NETWORK,) if _is_network(node.cpi_nodes.get(key))]
-        outside = [str(network) for network in networks if ipaddress.ip_address(node.address) not in network]
-        return [Finding("vm-ip", node.name, f"{node.address} is not in cpi_nodes.{_CPI_NETWORK} {network}") for network in outside]
+def _check_choice(node: Node, record: Record) -> list[Finding]:
+    """What the CPI would make the node's address."""
     own = ipaddress.ip_address(node.address)
-    usable = [ipaddress.ip_address(text) for text in reported if _is_address(text)]
-    family = [address for address in usable if address.version == own.version and not address.is_link_local and not address.is_loopback]
-    if len(family) < 2:
-        return []
-    shown = ", ".join(map(str, family))
-    if family[0] != own:
-        return [Finding("vm-cpi-address", node.name, f"the CPI would take {family[0]} for the node's address and not {own}: the guest's addresses are {shown}")]
-    return [Finding("vm-cpi-address", node.name, f"the guest has several addresses, {shown}: the CPI takes whichever Tools list first", severity=WARNING)]
-
-
-def _is_network(text: Any) -> bool:
-    try:
-        return bool(ipaddress.ip_network(str(text or ""), strict=False))
-    except ValueError:
-        return False
+    networks = cpi_address.outside(own, node.cpi_nodes)
+    if networks:
+        return [Finding("vm-ip", node.name, f"{own} is not in cpi_nodes.internal_network_subnet_cidr {networks}")]
+    message, later = cpi_address.problem(own, cpi_address.reported(record), node.cpi_nodes, node.cpi_ip_family)
+    return [Finding("vm-cpi-address", node.name, message, severity=WARNING if later else ERROR)] if message else []
 
 
 def _is_address(text: str) -> bool:

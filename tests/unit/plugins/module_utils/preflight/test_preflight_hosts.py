@@ -92,6 +92,14 @@ def test_the_message_about_clocks_has_the_direction():
     assert "7.5 s behind" in check(clock_offset=-7.5)[0].message
 
 
+@pytest.mark.parametrize(("name", "node_name", "hostname", "found"), [
+    ("agent-1", "", "Agent-1", []), ("AGENT-1", "", "agent-1", []), ("county-a", "agent-1", "agent-1", []), ("county-a", "agent-1", "county-a", ["host-name"]),
+])
+def test_the_machine_is_compared_with_the_name_of_the_node(name, node_name, hostname, found):
+    """k3s registers the host name in lower case."""
+    assert ids(hosts.check_host(Node(name, "vm", node_name=node_name, host=host(hostname=hostname)), RECORD, HostRequirements())) == found
+
+
 def test_a_full_disk_is_only_a_warning_where_k3s_runs_already():
     full = [{"path": "/var/lib/rancher", "free_gb": 3.5, "size_gb": 50}]
     assert [finding.severity for finding in check(disks=full)] == ["error"]

@@ -241,7 +241,7 @@ def test_the_nodes_own_name_is_judged_where_it_has_one():
     assert ids(vms.check_names([Node("AGENT_1", "a", node_name="agent-1")], {"a": [record("a")]}, {})) == []
 
 
-@pytest.mark.parametrize("name", ["Agent-1", "agent_1", "-a", "a" * 64, "a b"])
+@pytest.mark.parametrize("name", ["agent_1", "-a", "a" * 64, "a b"])
 def test_names_that_kubernetes_refuses(name):
     assert "vm-node-name" in ids(vms.check_names([Node(name, name)], {name: [record(name)]}, {}))
 
@@ -324,3 +324,64 @@ def test_the_summary_counts_and_puts_errors_first():
 def test_the_address_that_the_cpi_would_choose_is_judged(ips, cpi_nodes, found):
     node = Node("agent-1", "agent-1", address="192.0.2.21", cpi_nodes=cpi_nodes)
     assert [(item.id, item.severity) for item in vms.check_vm(node, record(vsphere_ips=ips), REQUIREMENTS)] == found
+
+
+# Two cards, as Tools list them: the one for storage comes first.
+CARDS = [{"network": "Storage", "ips": ["198.18.0.21"]}, {"network": "VM Network", "ips": ["192.0.2.21", "192.0.2.10", "fe80::1"]}]
+
+
+@pytest.mark.parametrize(("cpi_nodes", "severity", "said"), [
+    # The CPI compares names without their case, and takes the first address of the card.
+    ({"internal_vm_network_name": "vm network", "exclude_internal_network_subnet_cidr": "192.0.2.10/32"}, "", ""),
+    ({"internal_vm_network_name": "VM Network"}, "warning", "several addresses by cpi_nodes.internal_vm_network_name"),
+    ({"internal_vm_network_name": "Storage"}, "error", "take 198.18.0.21 by cpi_nodes.internal_vm_network_name for the node's address and not 192.0.2.21"),
+    # A name of no card is passed over: then the first address of all counts.
+    ({"internal_vm_network_name": "VM Netwrok"}, "error", "would take 198.18.0.21 for"),
+    ({"internal_vm_network_name": "A", "external_vm_network_name": "B"}, "error", "no card of the VM is in the networks A and B"),
+    # One side found alone leaves the other without any.
+    ({"external_vm_network_name": "VM Network"}, "error", "no internal address by cpi_nodes"),
+    ({"external_network_subnet_cidr": "198.18.0.0/16", "internal_vm_network_name": "VM Network", "exclude_internal_network_subnet_cidr": ["192.0.2.10/32"]},
+     "", ""),
+    ({"exclude_internal_network_subnet_cidr": "198.18.0.0/16,192.0.2.0/28"}, "", ""),
+    # The network counts before the name.
+    ({"internal_network_subnet_cidr": "192.0.2.16/28", "internal_vm_network_name": "Storage"}, "", ""),
+    ({"internal_network_subnet_cidr": ["2001:db8::/64", "192.0.2.0/24"]}, "warning", "several addresses by cpi_nodes.internal_network_subnet_cidr"),
+    ({"exclude_internal_network_subnet_cidr": "198.18.0.0/16,192.0.2.10/32", "internal_vm_network_name": "Netwrok"}, "warning", "in the network Netwrok"),
+])
+def test_the_choice_by_names_of_networks_is_the_cpis(cpi_nodes, severity, said):
+    node = Node("agent-1", "agent-1", address="192.0.2.21", cpi_nodes=cpi_nodes)
+    found = vms.check_vm(node, record(vsphere_ips=[ip for card in CARDS for ip in card["ips"]], vsphere_nics=CARDS), REQUIREMENTS)
+    assert [(item.id, item.severity) for item in found] == ([("vm-cpi-address", severity)] if severity else [])
+    assert not said or said in found[0].message and "198.18.0.21 (Storage)" in found[0].message
+
+
+@pytest.mark.parametrize(("address", "ips", "families", "said"), [
+    ("2001:db8::21", ["2001:db8::21"], ["ipv6"], ""),
+    ("2001:db8::21", ["2001:db8::21"], ["ipv4"], "cpi_ip_family has ipv4, of which the guest has no address"),
+    ("2001:db8::21", ["192.0.2.21", "2001:db8::21"], ["ipv4"], "the CPI takes addresses of ipv4 only"),
+    ("192.0.2.21", ["192.0.2.21"], ["ipv4", "ipv6"], "cpi_ip_family has ipv6"),
+    ("192.0.2.21", ["192.0.2.21", "fe80::1"], ["ipv4", "ipv6"], "cpi_ip_family has ipv6"),
+    ("192.0.2.21", ["192.0.2.21", "2001:db8::21"], ["ipv6", "ipv4"], ""),
+])
+def test_each_family_of_the_cpi_needs_an_address(address, ips, families, said):
+    found = vms.check_vm(Node("agent-1", "agent-1", address=address, cpi_ip_family=families), record(vsphere_ips=ips), REQUIREMENTS)
+    assert ids(found) == (["vm-cpi-address"] if said else []) and (not said or said in found[0].message)
+
+
+@pytest.mark.parametrize(("name", "node_name", "guest", "found"), [
+    ("AGENT-1", "", "agent-1", []),
+    ("AGENT-1", "", "AGENT-1", ["vm-guest-name"]),
+    ("county-a", "Agent-1.", "agent-1", []),
+    ("county-a", "agent-1", "county-a", ["vm-guest-name"]),
+])
+def test_the_guest_is_compared_with_the_name_of_the_node(name, node_name, guest, found):
+    node = Node(name, "vm", address="192.0.2.21", node_name=node_name)
+    result = vms.check_vm(node, record(vsphere_guest_hostname=guest), REQUIREMENTS)
+    assert ids(result) == found and all("Node's name 'agent-1'" in one.message for one in result)
+
+
+def test_two_hosts_that_would_be_one_node_are_told():
+    nodes = [Node("a", "a", node_name="agent-1"), Node("AGENT-1", "b"), Node("c_d", "c")]
+    found = vms.check_names(nodes, {name: [record(name)] for name in "abc"}, {})
+    assert [(one.id, one.object) for one in found] == [("vm-node-name", "a"), ("vm-node-name", "AGENT-1"), ("vm-node-name", "c_d")]
+    assert "like that of AGENT-1" in found[0].message and "'c_d'" in found[2].message
