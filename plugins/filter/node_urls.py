@@ -49,9 +49,12 @@ _value:
 
 def node_urls(hosts: Iterable[str], hostvars: Mapping[str, Any], schemes: Iterable[str]) -> list[dict[str, str]]:
     """Endpoints of the hosts, IPv6 addresses in brackets."""
+    # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import node_address
+
     urls = []
     for host in hosts:
-        address = str(hostvars[host].get("ansible_host", host))
+        address = node_address(hostvars[host]) or str(host)
         shown = f"[{address}]" if ":" in address else address
         urls += [{"url": f"{scheme}://{shown}/"} for scheme in schemes]
     return urls

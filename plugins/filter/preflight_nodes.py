@@ -90,7 +90,7 @@ def preflight_nodes(
     """All nodes of the cluster."""
     # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
     from ansible_collections.cht.k3s.plugins.module_utils.given import as_dict, as_list
-    from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import node_name
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import node_address, node_name
     from ansible_collections.cht.k3s.plugins.module_utils.preflight.cpi_address import DEFAULT_FAMILY
 
     checked = set(limit)
@@ -106,7 +106,7 @@ def preflight_nodes(
                     "moid": str(variables.get("vsphere_moid") or ""),
                     "vcenter": str(variables.get("vsphere_vcenter") or ""),
                     "role": role,
-                    "address": str(variables.get("k3s_node_ip") or variables.get("ansible_host") or ""),
+                    "address": node_address({key: variables.get(key) for key in ("k3s_node_ip", "ansible_host")}),
                     "checked": name in checked,
                     "cpi_nodes": dict(as_dict(variables.get("cpi_nodes"))),
                     "cpi_ip_family": as_list(variables.get("cpi_ip_family")) or [DEFAULT_FAMILY],

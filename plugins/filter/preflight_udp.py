@@ -69,6 +69,7 @@ def preflight_udp(
     """The port, 0 where there is none to try, and whom to ask."""
     # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
     from ansible_collections.cht.k3s.plugins.module_utils.k3s.ports import POD_NETWORK, network
+    from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import node_address
 
     ports = POD_NETWORK.get(network(dict(server_config or {})).backend, ())
     if not ports or not _is_new(hostvars[name]):
@@ -76,7 +77,7 @@ def preflight_udp(
     servers = list(groups.get("control_plane", ()))
     others = servers if name not in servers else [*servers, *groups.get("agent", ())]
     running = set(limit)
-    hosts = [str(hostvars[other].get("ansible_host") or other) for other in others if other != name and other in running and _is_new(hostvars[other])]
+    hosts = [node_address(hostvars[other]) or str(other) for other in others if other != name and other in running and _is_new(hostvars[other])]
     return {"port": ports[0], "hosts": hosts}
 
 
