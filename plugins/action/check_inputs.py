@@ -17,6 +17,7 @@ from ansible.utils.display import Display
 from ansible_collections.cht.k3s.plugins.module_utils.inputs import (
     NODE_VARIABLES, Inputs, group_problems, load_role_options, no_proxy_problem, plain, range_problems, value_problems,
 )
+from ansible_collections.cht.k3s.plugins.module_utils.dns import resolve
 from ansible_collections.cht.k3s.plugins.module_utils.vsphere.hostvars import HOST_VARIABLES
 
 display = Display()
@@ -82,7 +83,11 @@ class ActionModule(ActionBase):
             proxied = no_proxy_problem(values, given.values(), server)
             for problem in value_problems(role, values, server) + ([proxied] if proxied else []):
                 found.setdefault(problem, []).append(host)
-        places = range_problems(server, given.values())
+        places, unresolved = range_problems(server, given.values(), resolve)
+        if unresolved:
+            display.warning(
+                f"This machine can't resolve {'; '.join(unresolved)}. So nobody looked whether they lie in the ranges of pods and services"
+                " (k3s_cluster_cidr, k3s_service_cidr); nothing in these ranges could be reached from the cluster.")
         accepted = [self._known(inputs, hostvars[host], ["k3s_accept_overlap"]).get("k3s_accept_overlap") for host in groups.get("control_plane", [])]
         if any(boolean(value, strict=False) for value in accepted):
             for place in places:

@@ -3,8 +3,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-import ipaddress
-import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -58,11 +56,12 @@ def node_addresses(groups: Mapping[str, list[str]], hostvars: Mapping[str, Any],
 def _addresses(host: str, variables: Mapping[str, Any]) -> list[str]:
     # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
     from ansible_collections.cht.k3s.plugins.module_utils.k3s.settings import address_or_empty, node_address
+    from ansible_collections.cht.k3s.plugins.module_utils.dns import of_others
 
     given = node_address(variables) or host
     found = []
     for part in given.split(","):
-        address = address_or_empty(part) or _resolved(part.strip())
+        address = address_or_empty(part) or of_others(part.strip())
         if not address:
             raise AnsibleFilterError(
                 f"{host}: its address {part.strip()!r} is a name that the controller can't resolve, so no firewall can let the node in. Set k3s_node_ip or"
@@ -70,16 +69,6 @@ def _addresses(host: str, variables: Mapping[str, Any]) -> list[str]:
             )
         found.append(address)
     return found
-
-
-def _resolved(name: str) -> str:
-    """The first address of a name; '' where there is none, or only the machine's own."""
-    try:
-        answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return ""
-    addresses = [str(answer[4][0]).partition("%")[0] for answer in answers]
-    return next((address for address in addresses if not ipaddress.ip_address(address).is_loopback), "")
 
 
 class FilterModule:

@@ -9,7 +9,7 @@ that role's argument specs is a typo, and is named together with the option it r
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -124,7 +124,8 @@ def group_problems(groups: Mapping[str, list[str]], inventory_error: str | None)
 
 
 _SHARED = ("k3s_server_url", "k3s_environment", "k3s_cluster_cidr", "k3s_service_cidr", "k3s_node_ip", "ansible_host", "inventory_hostname",
-           "k3s_registries", "vsphere_hostname", "vsphere_proxy_host", "vm_gateway", "vm_nameservers")
+           "k3s_registries", "k3s_release_url", "vsphere_hostname", "vsphere_vcenter", "vsphere_proxy_host", "cpi_vcenters", "csi_vcenters",
+           "vm_gateway", "vm_nameservers")
 # Group of nodes -> the variables whose values k3s or a kubelet would refuse only at its start.
 NODE_VARIABLES = {
     role: (*_SHARED, *(f"{role}_{name}" for name in names))
@@ -167,12 +168,22 @@ def _address_problem(given: Mapping[str, Any]) -> str:
     return ""
 
 
-def range_problems(server: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What lies in the ranges of pods or services, or makes them overlap."""
+def range_problems(
+    server: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]], resolve: Callable[[Iterable[str]], Mapping[str, list[str]]] | None = None
+) -> tuple[list[str], list[str]]:
+    """(what lies in the ranges of pods or services, or makes them overlap; the names that resolve does not know).
+
+    What SSH calls a node need not be a name of DNS, so a node that has no address that way is not told.
+    """
     nodes = list(nodes)
     places = [(str(one.get("inventory_hostname") or "a node"), address) for one in nodes
-              for address in (node_address(one), str(one.get("ansible_host") or ""))]
-    return ranges.problems(dict(server), places + [place for one in nodes for place in ranges.reached(dict(one))])
+              for address in (str(one.get("k3s_node_ip") or ""), str(one.get("ansible_host") or ""), address_or_empty(one.get("inventory_hostname")))]
+    reached = list(dict.fromkeys(place for one in nodes for place in ranges.reached(dict(one))))
+    named = {text: what for what, text in reversed([*places, *reached]) if text and not address_or_empty(text)}
+    found = resolve(named) if resolve and named else {}
+    places += reached + [(f"{what} ({name})", address) for name, what in named.items() for address in found.get(name) or ()]
+    unknown = [f"{what} {text}" for what, text in reached if resolve and text in named and not found.get(text)]
+    return ranges.problems(dict(server), places), unknown
 
 
 def no_proxy_problem(given: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]], server: Mapping[str, Any]) -> str:
@@ -186,9 +197,10 @@ def no_proxy_problem(given: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]
         given.get("k3s_environment") or {}, [part for host in hosts for part in host.split(",")] + ([url] if url else []), networks, domain)
     if not lacking:
         return ""
+    value = ",".join(filter(None, [proxy.setting(given.get("k3s_environment") or {}, "no_proxy").strip(" ,"), *lacking]))
     return (
         f"k3s_environment has a proxy, and NO_PROXY does not cover {_some(lacking, 8)}: k3s and containerd would ask the proxy for nodes, pods and"
-        " services. Add them, the nodes best as their whole network, so that a new node changes nothing"
+        f" services. Set it to {value!r}; the whole network in place of the nodes' addresses lets a new node change nothing"
     )
 
 

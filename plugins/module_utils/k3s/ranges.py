@@ -48,16 +48,25 @@ def reached(given: dict) -> list:
     """[(what, address as text)] that a node's variables name, names of DNS too."""
     environment = given.get("k3s_environment") or {}
     mirrors = (given.get("k3s_registries") or {}).get("mirrors") or {}
-    endpoints = [url for mirror in mirrors.values() for url in (mirror or {}).get("endpoint") or []]
+    # A name that has mirrors is what images are called.
+    registries = [name for name, mirror in mirrors.items() if _address(_host(str(name))) or not (mirror or {}).get("endpoint")]
+    registries += [url for mirror in mirrors.values() for url in (mirror or {}).get("endpoint") or []]
+    s3 = {**(given.get("control_plane_config") or {}), **(given.get("control_plane_secret_config") or {})}
+    vcenters = [given.get("vsphere_hostname"), given.get("vsphere_vcenter")] + [
+        one.get("hostname") for name in ("cpi_vcenters", "csi_vcenters") for one in given.get(name) or [] if isinstance(one, dict)
+    ]
     servers = given.get("vm_nameservers") or []
     return [
-        ("the vCenter", str(given.get("vsphere_hostname") or "")),
+        *(("the vCenter", str(name or "")) for name in dict.fromkeys(vcenters)),
         ("the proxy of vCenter", str(given.get("vsphere_proxy_host") or "")),
         ("k3s_server_url", _host(str(given.get("k3s_server_url") or ""))),
         ("the gateway", str(given.get("vm_gateway") or "")),
         *(("the name server", str(server)) for server in (servers if isinstance(servers, list) else [servers])),
         *(("the proxy", _host(str(url))) for name, url in environment.items() if name.upper() in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")),
-        *(("the registry", _host(str(url))) for url in [*mirrors, *endpoints]),
+        *(("the registry", _host(str(url))) for url in registries if url != "*"),
+        ("the store of snapshots", _host(str(s3.get("etcd-s3-endpoint") or ""))),
+        ("the proxy of the store of snapshots", _host(str(s3.get("etcd-s3-proxy") or ""))),
+        ("the source of k3s", _host(str(given.get("k3s_release_url") or ""))),
     ]
 
 

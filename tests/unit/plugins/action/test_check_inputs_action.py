@@ -44,6 +44,15 @@ def test_inline_vault_is_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wrong[1] == "variable k3s_token: it is encrypted and can't be read: no vault secret would decrypt it (on a)"
 
 
+def test_a_name_that_can_not_be_resolved_is_said_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_inputs, "display", mock.Mock())
+    monkeypatch.setattr(check_inputs, "resolve", lambda names: {name: [] for name in names})
+    given = {"k3s_server_url": "https://k3s.example.org:6443"}
+    assert problems(monkeypatch, given, given) == []
+    (said,), _more = check_inputs.display.warning.call_args
+    assert "can't resolve k3s_server_url k3s.example.org." in said
+
+
 def test_localhost_has_its_templates_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
     assert problems(monkeypatch, {"k3s_drain": "{{ false }}"}, {}) == []
 

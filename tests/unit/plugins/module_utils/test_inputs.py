@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import socket
+import threading
+import time
+import typing as t
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ from ansible_collections.cht.k3s.plugins.filter.preflight_nodes import preflight
 from ansible_collections.cht.k3s.plugins.filter.preflight_targets import preflight_targets
 from ansible_collections.cht.k3s.plugins.filter.server_urls import server_urls
 from ansible_collections.cht.k3s.plugins.module_utils.inputs import Inputs, group_problems, load_role_options, range_problems, value_problems
+from ansible_collections.cht.k3s.plugins.module_utils.dns import resolve
 
 ROLES = {"cpi": {"cpi_version": {"type": "str"}}, "control_plane": {"control_plane_disable": {"type": "list"}}}
 
@@ -87,9 +92,52 @@ NODES = [{"inventory_hostname": "a", "ansible_host": "198.18.0.11"}, {"inventory
 ])
 def test_ranges_are_judged_against_each_other_and_all_that_is_reached(given: dict, words: str) -> None:
     first = {**NODES[0], **given}
-    found = range_problems(first, [first, NODES[1]])
+    found, unknown = range_problems(first, [first, NODES[1]])
+    assert unknown == []
     assert found and words in found[0] and "it can't be changed once there is a cluster" in found[0]
-    assert range_problems(NODES[0], NODES) == []
+    assert range_problems(NODES[0], NODES) == ([], [])
+
+
+@pytest.mark.parametrize(("given", "name", "words"), [
+    ({"k3s_server_url": "https://k3s.example.org:6443"}, "k3s.example.org", "k3s_server_url (k3s.example.org)"),
+    ({"vsphere_hostname": "vc.example.org"}, "vc.example.org", "the vCenter (vc.example.org)"),
+    ({"vsphere_vcenter": "vc.example.org"}, "vc.example.org", "the vCenter (vc.example.org)"),
+    ({"csi_vcenters": [{"hostname": "vc2.example.org"}]}, "vc2.example.org", "the vCenter (vc2.example.org)"),
+    ({"k3s_registries": {"mirrors": {"docker.io": {"endpoint": ["https://mirror.example.org:5000"]}, "*": {}}}}, "mirror.example.org", "the registry"),
+    ({"k3s_registries": {"mirrors": {"own.example.org": {}}}}, "own.example.org", "the registry"),
+    ({"k3s_environment": {"https_proxy": "http://proxy.example.org:3128"}}, "proxy.example.org", "the proxy (proxy.example.org)"),
+    ({"control_plane_secret_config": {"etcd-s3-endpoint": "s3.example.org:9000"}}, "s3.example.org", "the store of snapshots (s3.example.org)"),
+    ({"k3s_release_url": "https://files.example.org/k3s"}, "files.example.org", "the source of k3s"),
+    ({"ansible_host": "a.example.org"}, "a.example.org", "a (a.example.org)"),
+])
+def test_names_are_held_against_the_ranges_by_their_addresses(given: dict, name: str, words: str) -> None:
+    """A registry whose name leads to 10.43.7.7 is never reached from the cluster, which can't be changed later."""
+    first = {**NODES[0], **given}
+    asked: list[list[str]] = []
+
+    def answer(*addresses: str) -> t.Callable[[t.Iterable[str]], dict[str, list[str]]]:
+        return lambda names: asked.append(list(names)) or {name: list(addresses)}
+
+    found, unknown = range_problems(first, [first, NODES[1]], answer("192.0.2.1", "10.43.7.7"))
+    assert asked == [[name]] and words in found[0] and "10.43.7.7, which lies in k3s_service_cidr" in found[0] and unknown == []
+    assert range_problems(first, [first, NODES[1]], answer("192.0.2.1")) == ([], [])
+    found, unknown = range_problems(first, [first, NODES[1]], answer())
+    # SSH may call a node by a name that DNS does not know.
+    assert found == [] and len(unknown) == (0 if "ansible_host" in given else 1) and (not unknown or name in unknown[0])
+
+
+def test_a_name_server_that_is_silent_costs_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lookup(name: str, *dummy: t.Any, **more: t.Any) -> list[tuple[t.Any, ...]]:
+        if name == "slow":
+            threading.Event().wait(30)
+        if name == "none":
+            raise socket.gaierror
+        return [(0, 0, 0, "", ("192.0.2.1", 0)), (0, 0, 0, "", ("192.0.2.1", 0)), (0, 0, 0, "", ("fe80::1%eth0", 0))]
+
+    monkeypatch.setattr("socket.getaddrinfo", lookup)
+    begun = time.monotonic()
+    assert resolve(["good", "slow", "none"], seconds=0.5) == {"good": ["192.0.2.1", "fe80::1"], "slow": [], "none": []}
+    assert time.monotonic() - begun < 10
 
 
 def test_two_addresses_of_a_node_are_refused_clearly() -> None:

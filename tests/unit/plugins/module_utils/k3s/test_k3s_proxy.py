@@ -50,7 +50,17 @@ def test_a_proxy_without_no_proxy_is_refused_with_what_is_missing():
     assert "does not cover agent-1, k3s.example.org, .county.local:" in problem
     given["k3s_environment"]["NO_PROXY"] = WHOLE + ",agent-1,example.org"
     assert no_proxy_problem(given, nodes, {}) == ""
-    assert no_proxy_problem(dict(given, k3s_cluster_cidr="10.50.0.0/16"), nodes, {}).count("10.50.0.0/16") == 1
+    assert no_proxy_problem(dict(given, k3s_cluster_cidr="10.50.0.0/16"), nodes, {}).count("10.50.0.0/16") == 2
+
+
+def test_the_value_that_the_message_names_is_enough():
+    """With twelve nodes the list of what is missing is shortened; the value is whole."""
+    nodes = [{"inventory_hostname": f"n{number}", "ansible_host": f"192.0.2.{number}"} for number in range(1, 13)]
+    given = {**nodes[0], "k3s_environment": {"HTTPS_PROXY": "http://proxy:3128", "no_proxy": "example.org,"}}
+    problem = no_proxy_problem(given, nodes, {})
+    value = problem.partition("Set it to '")[2].partition("'")[0]
+    assert value.startswith("example.org,192.0.2.1,") and "and 8 more" in problem
+    assert no_proxy_problem(dict(given, k3s_environment={"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": value}), nodes, {}) == ""
 
 
 @pytest.fixture
