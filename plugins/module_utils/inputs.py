@@ -151,6 +151,7 @@ def node_settings(role: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def value_problems(role: str, given: Mapping[str, Any], server: Mapping[str, Any]) -> list[str]:
     """What k3s or the kubelet would refuse of a node's variables; `server` are those of a server, which says how many pods a node has addresses for."""
     found = [accepted.server_url_problem(str(given.get("k3s_server_url") or "")), _address_problem(given)]
+    found += accepted.registries_problems(given.get("k3s_registries") or {})
     return [problem for problem in found if problem] + accepted.problems(
         node_settings(role, given), accepted.mask_size(node_settings("control_plane", server)))
 
@@ -183,7 +184,8 @@ def range_problems(
     found = resolve(named) if resolve and named else {}
     places += reached + [(f"{what} ({name})", address) for name, what in named.items() for address in found.get(name) or ()]
     unknown = [f"{what} {text}" for what, text in reached if resolve and text in named and not found.get(text)]
-    return ranges.problems(dict(server), places), unknown
+    room = ranges.room_problem(dict(server), len(nodes), accepted.mask_size(node_settings("control_plane", server)))
+    return ranges.problems(dict(server), places, room), unknown
 
 
 def no_proxy_problem(given: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]], server: Mapping[str, Any]) -> str:

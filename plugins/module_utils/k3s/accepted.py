@@ -190,3 +190,21 @@ def server_url_problem(url: str) -> str:
     if not port:
         return f"k3s_server_url {url!r} has no port, and k3s would take 443; write https://{parts.netloc.rstrip(':')}:6443, or :443 if that is meant"
     return ""
+
+
+def registries_problems(registries: dict) -> list:
+    """What k3s can't read of registries.yaml, or passes over in silence."""
+    found = [f"k3s_registries has the unknown key {key}; known are mirrors and configs" for key in registries if key not in ("mirrors", "configs", "auths")]
+    for part in ("mirrors", "configs"):
+        entries = registries.get(part) or {}
+        if not isinstance(entries, dict):
+            found.append(f"k3s_registries.{part} has to be a mapping, by the names of registries")
+            continue
+        for name, entry in entries.items():
+            if "://" in str(name) or "/" in str(name):
+                found.append(f"k3s_registries.{part} has '{name}': it is given by the name that images have, without scheme and path, or nothing would use it")
+            if not isinstance(entry or {}, dict):
+                found.append(f"k3s_registries.{part}.{name} has to be a mapping")
+            elif part == "mirrors" and not isinstance((entry or {}).get("endpoint") or [], list):
+                found.append(f"k3s_registries.mirrors.{name}.endpoint has to be a list of URLs")
+    return found

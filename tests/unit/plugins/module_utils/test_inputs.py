@@ -126,6 +126,39 @@ def test_names_are_held_against_the_ranges_by_their_addresses(given: dict, name:
     assert found == [] and len(unknown) == (0 if "ansible_host" in given else 1) and (not unknown or name in unknown[0])
 
 
+@pytest.mark.parametrize(("given", "nodes", "words"), [
+    ({"k3s_cluster_cidr": "10.42.0.0/22"}, 4, ""),
+    ({"k3s_cluster_cidr": "10.42.0.0/22"}, 5, "has room for 4 nodes with a /24 each, and there are 5"),
+    ({"k3s_cluster_cidr": "10.42.0.0/22", "control_plane_controller_manager_args": ["node-cidr-mask-size=26"]}, 12, ""),
+    ({"k3s_cluster_cidr": "10.42.0.0/26"}, 1, "has room for 0 nodes"),
+    ({"control_plane_config": {"cluster-cidr": "10.42.0.0/23"}}, 3, "has room for 2 nodes"),
+    ({"k3s_cluster_cidr": "2001:db8:42::/56", "k3s_service_cidr": "2001:db8:43::/112"}, 12, ""),
+    ({}, 256, ""),
+])
+def test_the_range_of_pods_has_a_part_for_each_node(given: dict, nodes: int, words: str) -> None:
+    """CIDRNotAvailable: the fifth node joins, and no pod on it ever gets an address."""
+    one = {**NODES[0], **given}
+    found, _unknown = range_problems(one, [one] * nodes)
+    assert (words in found[0] and "k3s_accept_overlap" in found[0]) if words else found == []
+
+
+@pytest.mark.parametrize(("registries", "words"), [
+    ({"mirrors": {"docker.io": {"endpoint": ["https://mirror.example.org"]}, "*": None}, "configs": {"mirror.example.org:5000": {"tls": {}}}}, ""),
+    ({"mirrors": {"docker.io": {"endpoint": "https://mirror.example.org"}}}, "k3s_registries.mirrors.docker.io.endpoint has to be a list"),
+    ({"mirrors": ["docker.io"]}, "k3s_registries.mirrors has to be a mapping"),
+    ({"mirrors": {"docker.io": ["https://mirror.example.org"]}}, "k3s_registries.mirrors.docker.io has to be a mapping"),
+    ({"mirrors": {"https://reg.example.org": {}}}, "'https://reg.example.org': it is given by the name that images have"),
+    ({"configs": {"http://reg.example.org:5000": {"auth": {"password": "word"}}}}, "k3s_registries.configs has 'http://reg.example.org:5000'"),
+    ({"mirror": {}}, "unknown key mirror"),
+])
+def test_registries_that_k3s_can_not_read_or_would_not_use_are_refused(registries: dict, words: str) -> None:
+    given = {**NODES[0], "k3s_registries": registries}
+    found = value_problems("agent", given, {})
+    assert (words in found[0] and "word" not in found[0]) if words else found == []
+    # What is of another shape stops nothing on the way to that message.
+    assert range_problems(given, [given]) == ([], [])
+
+
 def test_a_name_server_that_is_silent_costs_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     def lookup(name: str, *dummy: t.Any, **more: t.Any) -> list[tuple[t.Any, ...]]:
         if name == "slow":
