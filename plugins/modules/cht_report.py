@@ -74,7 +74,8 @@ options:
     elements: dict
     default: []
   ask:
-    description: Ask API of each county whose pods are ready for its version, documents, users and queues, through the API server's port forwarding.
+    description: Ask API of each county whose pods are ready for its version, documents, users and queues, through the API server's port forwarding,
+      and each kubelet for how full its volumes are.
     type: bool
     default: true
   json:
@@ -138,6 +139,7 @@ report:
         figures: {version: 4.22.0, documents: 1234567, users: 310, sentinel: 0, outbound: 0, messages: 12, conflicts: 3, feedback: 8, silent: ""}
         left_pods: []
         growing: []
+        full: {couchdb-1-claim0: 0.412}
         backup: {set: nairobi-20260102-030405, taken: "2026-01-02T03:04:05Z", days: 0.2, size: 64424509440.0}
         tls: [{secret: api-tls-secret, state: there}]
     encryption:

@@ -12,7 +12,9 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht import encryption
 Object = dict[str, t.Any]
 
 EXPIRES_SOON = 30
-FULL = 0.9
+TAKEN = 0.9
+# Of a volume; CouchDB needs room to compact.
+FULL, NO_ROOM = 0.85, 0.95
 _PLAY = "ansible-playbook cht.k3s."
 
 
@@ -53,7 +55,7 @@ def _nodes(found: Findings, report: Object) -> None:
         for fault in node["faults"]:
             found.add(fault["level"], node["name"], fault["text"], fault["next"])
         for name, most in node["allocatable"].items():
-            if most and node["requested"][name] / most > FULL:
+            if most and node["requested"][name] / most > TAKEN:
                 taken = f"{name}: {node['requested'][name] / most:.0%} of what it has is taken"
                 found.add("warning", node["name"], taken, f"{_PLAY}rebalance" if node["role"] == "agent" else f"kubectl describe node {node['name']}")
     if len(report["versions"]["kubernetes"]) > 1:
@@ -73,6 +75,10 @@ def _counties(found: Findings, report: Object) -> None:
             found.add("warning", name, text, f"{_PLAY}projects")
         for text in county["growing"]:
             found.add("warning", name, text, f"kubectl -n {space} describe pvc {text.split()[1]}")
+        for claim, share in county["full"].items():
+            if share > FULL:
+                text = f"the volume of {claim} is {share:.0%} full: raise couchdb.storage"
+                found.add("bad" if share > NO_ROOM else "warning", name, text, f"{_PLAY}projects")
         if len(county["versions"]) > 1:
             found.add("warning", name, f"runs images of several versions: {', '.join(county['versions'])}", f"{_PLAY}projects")
         for entry in county["tls"]:

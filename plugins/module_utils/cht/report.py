@@ -213,11 +213,13 @@ def build(client: Client, now: datetime.datetime, wishes: Wishes) -> Object:
     spaces = {county["namespace"]: county["name"] for county in found.counties}
     bare = [spaces[space] for space, amount in needs.items() if amount.pods and not (amount.cpu and amount.memory)]
     unknown = [f"{len(bare)} of {len(spaces)} counties request no CPU or no memory ({shortened(bare)}): give them resources"] if bare else []
+    used = upkeep.volume_use(client, [node["name"] for node in nodes if node["ready"] and node["counties"]]) if wishes.ask else {}
     backups = upkeep.backups(client, now, wishes.backup_namespace)
     counties = [
         {
             **county,
             "backup": backups.get(county["name"]),
+            "full": {claim: round(used[county["namespace"], claim], 3) for claim in county["volumes"] if (county["namespace"], claim) in used},
             "tls": [{"secret": name, "state": _tls_state(found.tls, county["namespace"], name)} for name in county["tls"]],
             "needs": needs[county["namespace"]].as_dict(),
             "storage": storage[county["namespace"]],

@@ -264,13 +264,19 @@ def _counties(report: Object) -> str:
         rows.append(
             f"<tr><td><b>{escape(county['name'])}</b></td><td>{pill}</td><td>{escape(' '.join(county['versions']))}</td><td>{escape(county['host'])}</td>"
             f"<td>{escape(', '.join(county['nodes']))}</td><td class=n>{amount('cpu', needs['cpu'])}</td><td class=n>{amount('memory', needs['memory'])}</td>"
-            f"<td class=n>{needs['volumes']:.0f}</td><td class=n>{amount('disk', county['storage'])}</td>{told}<td>{escape(', '.join(queues))}</td>"
+            f"<td class=n>{needs['volumes']:.0f}</td><td class=n>{amount('disk', county['storage'])}{_fullest(county['full'])}</td>{told}"
+            f"<td>{escape(', '.join(queues))}</td>"
             f"<td>{_saved(county['backup'])}</td><td>{_tls(county['tls'])}</td></tr>"
         )
     head = "".join(f"<th{' class=n' if name in ('CPU', 'memory', 'volumes', 'disk', 'documents', 'users') else ''}>{name}</th>" for name in
                    ("county", "state", "version", "host", "nodes", "CPU", "memory", "volumes", "disk", "documents", "users", "queues",
                     "backup", "TLS"))
     return f"<section><h2>Counties</h2><table><tr>{head}</tr>{''.join(rows)}</table></section>"
+
+
+def _fullest(shares: dict[str, float]) -> str:
+    """How full the fullest volume of a county is."""
+    return f", {max(shares.values()):.0%} full" if shares else ""
 
 
 def _saved(entry: Object | None) -> str:

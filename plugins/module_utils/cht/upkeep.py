@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import datetime
+import json
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.cht.k3s.plugins.module_utils import versions
 from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import COMPLETE, NAMESPACE, BackupSet, Store
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError, Client
+from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import NODES
 from ansible_collections.cht.k3s.plugins.module_utils.kube.status import workload_path
 from ansible_collections.cht.k3s.plugins.module_utils.manifest import cpi, csi
 
 Object = dict[str, t.Any]
 
+_PARALLEL, _PATIENCE = 8, 2.0
 _SNAPSHOTS = "/apis/k3s.cattle.io/v1/etcdsnapshotfiles"
 
 
@@ -45,6 +49,26 @@ def parts(client: Client, k3s: list[str]) -> Object:
 
 def _numbers(version: str) -> list[int]:
     return [int(part) for part in versions.plain(version).split(".") if part.isdigit()]
+
+
+def volume_use(client: Client, nodes: t.Iterable[str]) -> dict[tuple[str, str], float]:
+    """Return which share of each claim's volume is used, as the kubelets of these nodes tell; of one that does not answer nothing is known."""
+
+    def ask(name: str) -> Object:
+        try:
+            return dict(json.loads(client.raw("GET", f"{NODES.path(name)}/proxy/stats/summary", patience=_PATIENCE)))
+        except (ApiError, ValueError, TypeError):
+            return {}
+
+    names = list(nodes)
+    if not names:
+        return {}
+    with ThreadPoolExecutor(max_workers=min(_PARALLEL, len(names))) as pool:
+        mounted = [volume for answer in pool.map(ask, names) for pod in answer.get("pods") or [] for volume in pod.get("volume") or []]
+    return {
+        (claim["namespace"], claim["name"]): volume["usedBytes"] / volume["capacityBytes"]
+        for volume in mounted if (claim := volume.get("pvcRef")) and volume.get("capacityBytes") and volume.get("usedBytes") is not None
+    }
 
 
 def days_since(text: str, now: datetime.datetime) -> float:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import subprocess
 import typing as t
 from html.parser import HTMLParser
@@ -21,7 +22,8 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.findings import proble
 from ansible_collections.cht.k3s.plugins.module_utils.cht.nodes import LOST, NONE, VOTER, clocks, vote
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report import RECOVERY, Wishes, build, headlines, natural, number, pod_needs, read_agents
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report_page import page
-from ansible_collections.cht.k3s.plugins.module_utils.cht.upkeep import backups, parts, snapshot
+from ansible_collections.cht.k3s.plugins.module_utils.cht.upkeep import backups, parts, snapshot, volume_use
+from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
 
 GI = 2.0**30
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
@@ -289,7 +291,7 @@ def report(agents: int = 9, counties: int = 50) -> dict[str, t.Any]:
             "name": name, "namespace": name, "host": f"{name}.health.example",
             "versions": ["4.22.0" if number % 3 else "5.2.0"], "ready": 8 - (number in (4, 13)),
             "total": 8, "obstacle": "claim couchdb-1-claim0 is Pending (StorageClass vmware-sc)", "nodes": [f"agent-{number % agents + 1}"],
-            "needs": each.as_dict(), "storage": 60 * GI, "growing": [], "backup": SAVED, "tls": [{"secret": "api-tls-secret", "state": "there"}],
+            "needs": each.as_dict(), "storage": 60 * GI, "growing": [], "full": {}, "backup": SAVED, "tls": [{"secret": "api-tls-secret", "state": "there"}],
             "figures": {"version": "4.22.0", "documents": 1234567, "users": 310, "sentinel": 3, "outbound": 0, "messages": None, "silent": ""},
         }
         for number, name in enumerate(names)
@@ -454,6 +456,25 @@ def test_versions_against_the_table_and_the_name_of_the_cluster() -> None:
     assert "<title>Cluster guide</title>" in shown and "<b>1.31.1</b></td><td></td><td class=soft>the table has 1.34.0" in shown
     empty = parts(t.cast(t.Any, _EmptyCluster()), ["v1.99.0+k3s1"])
     assert empty == {"cpi": "", "csi": "", "table": {}, "conflicts": {}} and "the table has no row" in page({**seen, "parts": empty})
+
+
+def test_how_full_volumes_are_as_the_kubelets_tell() -> None:
+    class Kubelets(_EmptyCluster):
+        def raw(self, method: str, path: str, **dummy: t.Any) -> bytes:
+            if "a2" in path:
+                raise ApiError(503, "no answer")
+            claim = {"namespace": "c1", "name": "couchdb-claim0"}
+            volumes = [{"name": "tmp", "usedBytes": 1, "capacityBytes": 2}, {"pvcRef": claim, "usedBytes": 96, "capacityBytes": 100}, {"pvcRef": claim}]
+            return json.dumps({"pods": [{"volume": volumes}, {}]}).encode() if "a1" in path else b"<html>"
+
+    assert volume_use(t.cast(t.Any, Kubelets()), ["a1", "a2", "a3"]) == {("c1", "couchdb-claim0"): 0.96}
+    seen = {**report(1, 3), "certificates": []}
+    for county, share in zip(seen["counties"], (0.8, 0.9, 0.96)):
+        county["full"] = {"couchdb-claim0": share}
+    found = findings(seen)
+    assert [key for key in found if key[1].startswith("county ")] == [("bad", "county county-02"), ("warning", "county county-01")]
+    assert found["bad", "county county-02"] == ("the volume of couchdb-claim0 is 96% full: raise couchdb.storage", "ansible-playbook cht.k3s.projects")
+    assert "60 GiB, 96% full</td>" in page(seen)
 
 
 def test_every_problem_has_a_next_command() -> None:
