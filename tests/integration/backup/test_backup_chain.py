@@ -4,7 +4,7 @@
 """A county is saved and restored through the real CSI controller, snapshot-controller and kubelet, in a lab of two machines.
 
 vCenter's simulator keeps snapshots and volumes, but nothing on them: what is on a disk is a folder of the lab, which is copied when the driver
-takes a snapshot and when it makes a volume from one. CouchDB is a stub that keeps its volume mounted. The tests build on each other.
+takes a snapshot and when it makes a volume from one. CouchDB is the lab's stand-in. The tests build on each other.
 """
 
 from __future__ import annotations

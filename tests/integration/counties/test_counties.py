@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Counties that run on the lab: requests by host name through Traefik, and packets that must not arrive.
 
-CHT's images are stubs that answer on CHT's ports; volumes are the lab's stand-in. Policies are enforced by the
-stand-in for kube-router that the lab's k3s has.
+CHT's services are the lab's stand-ins, volumes too (tests/lab/README.md). Policies are enforced by the stand-in for kube-router that the lab's k3s has.
 """
 
 from __future__ import annotations
@@ -24,8 +23,11 @@ PORTS = {
     "lab-new": ["api:5988", "haproxy:5984", "couchdb:5984", "couchdb:4369", "couchdb:9100", "healthcheck:5555", "nouveau:5987"],
     "lab-old": ["api:5988", "haproxy:5984", "couchdb-1:5984", "couchdb-2:4369", "couchdb-3:9100", "upgrade-service:5008"],
 }
-# What the stubs listen on, to know that a refusal is the policy's doing.
-OPEN = {"lab-new": ["api:5988", "haproxy:5984", "couchdb:5984"], "lab-old": ["api:5988", "couchdb-1:5984", "upgrade-service:5008"]}
+# What answers by HTTP, to know that a refusal is the policy's doing.
+OPEN = {
+    "lab-new": ["api:5988", "haproxy:5984", "couchdb:5984", "couchdb:9100", "nouveau:5987"],
+    "lab-old": ["api:5988", "couchdb-1:5984", "couchdb-3:9100", "upgrade-service:5008"],
+}
 
 
 def projects(lab: Lab, name: str, *arguments: str, playbook: str = "playbooks/projects.yml", **variables: object) -> Run:

@@ -117,6 +117,8 @@ class Description:
     nodes: tuple[Vm, ...] = field(default=())
     # stub: CSI's containers only run; real: the controller does its work in vCenter.
     csi: str = "stub"
+    # What CHT's stubs take is multiplied by it; 1: as long as the real ones.
+    stub_time: float = 0.1
 
     def vm(self, name: str) -> Vm:
         """The VM of that name."""
@@ -164,8 +166,10 @@ def _merge(base: dict[str, Any], extra: dict[str, Any], where: str) -> dict[str,
     for key in ("network", "vcenter", "defaults"):
         result[key] = {**base.get(key, {}), **(extra.get(key) or {})}
     result["roles"] = {**base.get("roles", {}), **(extra.get("roles") or {})}
-    result["csi"] = extra.get("csi", base.get("csi", "stub"))
-    unknown = sorted(set(extra) - {"extends", "change", "remove", "add", "network", "vcenter", "defaults", "roles", "csi"})
+    for key in ("csi", "stub_time"):
+        if key in extra:
+            result[key] = extra[key]
+    unknown = sorted(set(extra) - {"extends", "change", "remove", "add", "network", "vcenter", "defaults", "roles", "csi", "stub_time"})
     if unknown:
         raise LabError(f"{where}: unknown key {', '.join(unknown)}")
     return result
@@ -211,6 +215,9 @@ def parse(data: dict[str, Any], source: str) -> Description:
         _unique(vms, attribute, source)
     if data.get("csi", "stub") not in {"stub", "real"}:
         raise LabError(f"{source}: csi must be stub or real, not {data['csi']}")
+    stub_time = data.get("stub_time", 0.1)
+    if not isinstance(stub_time, (int, float)) or isinstance(stub_time, bool) or stub_time < 0:
+        raise LabError(f"{source}: stub_time must be a factor, 1 for as long as the real ones take, not {stub_time}")
     nodes = tuple(vm for vm in vms if vm.node)
     _unique(nodes, "ip", source)
     return Description(
@@ -221,6 +228,7 @@ def parse(data: dict[str, Any], source: str) -> Description:
         source=source,
         nodes=nodes,
         csi=data.get("csi", "stub"),
+        stub_time=float(stub_time),
     )
 
 
@@ -263,5 +271,6 @@ def dump(description: Description) -> str:
         "roles": {vm.role: {} for vm in description.vms if vm.role},
         "vms": vms,
         "csi": description.csi,
+        "stub_time": description.stub_time,
     }
     return "---\n" + yaml.safe_dump(data, sort_keys=False)

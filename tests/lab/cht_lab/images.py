@@ -1,7 +1,7 @@
 """Container images without docker: layers are plain tar files of programs, manifests a few lines of JSON.
 
-Real programs get an image of their own. What can't be had runs the stub, a shell script on busybox that answers on the ports of what it stands for;
-the same layer serves all of them, and the image's environment says which one it is.
+Real programs get an image of their own, haproxy as CHT configures it among them. A program of the lab's plays the rest of CHT (tools/cht); what else can't be
+had runs the stub, a shell script on busybox. One layer serves all that a program plays, and the image's environment says which one it is.
 """
 
 from __future__ import annotations
@@ -29,38 +29,18 @@ case "$*" in *--mode=kubelet-registration-probe*) exit 0 ;; esac
 say() { echo "stub of $STUB:$STUB_TAG: $*"; }
 trap 'say "ends"; exit 0' TERM INT
 www=/tmp/www
-mkdir -p $www/api/v1 $www/api/v2 $www/setup 2>/dev/null || www=/www
+mkdir -p $www 2>/dev/null || www=/www
 port=
 case "$STUB" in
-cht-api) port=${API_PORT:-5988} ;;
-cht-haproxy) port=${HAPROXY_PORT:-5984} ;;
-cht-haproxy-healthcheck) port=5555 ;;
-cht-couchdb) port=5984 ;;
-cht-couchdb-nouveau) port=5987 ;;
-upgrade-service) port=${UPGRADE_SERVICE_PORT:-5008} ;;
 livenessprobe) port=9808 ;;
 web) port=8080 ;;
 esac
-# A Service of the same name makes kubelet set API_PORT=tcp://...: what the manifest should have kept out.
-case "$port" in tcp://*) say "port is $port: service links hide the value of the manifest"; exit 1 ;; esac
 if [ "$STUB" = livenessprobe ]; then
     for arg in "$@"; do case "$arg" in --health-port=*) port=${arg#*=} ;; --http-endpoint=*) port=${arg##*:} ;; esac; done
 fi
 if [ "$www" != /www ]; then
     echo "$STUB $STUB_TAG on $(hostname)" > $www/index.html
-    echo '{"version": "0.1.0"}' > $www/api/info
-    echo '{"completed": true, "progress": []}' > $www/api/v1/startup-progress
-    echo "{\"version\": {\"app\": \"$STUB_TAG\"}}" > $www/api/v2/monitoring
-    echo '{"ready": true}' > $www/setup/poll
-    echo '{"status": "ok"}' > $www/_up
-    nodes= n=1
-    while [ "$n" -le "${NODE_COUNT:-1}" ]; do nodes="$nodes${nodes:+, }\"couchdb@couchdb-$n.${SVC_NAME#*.}\""; n=$((n + 1)); done
-    echo "{\"all_nodes\": [$nodes], \"cluster_nodes\": [$nodes]}" > $www/_membership
     echo ok > $www/healthz
-fi
-# A database's volume keeps a line for each start: tests see that data survives, and whose it is.
-if [ "$STUB" = cht-couchdb ] && [ -d /opt/couchdb/data ]; then
-    echo "$(date -u +%FT%TZ) $(hostname) $STUB_TAG" >> /opt/couchdb/data/stub-starts && say "data has $(wc -l < /opt/couchdb/data/stub-starts) starts"
 fi
 if [ -n "$port" ]; then
     say "answers on $port"
@@ -69,6 +49,55 @@ else
     say "sleeps"
 fi
 while :; do sleep 86400 & wait $!; done
+"""
+
+# The settings are CHT's (cht-core, haproxy/default_frontend.cfg, backend.cfg.template) but for its sizes, which need more memory and open files than a pod
+# of the lab has, and for the scripts that put the user's name into the log. As CHT's entrypoint.sh, it writes the password into its log.
+HAPROXY_SCRIPT = r"""#!/bin/sh
+frontend=/tmp/frontend.cfg backend=/tmp/backend.cfg
+cat > $frontend <<'END'
+global
+  maxconn 2000
+  nbthread 1
+  spread-checks 5
+  log stdout len 65535 local2 debug
+  tune.bufsize 65536
+  tune.http.maxhdr 1010
+defaults
+  mode http
+  option http-ignore-probes
+  option httplog
+  option forwardfor
+  option redispatch
+  option http-server-close
+  timeout client 15000000
+  timeout server 360000000
+  timeout connect 1500000
+  timeout http-keep-alive 5m
+  stats enable
+  stats refresh 30s
+  stats auth "$COUCHDB_USER:$COUCHDB_PASSWORD"
+  stats uri /haproxy?stats
+frontend http-in
+  bind "$HAPROXY_IP:$HAPROXY_PORT"
+  http-response set-header Connection Keep-Alive
+  http-response set-header Keep-Alive timeout=18000
+  log global
+  default_backend couchdb-servers
+END
+cat > $backend <<'END'
+backend couchdb-servers
+  balance leastconn
+  retry-on all-retryable-errors
+  log global
+  retries 5
+END
+for server in $(echo "$COUCHDB_SERVERS" | tr , ' '); do
+    echo "  server $server $server:5984 check agent-check agent-inter 5s agent-addr $HEALTHCHECK_ADDR agent-port 5555" >> $backend
+done
+sed "s/^  stats auth .*//" $frontend $backend
+echo "  stats auth $COUCHDB_USER:$COUCHDB_PASSWORD"
+exec haproxy -W -db -f $frontend -f $backend "$@"
 """
 
 
@@ -103,15 +132,19 @@ STUBS = {
     "mirrored-cloud-provider-vsphere-csi-release-syncer": "csi-syncer", "web": "web",
 }  # fmt: skip
 
+# Those that tools/cht plays.
+CHT = {"cht-api", "cht-sentinel", "cht-haproxy-healthcheck", "cht-couchdb", "cht-couchdb-nouveau", "upgrade-service"}
+
 
 @dataclass(frozen=True)
 class Image:
-    """A real image: one layer and how it starts."""
+    """An image: one layer, how it starts, and the signal that asks it to end where that is not SIGTERM."""
 
     layer: str
     entrypoint: tuple[str, ...]
     env: tuple[str, ...] = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
     user: str = ""
+    stop: str = ""
 
 
 def _blob(data: bytes) -> str:
@@ -205,8 +238,6 @@ def _stub_files() -> dict[str, Path | bytes | str]:
     files["csi-node-driver-registrar"] = "stub"
     files["www/index.html"] = b"stub\n"
     files["www/healthz"] = b"ok\n"
-    files["www/_up"] = b'{"status": "ok"}\n'
-    files["www/api/info"] = b'{"version": "0.1.0"}\n'
     files["etc/passwd"] = b"root:x:0:0:root:/:/bin/sh\n"
     return files
 
@@ -225,8 +256,20 @@ def csi_layer(name: str, script: str) -> str:
     return layer(f"{name}-{mark}", {**_stub_files(), "start": script.encode(), name: program, "bin/curl": curl, **libraries(curl)})
 
 
+def cht_layer() -> str:
+    """The one layer of CHT's services: the program that plays them, and a shell for those who look inside."""
+    return layer(f"cht-{tools.TOOLS['cht'].version}-{image.recipe()}", {**_stub_files(), "cht": tools.program("cht")})
+
+
+def haproxy_layer() -> str:
+    """Debian's haproxy, started as CHT starts it."""
+    haproxy = image.ensure() / "usr/sbin/haproxy"
+    mark = hashlib.sha256((image.recipe() + HAPROXY_SCRIPT).encode()).hexdigest()[:12]
+    return layer(f"haproxy-{mark}", {**_stub_files(), "start": HAPROXY_SCRIPT.encode(), "bin/haproxy": haproxy, **libraries(haproxy)})
+
+
 def stub_layer() -> str:
-    """The one layer of all stubs."""
+    """The one layer of all other stubs."""
     mark = hashlib.sha256((STUB_SCRIPT + PAUSE_SCRIPT + "1").encode()).hexdigest()[:12]
     return layer(f"stub-{mark}", _stub_files())
 
@@ -236,7 +279,10 @@ def manifest(item: Image) -> bytes:
     config = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Env": list(item.env), "Entrypoint": list(item.entrypoint), "WorkingDir": "/", "User": item.user},
+        "config": {
+            "Env": list(item.env), "Entrypoint": list(item.entrypoint), "WorkingDir": "/", "User": item.user,
+            **({"StopSignal": item.stop} if item.stop else {}),
+        },
         "rootfs": {"type": "layers", "diff_ids": [item.layer]},
         "history": [{"created_by": "cht.k3s lab"}],
     }
@@ -291,13 +337,16 @@ def catalogue(csi: bool = False) -> dict[str, Image]:
     return result
 
 
-def stub(repository: str, tag: str) -> Image | None:
-    """The stub under that name, if there may be one."""
+def stub(repository: str, tag: str, time: float = 1) -> Image | None:
+    """The stub under that name, if there may be one; what takes the real one a second takes it C(time) seconds."""
     name = STUBS.get(repository.rsplit("/", 1)[-1])
     if name is None:
         return None
-    env = ("PATH=/bin", f"STUB={name}", f"STUB_TAG={tag}")
-    return Image(stub_layer(), ("/stub",), env)
+    env = ("PATH=/bin", f"STUB={name}", f"STUB_TAG={tag}", f"STUB_TIME={time}")
+    if name == "cht-haproxy":
+        # It lets open connections end, and API's never do.
+        return Image(haproxy_layer(), ("/start",), env, stop="SIGUSR1")
+    return Image(cht_layer(), ("/cht",), env) if name in CHT else Image(stub_layer(), ("/stub",), env)
 
 
 def clean() -> None:

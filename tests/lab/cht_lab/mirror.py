@@ -30,6 +30,8 @@ ALIASES = {
     "/kubernetes-sigs/vsphere-csi-driver/": "/csi/",
     "/kubernetes-csi/external-snapshotter/": "/snapshotter/",
 }
+# A document of CHT's builds server (builds_url of a county: http://MIRROR:8080/builds).
+BUILD = re.compile(r"^/builds/(?P<id>medic:medic:(?P<version>\d+\.\d+\.\d+))$")
 MODULES = {
     "cpi": ("kubernetes", "k8s.io/cloud-provider-vsphere", "v1.36.0", "releases"),
     "csi": ("csi", "sigs.k8s.io/vsphere-csi-driver/v3", "v3.3.1", "manifests/vanilla"),
@@ -104,7 +106,7 @@ def _release(www: Path, version: str, data: bytes) -> None:
     part.rename(program)
 
 
-def prepare(csi: bool = False) -> None:
+def prepare(csi: bool = False, stub_time: float = 1) -> None:
     """Lay out all files. Repeating it brings a changed stand-in into the mirror while it runs."""
     WWW.mkdir(parents=True, exist_ok=True)
     k3s.lay_out(partial(_release, WWW))
@@ -121,14 +123,36 @@ def prepare(csi: bool = False) -> None:
     started = time.monotonic()
     registry = {name: images.manifest(item).decode() for name, item in images.catalogue(csi).items()}
     (paths.MIRROR / "registry.json").write_text(json.dumps(registry), encoding="utf-8")
+    (paths.MIRROR / "stubs.json").write_text(json.dumps({"time": stub_time}), encoding="utf-8")
+    images.cht_layer()
+    images.haproxy_layer()
     if time.monotonic() - started > 2:
         say(f"images: made in {time.monotonic() - started:.1f} s")
+
+
+def builds(version: str) -> list[dict[str, str]]:
+    """The containers of a version of CHT, as its builds server names them."""
+    names = ("cht-api", "cht-sentinel", "cht-haproxy", "cht-haproxy-healthcheck", "cht-couchdb")
+    return [{"container_name": name, "image": f"public.ecr.aws/medic/{name}:{version}"} for name in names]
 
 
 class Files(SimpleHTTPRequestHandler):
     """The release pages."""
 
     protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answer for CHT's builds server, too: every version is built, and a version's images have its number."""
+        build = BUILD.match(unquote(urlsplit(self.path).path))
+        if build is None:
+            super().do_GET()
+            return
+        data = json.dumps({"_id": build["id"], "version": build["version"], "tags": builds(build["version"])}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def translate_path(self, path: str) -> str:
         """Both names of a file lead to it."""
@@ -207,7 +231,7 @@ def find_manifest(name: str, reference: str) -> bytes | None:
     real = registry.get(f"{name}:{reference}") or (registry.get(packed_by_k3s(name, registry)) if name.startswith("rancher/mirrored-") else None)
     if real is not None:
         return real.encode()
-    item = images.stub(name, reference)
+    item = images.stub(name, reference, **json.loads((paths.MIRROR / "stubs.json").read_text(encoding="utf-8")))
     return images.manifest(item) if item else None
 
 

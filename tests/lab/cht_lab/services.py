@@ -14,7 +14,7 @@ from .shell import LabError
 def up(description: Description) -> None:
     """Start what does not run."""
     center.up(description)
-    mirror.prepare(description.csi == "real")
+    mirror.prepare(description.csi == "real", description.stub_time)
     address = description.vcenter.address
     if process.running("mirror") is None:
         _start("mirror", address)

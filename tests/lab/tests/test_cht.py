@@ -5,13 +5,17 @@ Each process has an address of its own, so that all have CHT's ports; a cluster'
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
+import stat
 import subprocess
+import tarfile
 import threading
 import time
 import typing as t
@@ -21,7 +25,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from cht_lab import certs, paths, tools
+from cht_lab import certs, images, paths, tools
 
 USER, PASSWORD = "medic", "p:a#ss"
 LOGIN = (USER, PASSWORD)
@@ -326,6 +330,51 @@ def test_the_health_check_says_whether_the_cluster_is_whole(start: Start, tmp_pa
     assert until(lambda: told() == b"down\n")
 
 
+@pytest.fixture(name="haproxy")
+def fixture_haproxy(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Debian's haproxy as its image starts it."""
+    if os.geteuid() != 0:
+        pytest.skip("a root folder of its own needs root")
+    started: list[subprocess.Popen[bytes]] = []
+    root = tmp_path / "haproxy"
+    with tarfile.open(images.blob(images.haproxy_layer())) as archive:
+        archive.extractall(root, filter="fully_trusted")
+    (root / "dev").mkdir()
+    os.mknod(root / "dev/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+
+    def start(**env: str) -> subprocess.Popen[bytes]:
+        with open(tmp_path / "haproxy.log", "wb") as log:
+            variables = {"PATH": "/bin", "COUCHDB_USER": USER, "COUCHDB_PASSWORD": PASSWORD, "HAPROXY_PORT": "5984", **env}
+            command = [shutil.which("chroot") or "chroot", str(root), "/start"]
+            started.append(subprocess.Popen(command, env=variables, stdout=log, stderr=subprocess.STDOUT, start_new_session=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_haproxy_sees_no_node_while_the_cluster_is_not_whole(
+    start: Start, haproxy: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    nodes = Nodes(start, tmp_path, 2).up()
+    check = start("cht-haproxy-healthcheck", COUCHDB_SERVERS=",".join(nodes.hosts))
+    host = address()
+    process = haproxy(HAPROXY_IP=host, HEALTHCHECK_ADDR=check.host, COUCHDB_SERVERS=",".join(nodes.hosts))
+
+    def status() -> int:
+        return requests.get(f"http://{host}:5984/_up", auth=LOGIN, timeout=10).status_code
+
+    assert until(lambda: status() == 200)
+    assert f"stats auth {USER}:{PASSWORD}" in (tmp_path / "haproxy.log").read_text(encoding="utf-8"), "as the real one's log"
+    nodes.services[1].end()
+    assert until(lambda: status() == 503)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(20) == 0, "nothing was open"
+
+
 def test_the_upgrade_service_sets_images_unless_a_pod_does_not_run(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "CA_CERT", tmp_path / "ca.crt")
     for name, file in (("CA_KEY", "ca.key"), ("SERVER_CERT", "server.pem"), ("SERVER_KEY", "server.key")):
@@ -358,6 +407,13 @@ def test_the_upgrade_service_sets_images_unless_a_pod_does_not_run(start: Start,
     assert images == ["registry/cht-couchdb:4.23.0", "old"]
     server.shutdown()
     server.server_close()
+
+
+def test_sentinel_waits_for_api_and_stays(start: Start, builds: ThreadingHTTPServer) -> None:
+    service = start("cht-sentinel", API_HOST="127.0.0.1", API_PORT=str(builds.server_address[1]))
+    assert until(lambda: "startup complete" in service.log.read_text(encoding="utf-8"))
+    with pytest.raises(subprocess.TimeoutExpired):
+        service.process.wait(0.5)
 
 
 def test_a_port_that_service_links_hide_ends_it(start: Start) -> None:

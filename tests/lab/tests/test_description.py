@@ -39,6 +39,15 @@ def test_what_is_kept_is_what_was_read(tmp_path: Path) -> None:
     again = description.load(kept)
     assert again.vms == lab.vms
     assert again.vcenter == lab.vcenter
+    assert (again.csi, again.stub_time) == (lab.csi, lab.stub_time)
+
+
+def test_a_variant_may_play_cht_at_its_real_pace(tmp_path: Path) -> None:
+    variant = tmp_path / "slow.yml"
+    variant.write_text(f"extends: {LAB / 'lab.yml'}\nstub_time: 1\n", encoding="utf-8")
+    assert description.load(variant).stub_time == 1 and description.load(LAB / "lab.yml").stub_time < 1
+    with pytest.raises(LabError, match="stub_time must be a factor"):
+        description.parse({**base(), "stub_time": "long"}, "here")
 
 
 def test_faults_are_data() -> None:

@@ -22,9 +22,11 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[http.c
     monkeypatch.setattr(images, "BLOBS", tmp_path / "blobs")
     monkeypatch.setattr(paths, "MIRROR", tmp_path)
     stub = images.layer("stub-test", {"stub": b"#!/bin/sh\n", "bin/sh": "busybox"})
-    monkeypatch.setattr(images, "stub_layer", lambda: stub)
+    for name in ("stub_layer", "cht_layer", "haproxy_layer"):
+        monkeypatch.setattr(images, name, lambda: stub)
     real = images.manifest(images.Image(images.layer("real", {"bin/program": b"x" * 1000}), ("/bin/program",)))
     (tmp_path / "registry.json").write_text(json.dumps({"real/program:v1": real.decode()}), encoding="utf-8")
+    (tmp_path / "stubs.json").write_text(json.dumps({"time": 0.5}), encoding="utf-8")
     server = mirror.Server(("127.0.0.1", 0), mirror.Registry)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
@@ -59,11 +61,13 @@ def test_a_pull_from_manifest_to_layer(registry: http.client.HTTPConnection) -> 
     assert config["rootfs"]["diff_ids"] == [manifest["layers"][0]["digest"]]
 
 
-def test_stubs_exist_under_any_tag_and_say_who_they_are(registry: http.client.HTTPConnection) -> None:
-    data = get(registry, "/v2/medic/cht-api/manifests/5.1.0")[1]
+@pytest.mark.parametrize(("name", "entrypoint", "stop"), [("cht-api", "/cht", ""), ("cht-haproxy", "/start", "SIGUSR1"), ("csi-resizer", "/stub", "")])
+def test_stubs_exist_under_any_tag_and_say_who_they_are(registry: http.client.HTTPConnection, name: str, entrypoint: str, stop: str) -> None:
+    data = get(registry, f"/v2/medic/{name}/manifests/5.1.0")[1]
     digest = json.loads(data)["config"]["digest"]
-    config = json.loads(get(registry, f"/v2/medic/cht-api/blobs/{digest}")[1])
-    assert {"STUB=cht-api", "STUB_TAG=5.1.0"} <= set(config["config"]["Env"])
+    config = json.loads(get(registry, f"/v2/medic/{name}/blobs/{digest}")[1])["config"]
+    assert {f"STUB={name}", "STUB_TAG=5.1.0", "STUB_TIME=0.5"} <= set(config["Env"])
+    assert (config["Entrypoint"], config.get("StopSignal", "")) == ([entrypoint], stop)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +138,9 @@ def test_release_files_have_their_checksum_and_both_names(tmp_path: Path) -> Non
         assert get(connection, f"{base}/k3s")[1] == b"program"
         assert get(connection, f"{base}/sha256sum-amd64.txt")[1].decode() == hashlib.sha256(b"program").hexdigest() + "  k3s\n"
     assert get(connection, "/k3s/v1.34.3%2Bk3s1/k3s")[0].status == 404
+    build = json.loads(get(connection, "/builds/medic:medic:4.23.0?attachments=true")[1])
+    assert build["version"] == "4.23.0" and {"container_name": "cht-api", "image": "public.ecr.aws/medic/cht-api:4.23.0"} in build["tags"]
+    assert get(connection, "/builds/medic:medic:master")[0].status == 404
     connection.close()
     server.shutdown()
     server.server_close()

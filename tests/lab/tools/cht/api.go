@@ -88,7 +88,7 @@ func playAPI() {
 	a.start("")
 	a.ready.Store(true)
 	say("is ready")
-	select {}
+	stay()
 }
 
 // ask CouchDB, through haproxy, as its administrator.

@@ -94,6 +94,13 @@ func took(seconds float64) {
 	time.Sleep(time.Duration(seconds * pace * float64(time.Second)))
 }
 
+// stay for ever; a select without cases is taken for a deadlock where nothing else waits.
+func stay() {
+	for {
+		time.Sleep(time.Hour)
+	}
+}
+
 func setting(name, otherwise string) string {
 	if value := os.Getenv(name); value != "" {
 		return value

@@ -74,7 +74,7 @@ func playSentinel() {
 		took(9)
 	}
 	say("startup complete")
-	select {}
+	stay()
 }
 
 func playNouveau() {
