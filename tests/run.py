@@ -77,6 +77,8 @@ SCENARIOS = (
         "tests/integration/cht/test_waves.py", "tests/integration/cht/test_volumes.py", "tests/integration/cht/test_rebalance.py"), ("all",), 1800),
     Scenario("agent-loss", "an agent is lost with a county on it, fenced, comes back and gets a county again, in a lab of four", _pytest(
         "tests/integration/agent_loss"), ("all",), 3000),
+    Scenario("downtime", "seconds without an answer of a county that is changed, asked through Traefik, in a lab of three", _pytest(
+        "tests/integration/downtime"), ("all",), 3000),
     Scenario("backup", "counties saved and restored, killed half-way, against a real API server", _pytest(
         "tests/integration/cht/test_backup.py"), ("all",), 1800),
     Scenario("backup-chain", "a county saved and restored through the real CSI controller, in a lab of two", _pytest(
