@@ -454,15 +454,18 @@ class Builder:
         return container
 
     @staticmethod
-    def _tcp_probes(port: int) -> Object:
-        """Ready when the port takes connections.
+    def _tcp_probes(port: int, every: int = 10) -> Object:
+        """Ready when the port takes connections, which is asked every so many seconds; not ready after 30 s without.
+
+        A county is away while a CouchDB node or API starts, and a first try that comes too early costs it a whole period. The others are asked seldom:
+        haproxy writes a line for each try.
 
         Nothing here asks the cluster of CouchDB nodes: a probe that needs the peers would wait for pods that wait for it. Nor is API asked: it listens
         before its migrations and shows people their progress, and a CouchDB that is slow for a moment must not take the only API out. Whether a
         county works is asked by health.py. There is no liveness probe: a restart in the middle of a migration would start it anew.
         """
         return {
-            "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 10, "failureThreshold": 3},
+            "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": every, "failureThreshold": 30 // every},
         }
 
     def _deployment(self, service: str, containers: list[Object], recreate: bool, **pod: t.Any) -> Object:
@@ -585,7 +588,7 @@ class Builder:
                 recreate,
                 hostname="haproxy",
             ),
-            self._deployment("api", [self._container("cht-api", "cht-api", "api", [API_PORT], api_env, **self._tcp_probes(API_PORT))], recreate),
+            self._deployment("api", [self._container("cht-api", "cht-api", "api", [API_PORT], api_env, **self._tcp_probes(API_PORT, 2))], recreate),
             self._deployment(
                 "sentinel",
                 [
@@ -635,7 +638,7 @@ class Builder:
             mounts.append({"name": "settings", "mountPath": _SETTINGS_MOUNT, "readOnly": True})
             volumes.append({"name": "settings", "configMap": {"name": SETTINGS_NAME}})
         containers = [
-            self._container(f"cht-{service}", "cht-couchdb", "couchdb", [COUCHDB_PORT], env, volumeMounts=mounts, **self._tcp_probes(COUCHDB_PORT))
+            self._container(f"cht-{service}", "cht-couchdb", "couchdb", [COUCHDB_PORT], env, volumeMounts=mounts, **self._tcp_probes(COUCHDB_PORT, 2))
         ]
         if self.county.major >= 5 and number == 1:
             nouveau_mount = {"name": volume, "mountPath": "/data/nouveau", "subPath": "data"}

@@ -133,6 +133,19 @@ def test_api_is_ready_when_it_listens_so_that_people_see_its_progress() -> None:
     assert probe["tcpSocket"] == {"port": 5988} and "httpGet" not in probe
 
 
+def test_what_a_county_waits_for_is_asked_often_and_given_up_as_late_as_the_others() -> None:
+    objects = build()
+    seconds = {}
+    for kind, name in objects:
+        for container in pod(objects, name)["containers"] if kind == "Deployment" else ():
+            probe = container.get("readinessProbe")
+            if probe:
+                assert probe["periodSeconds"] * probe["failureThreshold"] == 30, name
+                seconds[name] = probe["periodSeconds"]
+    assert {name for name, period in seconds.items() if period == 2} == {"cht-api", "cht-couchdb-1", "cht-couchdb-2", "cht-couchdb-3"}
+    assert seconds["cht-haproxy"] == 10
+
+
 def test_a_single_couchdb_has_no_number() -> None:
     objects = build(couchdb={"mode": "single"}, version="5.0.0")
     assert names(objects, "PersistentVolumeClaim") == ["couchdb-claim0"]
