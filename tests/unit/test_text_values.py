@@ -53,7 +53,7 @@ def unread(expression: Expression, names: set[str], cast: str) -> list[str]:
             continue
         user = above[id(node)]
         if isinstance(user, nodes.Filter) and user.name == "default":
-            name, user = name, above[id(user)]
+            user = above[id(user)]
         # Whether it was given at all may be asked of any value.
         asked = isinstance(user, nodes.Test) and user.name == "defined" or isinstance(user, nodes.Compare) and "not in [none, '']" in expression.text
         if not asked and not (isinstance(user, nodes.Filter) and user.name == cast):

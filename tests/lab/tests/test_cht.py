@@ -141,7 +141,7 @@ def test_a_cluster_spreads_its_shards_and_lacks_those_of_a_node_that_is_away(sta
     nodes.fill()
     assert [nodes.count(number) for number in range(3)] == [120] * 3
     for host, volume in zip(nodes.hosts, nodes.volumes):
-        files = [file for file in volume.glob("data/shards/*/medic.*.couch")]
+        files = list(volume.glob("data/shards/*/medic.*.couch"))
         assert len(files) == 4 and all(json.loads(file.read_text().splitlines()[0])["node"] == f"couchdb@{host}" for file in files)
     with requests.get(f"http://{nodes.hosts[0]}:5984/medic/_changes?feed=continuous", auth=LOGIN, stream=True, timeout=10) as feed:
         assert nodes.services[1].end(signal.SIGTERM) and nodes.services[1].process.returncode == 0
