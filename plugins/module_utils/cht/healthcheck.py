@@ -41,7 +41,8 @@ def hanging(client: Client, namespace: str, sleep: t.Callable[[float], None] = t
     try:
         pods = running(client, namespace)
         databases = sorted(filter(is_database, pods))
-        if "healthcheck" not in pods or not databases or not _whole(client, namespace, pods, databases):
+        # An API whose pod does not even run has another reason, which the pod tells.
+        if not {"api", "healthcheck"} <= pods.keys() or not databases or not _whole(client, namespace, pods, databases):
             return ""
         name = str(pods["healthcheck"]["metadata"]["name"])
     except (ApiError, ForwardError):

@@ -79,7 +79,14 @@ def read(client: Client, namespace: str, pod: str, port: int, timeout: float = 1
     connection.timeout = timeout
     try:
         connection.connect()
-        return _Stream(_upgrade(client, connection, namespace, pod, port, deadline), deadline).makefile().read()
+        stream, said, part = _Stream(_upgrade(client, connection, namespace, pod, port, deadline), deadline), b"", bytearray(4096)
+        try:
+            while count := stream.readinto(part):
+                said += part[:count]
+        except _Ended:
+            # Not every kubelet and proxy closes a WebSocket as it should; what was said counts.
+            pass
+        return said
     except (OSError, http.client.HTTPException) as error:
         raise ForwardError(f"port {port} of pod {pod}: {str(error) or type(error).__name__}") from error
     finally:
@@ -121,6 +128,10 @@ def _upgrade(client: Client, connection: http.client.HTTPConnection, namespace: 
     if " 101 " not in f"{status} ":
         raise ForwardError(f"port {port} of pod {pod}: the API server answered {status.partition(' ')[2]}")
     return sock
+
+
+class _Ended(OSError):
+    """The other side ended the connection without a word."""
 
 
 class _Stream(io.RawIOBase):
@@ -195,7 +206,7 @@ class _Stream(io.RawIOBase):
             # Pings would keep a silent pod alive for ever.
             part = _in_time(self._sock, self._deadline).recv(size - len(data))
             if not part:
-                raise OSError("the connection ended")
+                raise _Ended("the connection ended")
             data += part
         return data
 

@@ -288,7 +288,9 @@ class Kubelet:
             {"name": item["name"], "image": item["image"], "imageID": "x", "ready": not reason, "restartCount": 0, "state": state}
             for item in pod["spec"]["containers"]
         ]
-        status = {"phase": "Pending" if reason else "Running", "conditions": conditions, "containerStatuses": containers, "podIP": "198.19.0.1"}
+        # A container that ends again and again has run, which is what the phase says.
+        phase = "Pending" if reason and reason != "CrashLoopBackOff" else "Running"
+        status = {"phase": phase, "conditions": conditions, "containerStatuses": containers, "podIP": "198.19.0.1"}
         present = {key: (pod.get("status") or {}).get(key) for key in ("phase", "containerStatuses")}
         if not reason and present["phase"] != "Running":
             self._note("+", metadata)

@@ -297,8 +297,10 @@ def test_its_data_moves_to_etcd_with_cluster_init(two, three):
     joiner(three, two)
     three.start("server").wait_ready()
     assert uid(three) == before
-    three.stop()
     two.stop()
+    # The next to use it knows nothing of this cluster.
+    three.stop()
+    three.wipe()
 
 
 # -- agents never give up
