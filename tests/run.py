@@ -65,14 +65,14 @@ SCENARIOS = (
     Scenario("standin", "the k3s stand-in: units, packets", _pytest(
         "tests/lab/k3s/tests/test_units.py", "tests/lab/k3s/tests/test_netpolicy.py"), beside=10),
     Scenario("contract", "the k3s stand-in against its contract", _pytest(
-        "tests/lab/k3s/tests/test_hosts.py", "tests/lab/k3s/tests/test_contract.py"), limit=1800, beside=1),
-    Scenario("contract-encryption", "the k3s stand-in: Secrets and their keys", _pytest("tests/lab/k3s/tests/test_encryption.py"), limit=1800, beside=1),
+        "tests/lab/k3s/tests/test_hosts.py", "tests/lab/k3s/tests/test_contract.py"), limit=3000, beside=1),
+    Scenario("contract-encryption", "the k3s stand-in: Secrets and their keys", _pytest("tests/lab/k3s/tests/test_encryption.py"), limit=3000, beside=1),
     Scenario("contract-given", "the contract against a given file, as with a real k3s", _pytest("tests/lab/k3s/tests/test_given.py"), ("all",), 3600),
     Scenario("nodes", "the k3s stand-in on whole machines", _pytest("tests/lab/k3s/tests/test_nodes.py"), ("all",), 1800),
     Scenario("api", "modules and roles against a real API server and controllers", _pytest(
         "tests/integration/kube", "tests/integration/cht", "--ignore=tests/integration/cht/test_waves.py",
         "--ignore=tests/integration/cht/test_backup.py",
-        "--ignore=tests/integration/cht/test_volumes.py", "--ignore=tests/integration/cht/test_rebalance.py"), limit=1800, beside=1),
+        "--ignore=tests/integration/cht/test_volumes.py", "--ignore=tests/integration/cht/test_rebalance.py"), limit=3000, beside=1),
     Scenario("waves", "counties changed in waves, volumes bound again, counties moved by the real scheduler, against a real API server", _pytest(
         "tests/integration/cht/test_waves.py", "tests/integration/cht/test_volumes.py", "tests/integration/cht/test_rebalance.py"), ("all",), 1800),
     Scenario("agent-loss", "an agent is lost with a county on it, fenced, comes back and gets a county again, in a lab of four", _pytest(
@@ -91,7 +91,7 @@ SCENARIOS = (
     Scenario("csi-small", "the real syncer, an account of a Windows domain, in a lab of two", _pytest(
         "tests/integration/csi/test_csi_account.py", "tests/integration/csi/test_csi_syncer.py"), ("all",), 1800),
     Scenario("site", "a cluster from nothing, second run, check mode, tags, limits, AWX layout", _pytest(
-        "tests/integration/site"), limit=2400),
+        "tests/integration/site"), limit=3600),
     Scenario("counties", "counties on the cluster of `site`: requests by host name, packets between them", _pytest(
         "tests/integration/counties")),
     Scenario("prepare-vms", "nodes of the cluster of `site` are emptied before their VMs are switched off", _pytest(
