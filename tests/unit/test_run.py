@@ -23,7 +23,7 @@ def lab():
 
 def test_slow(lab):
     pathlib.Path("up").touch()
-    time.sleep(60)
+    time.sleep(300)
 """
 
 
@@ -35,6 +35,6 @@ def test_a_scenario_that_takes_too_long_fails_and_takes_its_lab_away(tmp_path: P
     monkeypatch.setattr(scenarios, "OUTPUT", tmp_path)
     (tmp_path / "test_slow.py").write_text(SLOW)
     command = ("pytest", "-q", "-p", "no:xdist", "--rootdir", str(tmp_path), "test_slow.py")
-    outcome = scenarios.run(scenarios.Scenario("slow", "", command, limit=8, cwd=tmp_path, beside=1), quiet=True)
+    outcome = scenarios.run(scenarios.Scenario("slow", "", command, limit=20, cwd=tmp_path, beside=1), quiet=True)
     assert (tmp_path / "up").exists(), "the machine is too slow for this test's limit"
-    assert outcome.result == "failed" and outcome.failed and (tmp_path / "away").exists() and outcome.seconds < 40
+    assert outcome.result == "failed" and outcome.failed and (tmp_path / "away").exists() and outcome.seconds < 140, "ended by Ctrl-C, not killed after it"
