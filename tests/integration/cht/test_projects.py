@@ -191,9 +191,17 @@ def test_a_renamed_county_is_no_second_one(cluster: Cluster) -> None:
 def test_a_volume_grows_and_never_shrinks(cluster: Cluster) -> None:
     path = "/api/v1/namespaces/growing/persistentvolumeclaims/couchdb-claim0"
     single = {"mode": "single", "storage": "8Gi"}
+    spec = {"capacity": {"storage": "8Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "vmware-sc", "hostPath": {"path": "/nowhere/growing"},
+            "claimRef": {"namespace": "growing", "name": "couchdb-claim0"}}
+    cluster.create("/api/v1/persistentvolumes", {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "growing-pv"}, "spec": spec})
     cluster.counties(county("growing", couchdb=single))
-    run = cluster.counties(county("growing", couchdb={**single, "storage": "4Gi"}))
-    assert run.changed == 0
+    deadline = time.monotonic() + 30
+    while not (cluster.get(path) or {})["spec"].get("volumeName"):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    refused = cluster.counties(county("growing", couchdb={**single, "storage": "4Gi"}), expect=2)
+    assert "couchdb.storage 4Gi is smaller than the 8Gi of claim couchdb-claim0, and a volume can't shrink: put 8Gi back" in refused.text
+    assert refused.changed == 0
     assert (cluster.get(path) or {})["spec"]["resources"]["requests"]["storage"] == "8Gi"
 
 
@@ -349,4 +357,4 @@ def test_credentials_are_shown_when_asked_for(cluster: Cluster) -> None:
     cluster.counties(county("shown"))
     run = cluster.play("project_credentials", cht_project_show="shown")
     assert password(cluster, "shown") in run.text
-    assert "The cluster has no county nobody" in cluster.play("project_credentials", expect=2, cht_project_show="nobody").text
+    assert "counties: 'nobody' is not known" in cluster.play("project_credentials", expect=2, cht_project_show="nobody").text
