@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 from ansible.utils.collection_loader import _collection_finder
 from hypothesis import settings
 
@@ -24,3 +25,7 @@ _install()
 # A busy machine is no failure: how long one example takes proves nothing here.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "extensive: another way to the same place, which `make test` leaves to `make test-all`")

@@ -56,6 +56,11 @@ def _pytest(*paths: str) -> tuple[str, ...]:
     return ("pytest", "-q", "-ra", "--color=no", "--durations=10", "--durations-min=5", *paths)
 
 
+# Tests that go another way to the same place are marked `extensive` and wait for `make test-all`.
+_LEAN, _EXTENSIVE = ("-m", "not extensive"), ("-m", "extensive")
+_API = ("tests/integration/kube", "tests/integration/cht", *(f"--ignore=tests/integration/cht/test_{name}.py" for name in (
+    "waves", "backup", "volumes", "rebalance")))
+
 SCENARIOS = (
     Scenario("python", "undefined names and the like, in every Python file", ("ruff", "check", "--quiet"), beside=10),
     Scenario("lint", "ansible-lint at profile production", ("ansible-lint", "--offline", "-q"), limit=1800, beside=10),
@@ -69,10 +74,8 @@ SCENARIOS = (
     Scenario("contract-encryption", "the k3s stand-in: Secrets and their keys", _pytest("tests/lab/k3s/tests/test_encryption.py"), limit=3000, beside=1),
     Scenario("contract-given", "the contract against a given file, as with a real k3s", _pytest("tests/lab/k3s/tests/test_given.py"), ("all",), 3600),
     Scenario("nodes", "the k3s stand-in on whole machines", _pytest("tests/lab/k3s/tests/test_nodes.py"), ("all",), 1800),
-    Scenario("api", "modules and roles against a real API server and controllers", _pytest(
-        "tests/integration/kube", "tests/integration/cht", "--ignore=tests/integration/cht/test_waves.py",
-        "--ignore=tests/integration/cht/test_backup.py",
-        "--ignore=tests/integration/cht/test_volumes.py", "--ignore=tests/integration/cht/test_rebalance.py"), limit=3000, beside=1),
+    Scenario("api", "modules and roles against a real API server and controllers", _pytest(*_API, *_LEAN), limit=3000, beside=1),
+    Scenario("api-extensive", "more of that: rotations, mirrors, adopted counties", _pytest(*_API, *_EXTENSIVE), ("all",), 1800),
     Scenario("waves", "counties changed in waves, volumes bound again, counties moved by the real scheduler, against a real API server", _pytest(
         "tests/integration/cht/test_waves.py", "tests/integration/cht/test_volumes.py", "tests/integration/cht/test_rebalance.py"), ("all",), 1800),
     Scenario("agent-loss", "an agent is lost with a county on it, fenced, comes back and gets a county again, in a lab of four", _pytest(
@@ -84,14 +87,17 @@ SCENARIOS = (
     Scenario("backup-chain", "a county saved and restored through the real CSI controller, in a lab of two", _pytest(
         "tests/integration/backup"), ("all",), 3000),
     Scenario("access", "a real nginx in front of the counties, asked by host name", _pytest("tests/integration/access"), ("all",)),
-    Scenario("vsphere", "inventory, modules and preflight against vcsim", _pytest("tests/integration/vsphere"), limit=1800),
+    Scenario("vsphere", "inventory, modules and preflight against vcsim", _pytest("tests/integration/vsphere", *_LEAN), limit=1800),
+    Scenario("vsphere-extensive", "more of that: interrupted and refused changes of VMs", _pytest("tests/integration/vsphere", *_EXTENSIVE), ("all",)),
     Scenario("cpi-uuid", "the real CPI and the two UUIDs", _pytest("tests/integration/cpi")),
     Scenario("csi", "the real CSI controller: claims as volumes of vCenter, dead machines, rotation, removal, in a lab of four", _pytest(
         "tests/integration/csi/test_csi.py", "--durations=0"), ("all",), 3600),
     Scenario("csi-small", "the real syncer, an account of a Windows domain, in a lab of two", _pytest(
         "tests/integration/csi/test_csi_account.py", "tests/integration/csi/test_csi_syncer.py"), ("all",), 1800),
     Scenario("site", "a cluster from nothing, second run, check mode, tags, limits, AWX layout", _pytest(
-        "tests/integration/site"), limit=3600),
+        "tests/integration/site", *_LEAN), limit=3600),
+    Scenario("site-extensive", "every role by its tag, as an AWX job too, on the cluster of `site`", _pytest(
+        "tests/integration/site", *_EXTENSIVE), ("all",), 1800),
     Scenario("counties", "counties on the cluster of `site`: requests by host name, packets between them", _pytest(
         "tests/integration/counties")),
     Scenario("prepare-vms", "nodes of the cluster of `site` are emptied before their VMs are switched off", _pytest(

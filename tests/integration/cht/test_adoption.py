@@ -66,7 +66,7 @@ def release(cluster: Cluster, space: str, folder: str = "") -> None:
     create(apps, deployment("upgrade-service", "upgrade-service", []))
 
 
-@pytest.mark.parametrize("version", ["4.22.0", "5.2.0"])
+@pytest.mark.parametrize("version", ["4.22.0", pytest.param("5.2.0", marks=pytest.mark.extensive)])
 def test_a_helm_county_is_adopted_when_asked_for(cluster: Cluster, version: str) -> None:
     space = f"adopted-{version[0]}"
     release(cluster, space)
@@ -97,6 +97,7 @@ def test_a_helm_county_is_adopted_when_asked_for(cluster: Cluster, version: str)
     assert cluster.counties(entry).changed == 0
 
 
+@pytest.mark.extensive
 def test_a_helm_county_on_a_folder_of_its_agent_is_taken_over_with_a_volume_only(cluster: Cluster) -> None:
     space = "on-agent"
     claim, couchdb = f"/api/v1/namespaces/{space}/persistentvolumeclaims/couchdb-claim0", f"/apis/apps/v1/namespaces/{space}/deployments/cht-couchdb"

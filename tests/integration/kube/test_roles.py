@@ -85,6 +85,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def applied(site: Site) -> Site:
+    """Also where the tests that apply everything were not chosen."""
+    if "vmware-sc" not in [item["metadata"]["name"] for item in site.get("storageclass")["items"]]:
+        done = site.run()
+        assert done.code == 0, done.output
+    return site
+
+
 def secret_value(site: Site, namespace: str, name: str, key: str) -> str:
     return base64.b64decode(site.get("secret", name, "-n", namespace)["data"][key]).decode()
 
@@ -122,6 +131,8 @@ def test_3_second_run_changes_nothing(site: Site) -> None:
     assert {name: site.get(name, "-A")["items"] for name in before} == before
 
 
+@pytest.mark.extensive
+@pytest.mark.usefixtures("applied")
 def test_4_one_changed_variable_changes_what_reads_it(site: Site) -> None:
     generation = site.get("daemonset", "vsphere-cloud-controller-manager", "-n", "kube-system")["metadata"]["generation"]
     done = site.run("--check", "--diff", vsphere_password="another-password")
@@ -136,10 +147,12 @@ def test_4_one_changed_variable_changes_what_reads_it(site: Site) -> None:
 
 @pytest.mark.parametrize(("variables", "words"), [
     ({}, ""),
-    ({"cpi_labels": {"zone": "k8s-zone"}}, "ConfigMap kube-system/vsphere-cloud-config differs from the variables in more than that"),
+    pytest.param({"cpi_labels": {"zone": "k8s-zone"}}, "ConfigMap kube-system/vsphere-cloud-config differs from the variables in more than that",
+                 marks=pytest.mark.extensive),
     ({"csi_max_snapshots": 5}, "Secret vmware-system-csi/vsphere-config-secret differs from the variables in more than that.* --tags csi"),
-    ({"vsphere_hostname": "other.example.org"}, "Secret kube-system/vsphere-cloud-secret differs"),
+    pytest.param({"vsphere_hostname": "other.example.org"}, "Secret kube-system/vsphere-cloud-secret differs", marks=pytest.mark.extensive),
 ], ids=["password-only", "label", "csi-setting", "another-vcenter"])
+@pytest.mark.usefixtures("applied")
 def test_4b_a_rotation_carries_the_password_only(site: Site, variables: dict[str, Any], words: str) -> None:
     before = {name: site.get(name, "-A")["items"] for name in ("daemonset", "deployment", "secret", "configmap")}
     done = site.run(playbook="rotation_check", vsphere_password="the-next-password", **variables)
@@ -152,17 +165,20 @@ def test_4b_a_rotation_carries_the_password_only(site: Site, variables: dict[str
 
 @pytest.mark.parametrize(("role", "variables", "words"), [
     ("csi", {"csi_cluster_id": "domain-c8"}, "volumes are filed under"),
-    ("cpi", {"cpi_labels": {"regoin": "x"}}, "unknown key regoin"),
+    pytest.param("cpi", {"cpi_labels": {"regoin": "x"}}, "unknown key regoin", marks=pytest.mark.extensive),
     ("storageclass", {"storageclass_classes": [{"name": "vmware-sc", "default": True, "reclaim_policy": "Delete"}]}, "does not let anyone change"),
-    ("csi", {"csi_images": {"drivr": "x"}}, "csi_images has drivr"),
+    pytest.param("csi", {"csi_images": {"drivr": "x"}}, "csi_images has drivr", marks=pytest.mark.extensive),
     ("cpi", {"cpi_manifest_file": str(MANIFESTS / "README.md"), "cpi_manifest_checksum": ""}, "no Kubernetes object|not valid YAML"),
     ("cpi", {"cpi_manifest_file": str(MANIFESTS / "cpi-v1.28.manifest")}, "expected 61502c21"),
-    ("cpi", {"cpi_manifest_file": "", "cpi_manifest_url": "http://127.0.0.1:9/cpi"}, "can't be fetched"),
-    ("cpi", {"cpi_vcenters": [{"hostname": "vc", "username": "u", "password": "p", "datacentre": "x"}]}, "datacentre"),
+    pytest.param("cpi", {"cpi_manifest_file": "", "cpi_manifest_url": "http://127.0.0.1:9/cpi"}, "can't be fetched", marks=pytest.mark.extensive),
+    pytest.param("cpi", {"cpi_vcenters": [{"hostname": "vc", "username": "u", "password": "p", "datacentre": "x"}]}, "datacentre",
+                 marks=pytest.mark.extensive),
     # Gone after the preflight: port 9 answers nobody.
     ("cpi", {"cpi_test_login": True, "vsphere_hostname": "127.0.0.1", "vsphere_port": 9, "vsphere_password": "next"}, r"vCenter 127.0.0.1.*refused"),
-    ("csi", {"csi_test_login": True, "vsphere_hostname": "127.0.0.1", "vsphere_port": 9, "vsphere_password": "next"}, r"vCenter 127.0.0.1.*refused"),
+    pytest.param("csi", {"csi_test_login": True, "vsphere_hostname": "127.0.0.1", "vsphere_port": 9, "vsphere_password": "next"},
+                 r"vCenter 127.0.0.1.*refused", marks=pytest.mark.extensive),
 ], ids=["cluster-id", "label", "immutable", "image", "no-manifest", "checksum", "unreachable", "unknown-key", "cpi-vcenter-down", "csi-vcenter-down"])
+@pytest.mark.usefixtures("applied")
 def test_5_bad_input_is_named_and_changes_nothing(site: Site, role: str, variables: dict[str, Any], words: str) -> None:
     before = {name: site.get(name, "-A")["items"] for name in ("daemonset", "deployment", "secret", "configmap", "storageclass")}
     done = site.run("--tags", role, **variables)
@@ -196,6 +212,7 @@ HELM_CHART_CONFIG = {
 }
 
 
+@pytest.mark.extensive
 def test_what_somebody_set_in_traefik_is_a_conflict(site: Site) -> None:
     """A cluster that is adopted may have a HelmChartConfig of its own: its values are the way into the cluster."""
     (site.folder / "traefik.yml").write_text("- hosts: localhost\n  connection: local\n  gather_facts: false\n  roles: [cht.k3s.traefik]\n")
@@ -242,11 +259,12 @@ def mirror() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("page", "words"), [
-    ("absent", "can't be fetched: 404 .*Check the version, or the mirror's folders"),
+    pytest.param("absent", "can't be fetched: 404 .*Check the version, or the mirror's folders", marks=pytest.mark.extensive),
     ("login-page", "holds a web page, not a manifest"),
-    ("cut", "not built as expected|not valid YAML"),
+    pytest.param("cut", "not built as expected|not valid YAML", marks=pytest.mark.extensive),
     ("unknown", "unknown: Job surprise.*Expected .*Deployment vsphere-csi-controller"),
 ])
+@pytest.mark.usefixtures("applied")
 def test_8_what_a_mirror_may_answer_is_named_and_changes_nothing(site: Site, mirror: str, page: str, words: str) -> None:
     before = {name: site.get(name, "-A")["items"] for name in ("daemonset", "deployment", "secret", "configmap")}
     digest = hashlib.sha256(Pages.answers.get(page, b"")).hexdigest()
@@ -317,6 +335,8 @@ def snapshot_manifests(folder: Path) -> list[str]:
     return [str(path) for path in files]
 
 
+@pytest.mark.extensive
+@pytest.mark.usefixtures("applied")
 def test_9b_a_second_default_class_of_snapshots_is_refused(site: Site) -> None:
     """As after csi_snapshot_class was renamed; nothing is applied then."""
     variables = {"csi_snapshots": True, "csi_snapshot_manifest_files": snapshot_manifests(site.folder), "csi_snapshot_class": "snap"}

@@ -7,7 +7,8 @@ import pytest
 from support.lab import Lab
 from support.layouts import Awx, Installed
 
-ROLES = ["preflight", "node", "control_plane", "cpi", "agent", "csi", "storageclass", "cht_project", "verify"]
+ROLES = ["agent", "cht_project", *(
+    pytest.param(role, marks=pytest.mark.extensive) for role in ("preflight", "node", "control_plane", "cpi", "csi", "storageclass", "verify"))]
 
 
 @pytest.fixture(scope="module")

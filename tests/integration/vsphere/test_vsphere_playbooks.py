@@ -87,6 +87,7 @@ def test_prepare_vms_predicts_corrects_and_then_leaves_alone(project):
     assert vcenter.counts[1:] == (0, 0)
 
 
+@pytest.mark.extensive
 def test_prepare_vms_makes_up_for_a_power_cycle_that_was_not_allowed(project):
     """agent-2 only lacks disk.EnableUUID, which can be set while it runs, and does nothing until it was off."""
     only = ("--limit", "agent-2")

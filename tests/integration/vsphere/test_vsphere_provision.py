@@ -126,6 +126,7 @@ def test_missing_vms_are_made_and_existing_ones_never_touched(project):
     assert groups["_meta"]["hostvars"]["node-41"]["vsphere_pvscsi"] is True
 
 
+@pytest.mark.extensive
 def test_an_interrupted_run_is_gone_on_with(project):
     # A clone that was left: made, but without settings, size and place.
     service = project.vcenter.connect()
