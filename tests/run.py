@@ -107,9 +107,9 @@ SCENARIOS = (
     Scenario("interrupt", "Ctrl-C in the middle of joining, then another run", _pytest(
         "tests/integration/faults/test_interrupt.py"), limit=1800),
     Scenario("k3s", "joining, changing and rebuilding machines, in a lab of five", _pytest(
-        "tests/integration/k3s/test_k3s_cluster.py", "tests/integration/k3s/test_k3s_unreachable.py"), ("all",), 2400),
+        "tests/integration/k3s/test_k3s_cluster.py", "tests/integration/k3s/test_k3s_unreachable.py"), ("all",), 3600),
     Scenario("k3s-restore", "backup, restore, interrupted and damaged restore", _pytest(
-        "tests/integration/k3s/test_k3s_restore.py"), ("all",), 1800),
+        "tests/integration/k3s/test_k3s_restore.py"), ("all",), 3000),
     Scenario("k3s-removal", "removing machines, also half-way and dead ones", _pytest(
         "tests/integration/k3s/test_k3s_removal.py"), ("all",), 1800),
     Scenario("k3s-faults", "frozen, cut off, dead and full machines", _pytest(
@@ -118,7 +118,7 @@ SCENARIOS = (
         "tests/integration/k3s/test_k3s_upgrade.py"), ("all",), 2400),
     Scenario("k3s-life", "adopting, options, firewalls, rotation and fencing, in a lab of three", _pytest(
         "tests/integration/k3s/test_k3s_adopt.py", "tests/integration/k3s/test_k3s_options.py", "tests/integration/k3s/test_k3s_firewall.py",
-        "tests/integration/k3s/test_k3s_rotate.py", "tests/integration/k3s/test_k3s_fence.py"), ("all",), 2400),
+        "tests/integration/k3s/test_k3s_rotate.py", "tests/integration/k3s/test_k3s_fence.py"), ("all",), 3600),
     Scenario("k3s-encryption", "Secrets of a cluster that was begun without encryption, encrypted and given another key, in a lab of three", _pytest(
         "tests/integration/k3s/test_k3s_encryption.py"), ("all",), 2400),
     Scenario("k3s-given", "a k3s that somebody gives, as a file of another name, in a lab of three", _pytest(

@@ -105,7 +105,7 @@ def test_a_wrong_token_is_named_and_cured(cluster: Cluster) -> None:
     lab.playbook("-e", json.dumps({"target": "agent-2", "arguments": arguments}), playbook="tests/integration/k3s/join.yml", name="k3s-absent").expect()
     arguments = {"role": "agent", "version": lab_k3s.releases().new, "release_url": RELEASES, "token": "another-cluster",
                  "servers": ["https://198.18.0.11:6443"],
-                 "config": {"node-ip": "198.18.0.22"}, "timeout": 120}
+                 "config": {"node-ip": "198.18.0.22", "kubelet-arg": ["fail-cgroupv1=false"]}, "timeout": 120}
     run = lab.playbook("-e", json.dumps({"target": "agent-2", "arguments": arguments}), playbook="tests/integration/k3s/join.yml", name="k3s-token").expect(1)
     assert "Cause (wrong-token)" in message(run, "agent-2") and "Remedy: correct k3s_token" in message(run, "agent-2")
     assert run.seconds < 60, "a wrong token is not waited for"
