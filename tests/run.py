@@ -67,8 +67,7 @@ SCENARIOS = (
     Scenario("sanity", "ansible-test sanity, no ignores", (sys.executable, "tests/sanity.py"), limit=1800, beside=10),
     Scenario("unit", "logic without a network", _pytest("tests/unit"), limit=1800, beside=10),
     Scenario("lab", "the lab's own parts", _pytest("tests/lab/tests"), limit=1200),
-    Scenario("standin", "the k3s stand-in: units, packets", _pytest(
-        "tests/lab/k3s/tests/test_units.py", "tests/lab/k3s/tests/test_netpolicy.py"), beside=10),
+    Scenario("standin", "the k3s stand-in: units", _pytest("tests/lab/k3s/tests/test_units.py"), beside=10),
     Scenario("contract", "the k3s stand-in against its contract", _pytest(
         "tests/lab/k3s/tests/test_hosts.py", "tests/lab/k3s/tests/test_contract.py"), limit=3000, beside=1),
     Scenario("contract-encryption", "the k3s stand-in: Secrets and their keys", _pytest("tests/lab/k3s/tests/test_encryption.py"), limit=3000, beside=1),

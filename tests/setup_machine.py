@@ -24,6 +24,8 @@ PACKAGES = {
     "ssh": "openssh-client",
     "git": "git",
 }
+# runc is linked with it.
+SECCOMP = Path("/usr/include/seccomp.h")
 # debootstrap checks the signature of Debian's packages with these, on Ubuntu too.
 DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
@@ -38,6 +40,8 @@ def install_packages() -> None:
     missing = [package for program, package in PACKAGES.items() if not shutil.which(program, path=path)]
     if subprocess.run([sys.executable, "-c", "import ensurepip, venv"], capture_output=True, check=False).returncode:
         missing.append("python3-venv")
+    if not SECCOMP.exists():
+        missing += ["gcc", "libc6-dev", "libseccomp-dev"]
     if not DEBIAN_KEYS.exists():
         missing.append("debian-archive-keyring")
     if not missing:

@@ -23,7 +23,7 @@ SYSTEM = [
     "systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "python3-apt", "sudo", "iproute2", "iptables", "ipset", "iputils-ping",
     "ca-certificates", "openssl", "curl", "procps", "kmod", "ufw",
 ]  # fmt: skip
-CONTAINERS = ["containerd", "runc", "containernetworking-plugins", "conntrack", "ethtool", "socat", "busybox-static", "haproxy"]
+CONTAINERS = ["conntrack", "ethtool", "socat", "busybox-static", "haproxy"]
 
 # Files of the image that a node of a real site has from its own installation. Everything that only the lab needs is
 # in one unit, cht-lab-node.service, which runs before any other.

@@ -150,6 +150,8 @@ def start(vm: Vm, description: Description) -> bool:
     for version, binaries in tools.kubernetes_versions().items():
         if binaries.is_dir():
             command.append(f"--bind-ro={binaries}:/opt/lab/k8s/{version}")
+    for name in tools.PARTS:
+        command.append(f"--bind-ro={tools.TOOLS[name].folder}:/opt/lab/parts/{name}")
     process.start(_name(vm), command, env={**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"}, before=lambda: cgroups.join(groups))
     return True
 

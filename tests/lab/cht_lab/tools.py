@@ -39,6 +39,8 @@ class Tool:
     # What a program on PATH prints when it is the pinned version: (arguments, text).
     probe: tuple[tuple[str, ...], str] | None = None
     downloads: tuple[tuple[str, Download], ...] = ()
+    # Build tags of a tool that is linked with C: into one static file, as its machines may have another C library than this one.
+    static: str = ""
     # Programs taken as they are from another tool: (its name, the programs).
     shared: tuple[str, tuple[str, ...]] | None = None
 
@@ -78,6 +80,11 @@ TOOLS = {
         _kubernetes(K3S_OLD_VERSION, shared=("kubernetes", _ETCD + _KINE)),
         _kubernetes(K3S_NEXT_VERSION, shared=("kubernetes", _ETCD + _KINE)),
         Tool("kine", "0.17.5", _KINE),
+        # The generation that k3s 1.35 ships, without k3s' own patches; bridge stands for flannel's plugin, which is no module.
+        Tool("containerd", "2.2.3", ("containerd", "containerd-shim-runc-v2", "ctr", "bridge", "host-local", "loopback", "portmap", "bandwidth")),
+        Tool("runc", "1.4.2", ("runc",), ldflags="-s -w -X main.version=1.4.2", static="seccomp netgo osusergo"),
+        # flannel 0.28.4 and kube-router 2.1.0.
+        Tool("network", "0.28.4", ("network",)),
         Tool("coredns", "1.14.3", ("coredns",), probe=(("-version",), "CoreDNS-1.14.3")),
         Tool("csi", "3.3.1", ("vsphere-csi", "syncer")),
         Tool("snapshotter", "8.2.0", ("snapshot-controller",)),
@@ -90,7 +97,9 @@ TOOLS = {
 }  # fmt: skip
 
 # What every lab needs; the rest is made when something asks for it.
-NEEDED = ("govmomi", "kubernetes", "coredns", "traefik", "cht")
+NEEDED = ("govmomi", "kubernetes", "containerd", "runc", "network", "coredns", "traefik", "cht")
+# What k3s brings beside Kubernetes; machines see it below /opt/lab/parts.
+PARTS = ("containerd", "runc", "network")
 
 
 def kubernetes_versions() -> dict[str, Path]:
@@ -151,9 +160,10 @@ def module(tool: str, path: str) -> Path:
 
 def _build(tool: Tool, work: Path) -> None:
     source = paths.LAB_DIR / "tools" / tool.name
-    env = {**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0", "GOWORK": "off"}
+    env = {**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "1" if tool.static else "0", "GOWORK": "off"}
+    ldflags = f"{tool.ldflags} -linkmode external -extldflags -static" if tool.static else tool.ldflags
     say(f"tools: building {tool.name} {tool.version} ...")
-    run(["nice", go(), "build", "-trimpath", "-ldflags", tool.ldflags, "-o", f"{work}/", "tool"], cwd=source, env=env)
+    run(["nice", go(), "build", "-trimpath", "-tags", tool.static, "-ldflags", ldflags, "-o", f"{work}/", "tool"], cwd=source, env=env)
 
 
 def ensure(name: str) -> Path:

@@ -133,6 +133,7 @@ def test_a_node_pulls_and_runs_an_image(up: Lab) -> None:
     """containerd takes what the registry gives, and the stub answers."""
     script = """
 set -e
+PATH=/opt/lab/parts/containerd:/opt/lab/parts/runc:$PATH
 mkdir -p /run/t /var/lib/rancher/t
 containerd config default | sed 's,/var/lib/containerd,/var/lib/rancher/t,; s,/run/containerd,/run/t/c,' > /run/t/c.toml
 containerd -c /run/t/c.toml -a /run/t/c.sock > /run/t/log 2>&1 &

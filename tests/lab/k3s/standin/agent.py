@@ -14,7 +14,7 @@ import time
 import urllib.request
 from typing import Any
 
-from . import control, faults, kube, lab, loadbalancer, log, netpolicy, network, nodepassword, notify, pki, proc, runtime, stamp, token
+from . import control, faults, kube, lab, loadbalancer, log, network, nodepassword, notify, pki, proc, runtime, stamp, token
 from .config import Options
 from .kube import ApiError, Cache, Client
 from .log import Fatal
@@ -223,8 +223,7 @@ class Agent:
             from .server import slim_node
             self.nodes = Cache(client, "/api/v1/nodes", slim=slim_node)
         node = self.wait_node()
-        network.write_cni(self.dir, node["spec"]["podCIDR"])
-        network.Routes(self.nodes, self.name, self.config["cluster-cidr"]).start()
+        network.start_flannel(self, node["spec"]["podCIDR"])
         self.annotate(node)
         self.wait_kubelet()
         if self.config.get("disable-network-policy"):
@@ -233,14 +232,14 @@ class Agent:
         if self.server is None:
             self.wait_initialized()
             faults.late()
-            netpolicy.start(client, self.name, self.config)
+            network.start_policy(self)
             self.up()
         else:
-            threading.Thread(target=self.policy_later, args=(client,), name="network-policy", daemon=True).start()
+            threading.Thread(target=self.policy_later, name="network-policy", daemon=True).start()
 
-    def policy_later(self, client: Client) -> None:
+    def policy_later(self) -> None:
         self.wait_initialized()
-        netpolicy.start(client, self.name, self.config)
+        network.start_policy(self)
 
     def up(self) -> None:
         if self.server is None:

@@ -31,7 +31,7 @@ def run_tool(name: str, arguments: list[str]) -> int:
             env["KUBECONFIG"] = "/etc/rancher/k3s/k3s.yaml"
         os.execve(lab.program("kubectl"), ["kubectl", *arguments], env)
     import shutil
-    place = shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")
+    place = shutil.which(name, path="/var/lib/rancher/k3s/data/current/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     if place is None:
         print(f"{name} is not part of the lab's k3s stand-in", file=sys.stderr)
         return 1

@@ -29,8 +29,7 @@ DEFAULTS: dict[str, Any] = {
         "disable_apparmor": True,
         "disable_hugetlb_controller": True,
     },
-    "containerd_bin": "/usr/bin/containerd",
-    "cni_bin_dir": "/usr/lib/cni",
+    "parts_root": "/opt/lab/parts",
     "images": {
         "coredns": "rancher/mirrored-coredns-coredns:1.14.3",
         "traefik": "rancher/mirrored-library-traefik:3.6.12",
@@ -70,3 +69,8 @@ def program(name: str) -> str:
         built = sorted(root.glob(f"*/{name}"), key=lambda item: [int(part) for part in item.parent.name.split(".") if part.isdigit()])
         place = built[-1] if built else place
     return str(place)
+
+
+def part(tool: str) -> pathlib.Path:
+    """The folder of what k3s brings beside Kubernetes: containerd, runc, network."""
+    return pathlib.Path(get("parts_root")) / tool

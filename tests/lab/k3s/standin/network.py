@@ -1,7 +1,7 @@
 # Copyright: Contributors to the cht.k3s project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Addresses, pod network (CNI plugin ptp, one subnet per node), routes to other nodes, masquerade."""
+"""Addresses, and the pod network: flannel, CNI plugins, network policies."""
 from __future__ import annotations
 
 import ipaddress
@@ -9,15 +9,14 @@ import json
 import pathlib
 import socket
 import subprocess
-import threading
+import time
 from typing import Any
 
-from . import log, pki
-from .kube import Cache, Debounce
+from . import lab, log, pki, proc
 from .log import Fatal
 
-ROUTE_PROTOCOL = "98"
-CHAIN = "K3S-POSTROUTING"
+SUBNET = pathlib.Path("/run/flannel/subnet.env")
+BACKENDS = ("vxlan", "host-gw")
 
 
 def run(*command: str, check: bool = True, data: str | None = None) -> str:
@@ -71,22 +70,6 @@ def prepare_host() -> None:
             log.warning(f"Failed to set sysctl {name.replace('/', '.')}={value}: {err}")
 
 
-def write_cni(agent_dir: pathlib.Path, cidr: str) -> None:
-    """ptp instead of a bridge: traffic of pods on one node is routed too, so it passes iptables without br_netfilter."""
-    config = {
-        "cniVersion": "1.0.0", "name": "cbr0",
-        "plugins": [
-            {"type": "ptp", "ipMasq": False, "mtu": 1500,
-             "ipam": {"type": "host-local", "ranges": [[{"subnet": cidr}]], "routes": [{"dst": "0.0.0.0/0"}], "dataDir": "/var/lib/cni/networks"}},
-            {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
-        ],
-    }
-    place = agent_dir / "etc" / "cni" / "net.d" / "10-flannel.conflist"
-    data = json.dumps(config, indent=1).encode()
-    if not place.exists() or place.read_bytes() != data:
-        pki.write_private(place, data, 0o644)
-
-
 def internal_ip(node: dict) -> str:
     for address in (node.get("status") or {}).get("addresses") or []:
         if address["type"] == "InternalIP" and ":" not in address["address"]:
@@ -95,65 +78,58 @@ def internal_ip(node: dict) -> str:
     return notes.get("k3s.io/internal-ip") or notes.get("alpha.kubernetes.io/provided-node-ip") or ""
 
 
-class Routes:
-    """host-gw: one route for each other node's pod subnet, by its internal address."""
+# -- flannel and kube-router: the real ones, in a program of the lab
 
-    def __init__(self, nodes: Cache, own: str, cluster_cidr: str):
-        self.nodes, self.own, self.cidr = nodes, own, cluster_cidr
-        self.known: dict[str, str] | None = None
-        self.lock = threading.Lock()
+def program() -> str:
+    return str(lab.part("network") / "network")
 
-    def start(self) -> None:
-        self.masquerade()
-        self.sync()
-        worker = Debounce("routes", self.sync, settle=0.5, every=60)
-        before = self.nodes.changed
 
-        def changed() -> None:
-            if before:
-                before()
-            if self.wanted() != self.known:
-                worker.poke()
-        self.nodes.changed = changed
+def kubeconfig(agent_dir: pathlib.Path) -> str:
+    """A kubelet may not list all nodes since 1.32, so flannel asks as the controller of k3s."""
+    return str(agent_dir / "k3scontroller.kubeconfig")
 
-    def wanted(self) -> dict[str, str]:
-        out = {}
-        for node in self.nodes.values():
-            cidr, via = node.get("spec", {}).get("podCIDR"), internal_ip(node)
-            if node["metadata"]["name"] != self.own and cidr and via:
-                out[cidr] = via
-        return out
 
-    def present(self) -> dict[str, str]:
-        rows = json.loads(run("ip", "-j", "-4", "route", "show", "proto", ROUTE_PROTOCOL) or "[]")
-        return {row["dst"]: row.get("gateway", "") for row in rows}
+def start_flannel(agent: Any, pod_cidr: str) -> None:
+    """flannel's backend, then the CNI plugins with the subnet that it was given."""
+    backend = agent.config.get("flannel-backend") or "vxlan"
+    if backend == "none":
+        return
+    if backend not in BACKENDS:
+        raise Fatal(f"Error: the lab's flannel has no backend {backend}")
+    log.info(f"Starting flannel with backend {backend}")
+    place = agent.dir / "etc" / "flannel" / "net-conf.json"
+    conf = {"Network": agent.config["cluster-cidr"], "EnableIPv4": True, "EnableIPv6": False, "IPv6Network": "::/0", "Backend": {"Type": backend}}
+    pki.write_private(place, json.dumps(conf, indent=1).encode(), 0o644)
+    SUBNET.unlink(missing_ok=True)
+    command = [program(), "flannel", "--kubeconfig", kubeconfig(agent.dir), "--node", agent.name, "--conf", str(place)]
+    if agent.options["flannel-iface"]:
+        command += ["--ip", agent.options["flannel-iface"]]
+    proc.Child("flannel", command, env={"GOGC": "60"})
+    while not SUBNET.exists():
+        time.sleep(0.2)
+    write_cni(agent.dir, agent.config["cluster-cidr"], pod_cidr, subnet_env(SUBNET.read_text(encoding="utf-8")))
 
-    def sync(self) -> None:
-        with self.lock:
-            wanted, present = self.wanted(), self.present()
-            failed = False
-            for cidr, via in wanted.items():
-                if present.get(cidr) != via:
-                    try:
-                        run("ip", "route", "replace", cidr, "via", via, "proto", ROUTE_PROTOCOL)
-                    except OSError as err:
-                        failed = True
-                        log.error(f"Failed to add route to {cidr}: {err}")
-            for cidr in present.keys() - wanted.keys():
-                run("ip", "route", "del", cidr, "proto", ROUTE_PROTOCOL, check=False)
-            self.known = None if failed else wanted
 
-    def masquerade(self) -> None:
-        """Pods leave the pod network under their node's address."""
-        lines = ["*nat", f":{CHAIN} - [0:0]", f"-F {CHAIN}",
-                 f"-A {CHAIN} -s {self.cidr} -d {self.cidr} -j RETURN",
-                 f"-A {CHAIN} -s {self.cidr} ! -d 224.0.0.0/4 -m comment --comment \"pods to the world\" -j MASQUERADE --random-fully",
-                 "COMMIT", ""]
-        run("iptables-restore", "-w", "10", "--noflush", data="\n".join(lines))
-        if subprocess.run(["iptables", "-w", "10", "-t", "nat", "-C", "POSTROUTING", "-j", CHAIN], capture_output=True, check=False).returncode:
-            run("iptables", "-w", "10", "-t", "nat", "-A", "POSTROUTING", "-j", CHAIN)
-        rule = ["FORWARD", "-s", self.cidr, "-j", "ACCEPT"]
-        back = ["FORWARD", "-d", self.cidr, "-j", "ACCEPT"]
-        for item in (rule, back):
-            if subprocess.run(["iptables", "-w", "10", "-C", *item], capture_output=True, check=False).returncode:
-                run("iptables", "-w", "10", "-A", *item)
+def subnet_env(text: str) -> dict[str, str]:
+    return dict(line.partition("=")[::2] for line in text.splitlines())
+
+
+def write_cni(agent_dir: pathlib.Path, cluster_cidr: str, pod_cidr: str, given: dict[str, str]) -> None:
+    """What flannel's own plugin hands to the bridge plugin; that one is no Go module."""
+    bridge = {
+        "type": "bridge", "bridge": "cni0", "hairpinMode": True, "forceAddress": True, "isDefaultGateway": True, "ipMasq": False,
+        "mtu": int(given["FLANNEL_MTU"]),
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": pod_cidr}]], "routes": [{"dst": cluster_cidr}], "dataDir": "/var/lib/cni/networks"},
+    }
+    plugins = [bridge, {"type": "portmap", "capabilities": {"portMappings": True}}, {"type": "bandwidth", "capabilities": {"bandwidth": True}}]
+    place = agent_dir / "etc" / "cni" / "net.d" / "10-flannel.conflist"
+    data = json.dumps({"cniVersion": "1.0.0", "name": "cbr0", "plugins": plugins}, indent=1).encode()
+    if not place.exists() or place.read_bytes() != data:
+        pki.write_private(place, data, 0o644)
+
+
+def start_policy(agent: Any) -> None:
+    log.info("Starting network policy controller version v2.1.0")
+    proc.Child("network-policy", [
+        program(), "policy", "--kubeconfig", kubeconfig(agent.dir), "--node", agent.name, "--service-cidrs", agent.config["service-cidr"],
+        "--service-node-port-range", agent.config["service-node-port-range"]], env={"GOGC": "60"})

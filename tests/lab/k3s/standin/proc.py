@@ -91,13 +91,13 @@ def get(name: str) -> Child | None:
 
 def stop_all() -> None:
     """Orderly: what talks to the API first, etcd near the end; shims of pods are not ours and stay."""
-    order = ["kubelet", "kube-proxy", "kube-controller-manager", "kube-scheduler", "kube-apiserver", "etcd", "containerd"]
+    order = ["kubelet", "kube-proxy", "flannel", "network-policy", "kube-controller-manager", "kube-scheduler", "kube-apiserver", "etcd", "containerd"]
     with _lock:
         children = dict(_children)
     for child in children.values():
         child.stopping = True
     # seconds each group may take: the real k3s is one process and ends at once
-    for group, seconds in ((order[:4], 1.5), (order[4:5], 1.5), (order[5:], 3.0)):
+    for group, seconds in ((order[:6], 1.5), (order[6:7], 1.5), (order[7:], 3.0)):
         threads = [threading.Thread(target=children[name].stop, args=(seconds,)) for name in group if name in children]
         for thread in threads:
             thread.start()

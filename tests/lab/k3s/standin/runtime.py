@@ -1,20 +1,24 @@
 # Copyright: Contributors to the cht.k3s project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Debian's containerd with k3s' paths; registries.yaml becomes certs.d/*/hosts.toml."""
+"""containerd, runc and CNI plugins with k3s' paths; registries.yaml becomes certs.d/*/hosts.toml."""
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import pathlib
 import socket
+import subprocess
 import time
 import urllib.parse
 from typing import Any
 
-from . import lab, log, miniyaml, pki, proc
+from . import lab, log, miniyaml, pki, proc, stamp
 from .log import Fatal
 
 SOCKET = "/run/k3s/containerd/containerd.sock"
+CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap", "bandwidth")
 DEFAULT_ENDPOINTS = {"docker.io": "registry-1.docker.io"}
 
 
@@ -22,11 +26,27 @@ def toml_text(value: Any) -> str:
     return json.dumps(value)
 
 
+def unpack(data: pathlib.Path) -> pathlib.Path:
+    """data/HASH/bin and data/cni, as k3s unpacks itself: links to the lab's programs. Returns the folder of the programs."""
+    folder = data / "data" / hashlib.sha256(stamp.COMMIT.encode()).hexdigest() / "bin"
+    cni = data / "data" / "cni"
+    wanted = {folder / name: lab.part("containerd") / name for name in ("containerd", "containerd-shim-runc-v2", "ctr")}
+    wanted[folder / "runc"] = lab.part("runc") / "runc"
+    wanted |= {cni / name: lab.part("containerd") / name for name in CNI_PLUGINS}
+    wanted[data / "data" / "current"] = folder.parent
+    for link, target in wanted.items():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink() or os.readlink(link) != str(target):
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
+    return folder
+
+
 def containerd_config(agent_dir: pathlib.Path, pause: str, snapshotter: str) -> str:
     limits = lab.get("containerd")
     flags = "\n".join(f"  {key} = {toml_text(value)}" for key, value in limits.items())
     return f"""# Generated at every start of k3s
-version = 2
+version = 3
 root = "{agent_dir}/containerd"
 state = "/run/k3s/containerd"
 oom_score = 0
@@ -34,31 +54,38 @@ oom_score = 0
 [grpc]
   address = "{SOCKET}"
 
-[plugins."io.containerd.internal.v1.opt"]
+[plugins.'io.containerd.internal.v1.opt']
   path = "{agent_dir}/containerd"
 
-[plugins."io.containerd.grpc.v1.cri"]
+[plugins.'io.containerd.grpc.v1.cri']
   stream_server_address = "127.0.0.1"
   stream_server_port = "10010"
+
+[plugins.'io.containerd.cri.v1.runtime']
   enable_selinux = false
-  sandbox_image = "{pause}"
+  enable_unprivileged_ports = true
+  enable_unprivileged_icmp = true
 {flags}
 
-[plugins."io.containerd.grpc.v1.cri".containerd]
+[plugins.'io.containerd.cri.v1.images']
   snapshotter = "{snapshotter}"
   disable_snapshot_annotations = true
+  use_local_image_pull = true
 
-[plugins."io.containerd.grpc.v1.cri".cni]
-  bin_dir = "{lab.get('cni_bin_dir')}"
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+  sandbox = "{pause}"
+
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+  bin_dirs = ["{agent_dir.parent}/data/cni"]
   conf_dir = "{agent_dir}/etc/cni/net.d"
 
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
   SystemdCgroup = false
 
-[plugins."io.containerd.grpc.v1.cri".registry]
+[plugins.'io.containerd.cri.v1.images'.registry]
   config_path = "{agent_dir}/etc/containerd/certs.d"
 """
 
@@ -70,7 +97,7 @@ def registry_auth(config: dict) -> str:
         pairs = {"username": "username", "password": "password", "auth": "auth", "identity_token": "identitytoken"}
         rows = [f"  {there} = {toml_text(str(auth[here]))}" for here, there in pairs.items() if auth.get(here)]
         if rows:
-            out.append(f'[plugins."io.containerd.grpc.v1.cri".registry.configs."{host}".auth]\n' + "\n".join(rows))
+            out.append(f"[plugins.'io.containerd.cri.v1.images'.registry.configs.\"{host}\".auth]\n" + "\n".join(rows))
     return "\n\n".join(out)
 
 
@@ -145,9 +172,12 @@ def start(agent: Any) -> None:
     pki.write_private(place, (text + ("\n" + auth + "\n" if auth else "")).encode())
     pathlib.Path("/run/k3s/containerd").mkdir(parents=True, exist_ok=True)
     log.info(f"Running containerd -c {place}")
-    proc.Child("containerd", [lab.get("containerd_bin"), "-c", str(place)], log_file=agent.dir / "containerd" / "containerd.log", env={"GOGC": "60"})
+    folder = unpack(agent.data)
+    path = f"{folder}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"
+    proc.Child("containerd", [str(folder / "containerd"), "-c", str(place)], log_file=agent.dir / "containerd" / "containerd.log",
+               env={"GOGC": "60", "PATH": path})
     wait_socket()
-    import_images(agent.dir)
+    import_images(agent.dir, folder)
     log.info("containerd is now running")
 
 
@@ -162,13 +192,12 @@ def wait_socket() -> None:
     raise Fatal("containerd exited: failed to wait for containerd socket")
 
 
-def import_images(agent_dir: pathlib.Path) -> None:
+def import_images(agent_dir: pathlib.Path, programs: pathlib.Path) -> None:
     """Air gap: tar files in agent/images are imported at start."""
-    import subprocess
     folder = agent_dir / "images"
     for item in sorted(folder.glob("*.tar")) if folder.is_dir() else []:
         log.info(f"Importing images from {item}")
-        command = ["ctr", "--address", SOCKET, "--namespace", "k8s.io", "images", "import", "--all-platforms", str(item)]
+        command = [str(programs / "ctr"), "--address", SOCKET, "--namespace", "k8s.io", "images", "import", "--all-platforms", str(item)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             log.error(f"Error encountered while importing {item}: {done.stderr.strip()}")

@@ -203,6 +203,7 @@ class Server:
             "disable-service-lb": "servicelb" in self.disabled,
             "disable-kube-proxy": self.options["disable-kube-proxy"],
             "https-listen-port": self.options["https-listen-port"],
+            "service-node-port-range": self.options["service-node-port-range"],
             "system-default-registry": self.options["system-default-registry"] or "",
         })
         return out

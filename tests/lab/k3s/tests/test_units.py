@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import time
 
@@ -269,3 +270,26 @@ def test_only_the_next_start_of_an_agent_is_late(tmp_path, monkeypatch):
 
 def test_a_line_of_a_component():
     assert re.match(r"^E\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ x$", faults.klog("x", "E"))
+
+
+# -- the pod network
+
+def test_what_flannel_gives_goes_to_the_bridge_plugin(tmp_path):
+    given = network.subnet_env("FLANNEL_NETWORK=10.42.0.0/16\nFLANNEL_SUBNET=10.42.3.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n")
+    network.write_cni(tmp_path, "10.42.0.0/16", "10.42.3.0/24", given)
+    place = tmp_path / "etc/cni/net.d/10-flannel.conflist"
+    bridge = json.loads(place.read_text(encoding="utf-8"))["plugins"][0]
+    # flannel masquerades itself, and the frame of VXLAN has to fit beside the packet.
+    assert (bridge["type"], bridge["bridge"], bridge["mtu"], bridge["ipMasq"]) == ("bridge", "cni0", 1450, False)
+    assert bridge["ipam"]["ranges"] == [[{"subnet": "10.42.3.0/24"}]] and bridge["ipam"]["routes"] == [{"dst": "10.42.0.0/16"}]
+    place.touch()
+    before = place.stat().st_mtime_ns
+    network.write_cni(tmp_path, "10.42.0.0/16", "10.42.3.0/24", given)
+    assert place.stat().st_mtime_ns == before, "what is there already is not written again"
+
+
+def test_a_backend_that_the_lab_lacks_is_refused():
+    class Agent:
+        config = {"flannel-backend": "wireguard-native"}
+    with pytest.raises(Fatal, match="has no backend wireguard-native"):
+        network.start_flannel(Agent(), "10.42.0.0/24")
