@@ -142,7 +142,8 @@ def start(vm: Vm, description: Description) -> bool:
     command: list[str | Path] = [
         "sh", "-c", SUPERVISE, vm.name, "systemd-nspawn", "--quiet", f"--directory={root}", "--boot", "--register=no", "--keep-unit",
         f"--machine={vm.name}", f"--hostname={vm.own_hostname}", f"--uuid={vm.instance_uuid}",
-        f"--network-namespace-path={network.RUN_NETNS / vm.netns}", "--console=passive", "--resolv-conf=off", "--timezone=off",
+        # A console that nobody reads is full one day, and PID 1 then waits for ever to write to it.
+        f"--network-namespace-path={network.RUN_NETNS / vm.netns}", "--console=read-only", "--resolv-conf=off", "--timezone=off",
         "--link-journal=no", "--capability=all", "--system-call-filter=add_key", "--system-call-filter=keyctl",
         f"--bind={folder(vm) / 'rancher'}:/var/lib/rancher", f"--bind={folder(vm) / 'containerd'}:/var/lib/containerd",
         f"--bind={paths.VOLUMES}:/var/lib/lab-volumes", f"--bind-ro={env_file}:/etc/cht-lab/node.env",

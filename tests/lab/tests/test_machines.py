@@ -129,6 +129,11 @@ def test_vcenter_can_be_away(up: Lab) -> None:
     assert up("exec", "--", "python", "-c", FIND).returncode == 0
 
 
+def test_the_console_takes_whatever_is_written_to_it(up: Lab) -> None:
+    script = "yes a line for the console | head -c 300000 > /dev/console && echo written"
+    assert ssh(up, "agent-1", f"sudo timeout 20 sh -c {shlex.quote(script)}") == "written"
+
+
 def test_a_node_pulls_and_runs_an_image(up: Lab) -> None:
     """containerd takes what the registry gives, and the stub answers."""
     script = """
