@@ -21,7 +21,7 @@ from ansible_collections.cht.k3s.plugins.module_utils.cht.objects import CONFIGM
 from ansible_collections.cht.k3s.plugins.module_utils.cht.operation import Operation, OperationError, alive, look, note_of, taken
 from ansible_collections.cht.k3s.plugins.module_utils.cht.pause import Pause, PauseError
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
-from ansible_collections.cht.k3s.plugins.module_utils.cht.release import image_tag, parse_release
+from ansible_collections.cht.k3s.plugins.module_utils.cht.release import has_nouveau_on_each_node, image_tag, parse_release
 from ansible_collections.cht.k3s.plugins.module_utils.cht.restore_mark import mark_of
 from ansible_collections.cht.k3s.plugins.module_utils.cht.rollout import judge
 from ansible_collections.cht.k3s.plugins.module_utils.cht.wait import Check, Target, wait
@@ -75,12 +75,15 @@ class Saved:
 def _refuse_a_live_index(backup: BackupSet) -> None:
     """Refuse volumes of different moments where Nouveau's index is on one of them and shards are on the others.
 
-    Restored, an index that is newer than a shard counts as up to date for what the shard does not have.
+    Restored, an index that is newer than a shard counts as up to date for what the shard does not have. From 5.3 on a shard and its index
+    are on one volume.
     """
-    releases = [parse_release(version) for version in backup.versions]
-    if backup.clustered and any(release is not None and release.major >= 5 for release in releases):
+    releases = {version: parse_release(version) for version in backup.versions}
+    if backup.clustered and any(
+        release is not None and release.major >= 5 and not has_nouveau_on_each_node(version) for version, release in releases.items()
+    ):
         raise BackupError(
-            "a clustered CouchDB of CHT 5 can't be saved while it runs: the search index on its first volume would not fit the others, and searches "
+            "a clustered CouchDB of CHT 5.0 to 5.2 can't be saved while it runs: the search index on its first volume would not fit the others, and searches "
             "and replication would lack documents after a restore. Save it without cht_project_backup_live; it is stopped for some seconds"
         )
 

@@ -18,7 +18,7 @@ import typing as t
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.credentials import SECRET_NAME
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import larger_quantity
-from ansible_collections.cht.k3s.plugins.module_utils.cht.release import FIRST_WITH_NODE_ENV, parse_release
+from ansible_collections.cht.k3s.plugins.module_utils.cht.release import FIRST_WITH_NODE_ENV, has_nouveau_on_each_node, parse_release
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import County
 
 Object = dict[str, t.Any]
@@ -348,6 +348,10 @@ class Builder:
             spec["publishNotReadyAddresses"] = True
         return {"apiVersion": "v1", "kind": "Service", "metadata": self._meta(name, name), "spec": spec}
 
+    @property
+    def nouveau_on_each_node(self) -> bool:
+        return self.clustered and has_nouveau_on_each_node(self.county.version)
+
     def _services(self) -> list[Object]:
         services = [
             self._service("api", [("api-service", API_PORT)]),
@@ -363,8 +367,12 @@ class Builder:
         if self.county.major == 4:
             services.append(self._service("upgrade-service", [("upgrade-service", UPGRADE_PORT)]))
         else:
-            # A sidecar of the first CouchDB node, since it works on that node's volume.
+            # A sidecar of the first CouchDB node, since it works on that node's volume. Where each node has one this Service
+            # serves those that an upgrade has not come to yet.
             services.append(self._service("nouveau", [("nouveau-service", NOUVEAU_PORT)], selector=self.couchdbs[0], not_ready=True))
+            if self.nouveau_on_each_node:
+                for number, service in enumerate(self.couchdbs, start=1):
+                    services.append(self._service(f"nouveau-{number}", [("nouveau-service", NOUVEAU_PORT)], selector=service, not_ready=True))
         return services
 
     def _ingress(self) -> Object:
@@ -624,6 +632,8 @@ class Builder:
             env.append(self._env("NODE_COUNT", str(couchdb["nodes"])))
             env.append(self._config_env("CLUSTER_PEER_IPS" if number == 1 else "COUCHDB_SYNC_ADMINS_NODE"))
             env.append(self._env("WAIT_THRESHOLD", str(couchdb["bootstrap_attempts"])))
+        if self.nouveau_on_each_node:
+            env.append(self._env("NOUVEAU_URL", f"http://nouveau-{number}:{NOUVEAU_PORT}"))
         settings = self._settings()["data"] if couchdb["settings"] else None
         if settings is not None:
             env.append(self._env("ERL_FLAGS", _INI_CHAIN))
@@ -640,7 +650,7 @@ class Builder:
         containers = [
             self._container(f"cht-{service}", "cht-couchdb", "couchdb", [COUCHDB_PORT], env, volumeMounts=mounts, **self._tcp_probes(COUCHDB_PORT, 2))
         ]
-        if self.county.major >= 5 and number == 1:
+        if self.county.major >= 5 and (number == 1 or self.nouveau_on_each_node):
             nouveau_mount = {"name": volume, "mountPath": "/data/nouveau", "subPath": "data"}
             containers.append(
                 self._container(

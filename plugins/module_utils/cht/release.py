@@ -21,8 +21,9 @@ _FIRST_WITH_PLAIN_TAGS = (4, 2, 0)
 _FIRST_WITH_ANY_NODES = (4, 6, 0)
 # From it on cookies are Secure: over plain HTTP nobody can log in. 5.1 still goes by NODE_ENV, 5.2 has it in its image (cht-core#10754).
 _FIRST_WITH_SECURE_COOKIES, _ALWAYS_SECURE_COOKIES = (5, 1, 0), (5, 2, 0)
-# 5.3 runs Nouveau beside each CouchDB node, which the objects of a county don't have yet.
-_FIRST_UNKNOWN = (5, 3, 0)
+# From it on Nouveau runs beside each node of a clustered CouchDB, before it beside the first (cht-core#11125).
+_FIRST_WITH_NOUVEAU_ON_EACH_NODE = (5, 3, 0)
+_FIRST_UNKNOWN = (5, 4, 0)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,12 @@ def unknown_shape(version: str) -> str | None:
         return None
     newest = ".".join(map(str, (_FIRST_UNKNOWN[0], _FIRST_UNKNOWN[1] - 1)))
     return f"is newer than {newest}, the newest whose Deployments this release of the collection knows: wait for one that knows it"
+
+
+def has_nouveau_on_each_node(version: str) -> bool:
+    """Tell whether each node of a clustered CouchDB of this version has a Nouveau of its own."""
+    release = parse_release(version)
+    return release is not None and release.number >= _FIRST_WITH_NOUVEAU_ON_EACH_NODE
 
 
 def wants_three_nodes(version: str) -> bool:

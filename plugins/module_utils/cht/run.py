@@ -75,6 +75,8 @@ _RETIRED_IN_5: tuple[tuple[Resource, str], ...] = (
     (SERVICES, "upgrade-service"),
     (DEPLOYMENTS, "upgrade-service"),
 )
+# Chart 5.0.0 made Nouveau a Deployment of its own; since 5.0.1 it is a container beside CouchDB, and both would work on one index.
+_NOUVEAU_APART = "cht-couchdb-nouveau"
 # Seconds that a claim without a volume has to go.
 _GONE_AFTER = 30.0
 # What a county only has when it is asked for.
@@ -476,6 +478,8 @@ def _retire(
         gone = [*surplus.get(name, []), *left.get(name, [])]
         if plan.county.major >= 5 and "upgrade-service" in state.images(namespace):
             gone = [*gone, *_RETIRED_IN_5]
+        if plan.county.major >= 5 and any(item["metadata"]["name"] == _NOUVEAU_APART for item in state.deployments.get(namespace, [])):
+            gone = [*gone, (DEPLOYMENTS, _NOUVEAU_APART)]
         for resource, item in gone:
             try:
                 path = resource.path(item, namespace)

@@ -986,7 +986,8 @@ def test_a_job_that_is_ended_does_so_as_by_ctrl_c() -> None:
 
 
 @pytest.mark.parametrize(("versions", "nodes", "refused"), [
-    (["5.2.0"], 3, True), (["4.22.0", "5.0.1"], 3, True), (["4.22.0"], 3, False), (["5.2.0"], 1, False), (["branch"], 3, False),
+    (["5.2.0"], 3, True), (["4.22.0", "5.0.1"], 3, True), (["4.22.0"], 3, False), (["5.2.0"], 1, False), (["branch"], 3, False), (["5.3.0"], 3, False),
+    (["5.3.0", "5.2.0"], 3, True),
 ])
 def test_a_cluster_with_a_search_index_is_not_saved_while_it_runs(versions: list[str], nodes: int, refused: bool) -> None:
     services = ["couchdb"] if nodes == 1 else [f"couchdb-{number}" for number in range(1, nodes + 1)]

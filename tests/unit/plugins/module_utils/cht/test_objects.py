@@ -105,6 +105,19 @@ def test_5x_has_nouveau_and_no_upgrade_service() -> None:
     assert all(item["spec"]["strategy"] == {"type": "Recreate"} for (kind, dummy), item in objects.items() if kind == "Deployment")
 
 
+def test_from_53_on_each_node_of_a_cluster_has_a_nouveau_of_its_own() -> None:
+    objects = build(version="5.3.0")
+    for number in ("1", "2", "3"):
+        couchdb, nouveau = pod(objects, f"cht-couchdb-{number}")["containers"]
+        assert {"name": "NOUVEAU_URL", "value": f"http://nouveau-{number}:5987"} in couchdb["env"]
+        assert nouveau["volumeMounts"] == [{"name": f"couchdb-{number}-claim0", "mountPath": "/data/nouveau", "subPath": "data"}]
+        assert objects["Service", f"nouveau-{number}"]["spec"]["selector"] == {"cht.service": f"couchdb-{number}"}
+    assert objects["Service", "nouveau"]["spec"]["selector"] == {"cht.service": "couchdb-1"}, "for the nodes that an upgrade has not come to yet"
+    single = build(version="5.3.0", couchdb={"mode": "single"})
+    couchdb, nouveau = pod(single, "cht-couchdb")["containers"]
+    assert "NOUVEAU_URL" not in [item["name"] for item in couchdb["env"]] and ("Service", "nouveau-1") not in single
+
+
 PLAIN: dict[str, t.Any] = {"ingress": {"tls_in_front": False}}
 FRONT: dict[str, t.Any] = {"ingress": {"tls_in_front": True}}
 

@@ -105,7 +105,7 @@ def test_one_county_can_not_change_the_defaults_of_the_next() -> None:
         ({"placement": {"nodes": ["agent-1", "agent-2"]}}, "placement.nodes has 2 names: give 1, or 3"),
         ({"couchdb": {"volumes": ["pvc-a", "pvc-b"]}}, "couchdb.volumes has 2 names: give 3"),
         ({"couchdb": {"volumes": ["pvc-a", "pvc-a", "pvc-b"]}}, "couchdb.volumes names a volume twice"),
-        ({"version": "5.3.0"}, "is newer than 5.2, the newest whose Deployments this release of the collection knows"),
+        ({"version": "5.4.0"}, "is newer than 5.3, the newest whose Deployments this release of the collection knows"),
         ({"version": "6.0.0"}, "is not supported"),
         ({"version": "4.5.2", "couchdb": {"nodes": 5}}, "couchdb.nodes is 5: a clustered CouchDB of CHT before 4.6 has 3 nodes"),
         ({"version": "5.2.0"}, "CHT 5.2.0 sets Secure cookies, and TLS ends nowhere, so nobody could log in"),

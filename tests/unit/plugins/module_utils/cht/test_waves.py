@@ -322,6 +322,18 @@ def test_an_interrupted_end_of_4x_is_gone_on_with() -> None:
     assert api.deleted[-1] == "deployments/upgrade-service"
 
 
+def test_nouveau_of_the_first_chart_of_5_is_retired() -> None:
+    api = FakeApi("5.2.0", replicas=1)
+    apart = copy.deepcopy(next(item for item in api.lists["deployments"] if item["metadata"]["name"] == "cht-couchdb-1"))
+    pod = apart["spec"]["template"]["spec"]
+    apart["metadata"]["name"] = "cht-couchdb-nouveau"
+    pod["containers"] = [item for item in pod["containers"] if item["name"] == "cht-couchdb-nouveau"]
+    api.lists["deployments"].append(apart)
+    assert roll_out(api, "5.2.0", check_mode=True)["counties"][0]["removed"] == 1 and not api.deleted
+    assert roll_out(api, "5.2.0")["counties"][0]["removed"] == 1
+    assert api.deleted == ["deployments/cht-couchdb-nouveau"]
+
+
 @pytest.mark.parametrize(("password", "hidden"), [("nairobi", False), ("nairobi.health", False), ("short", False), ("a-good-password", True)])
 def test_a_weak_password_does_not_hide_the_county_s_name(password: str, hidden: bool) -> None:
     api, told = FakeApi("4.22.0", replicas=1), []
