@@ -25,6 +25,13 @@ options:
     type: list
     elements: raw
     default: []
+  missing:
+    description:
+      - What a folder that does not exist is. V(fail) ends the task. V(tell) makes an entry without a name of it, for what only reads and is
+        to say what is wrong with the list.
+    type: str
+    choices: [fail, tell]
+    default: fail
 """
 
 EXAMPLES = r"""
@@ -60,7 +67,11 @@ class LookupModule(LookupBase):
         for term in filter(None, terms):
             folder = Path(folder_of((variables or {}).get("ansible_inventory_sources") or [], self._loader.get_basedir()), str(term)).expanduser()
             if not folder.is_dir():
-                raise AnsibleError(f"the folder of counties {folder} does not exist: correct the path (cht_project_dir)")
+                why = f"the folder of counties {folder} does not exist: correct the path (cht_project_dir)"
+                if self.get_option("missing") == "fail":
+                    raise AnsibleError(why)
+                counties.append({"name": "", UNREADABLE: why})
+                continue
             for path in sorted(folder.iterdir()):
                 if path.suffix in (".yml", ".yaml") and not path.name.startswith("."):
                     counties.append(self._read(path))

@@ -55,6 +55,11 @@ options:
     description: Names of the counties that are meant to be there; what differs is told. Left out, nothing is compared.
     type: list
     elements: str
+  list_problems:
+    description: What of the list of counties can't be read; each is told, and of counties that it does not name nothing is said.
+    type: list
+    elements: str
+    default: []
   backup_namespace:
     description: Namespace of the backup sets.
     type: str
@@ -171,6 +176,7 @@ def argument_spec() -> dict[str, Any]:
         cluster_problem={"type": "str", "default": ""},
         cluster={"type": "str", "default": ""},
         listed={"type": "list", "elements": "str"},
+        list_problems={"type": "list", "elements": "str", "default": []},
         backup_namespace={"type": "str", "default": NAMESPACE},
         backup_days={"type": "int", "default": 0},
         snapshot_days={"type": "int", "default": 0},
@@ -209,7 +215,7 @@ def main() -> None:
         module.exit_json(changed=False, report={}, headlines=[])
     try:
         now = datetime.datetime.now(datetime.timezone.utc)
-        same = ("cluster_problem", "encryption", "ask", "cluster", "listed", "backup_namespace", "backup_days", "snapshot_days")
+        same = ("cluster_problem", "encryption", "ask", "cluster", "listed", "list_problems", "backup_namespace", "backup_days", "snapshot_days")
         report = build(client, now, Wishes(given, total, **{name: module.params[name] for name in same}))
     except ApiError as error:
         module.fail_json(msg=f"The cluster can't be read: {error.message}")

@@ -86,9 +86,12 @@ def _counties(found: Findings, report: Object) -> None:
                 lack = "is missing" if entry["state"] == "missing" else "holds no certificate"
                 text = f"its TLS Secret {entry['secret']} {lack}: browsers refuse its address"
                 found.add("bad", name, text, f"kubectl -n {space} describe ingress")
+    for text in report.get("list_problems") or []:
+        found.add("bad", "the list of counties", text, f"{_PLAY}preflight --tags cht_project_validate")
     if report["listed"] is not None:
         there = {county["name"] for county in report["counties"]}
-        for name in sorted(there - set(report["listed"])):
+        # Where a part of the list can't be read, nobody knows that a county is not in it.
+        for name in sorted(there - set(report["listed"])) if not report.get("list_problems") else []:
             # The list may have lost a line: the next command takes nothing away.
             text = "is in the cluster, but not in the list: put it back into the list; a county that is meant to go is taken away by remove_project"
             found.add("warning", f"county {name}", text, f"{_PLAY}projects --check")

@@ -176,7 +176,8 @@ class Wishes:
 
     C(given) are the measures of the next county where somebody knows them; C(storage_total) the datastore's size or 0. C(cluster_problem) is what the
     servers themselves said of their cluster, which the API of one of them does not know; C(encryption) what each said of its Secrets. C(ask) the
-    counties for their figures. C(listed) are the counties that are meant, None where nobody says. A backup is too old after so many days, 0 for never.
+    counties for their figures. C(listed) are the counties that are meant, None where nobody says, and C(list_problems) what of that
+    list can't be read. A backup is too old after so many days, 0 for never.
     """
 
     given: dict[str, float] = field(default_factory=dict)
@@ -186,6 +187,7 @@ class Wishes:
     ask: bool = False
     cluster: str = ""
     listed: t.Sequence[str] | None = None
+    list_problems: t.Sequence[str] = ()
     backup_namespace: str = NAMESPACE
     backup_days: int = 0
     snapshot_days: int = 0
@@ -243,6 +245,7 @@ def build(client: Client, now: datetime.datetime, wishes: Wishes) -> Object:
         "parts": upkeep.parts(client, [node["version"] for node in nodes if node["version"]]),
         "snapshot": upkeep.snapshot(client, now),
         "listed": None if wishes.listed is None else sorted(wishes.listed),
+        "list_problems": list(wishes.list_problems),
         "next_county": {**need.as_dict(), "storage": storage_need},
         "storage": {"total": storage_total or None, "used": storage_used},
         "capacity": {

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader, lookup_loader
 from ansible.utils.collection_loader import AnsibleCollectionConfig
 
-from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import read_counties
+from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import UNREADABLE, read_counties
 
 if not AnsibleCollectionConfig.collection_finder:
     init_plugin_loader()
@@ -40,3 +42,11 @@ def test_a_file_that_can_t_be_read_is_that_county_s_problem_alone(tmp_path: Path
     for name, (dummy, why) in BAD.items():
         assert f"{tmp_path}/{name}.yml" in said[name] and why in said[name], said[name]
     assert "secret-word" not in str(problems)
+
+
+def test_a_folder_that_is_not_there_ends_a_change_and_is_told_by_a_report(tmp_path: Path) -> None:
+    lookup = lookup_loader.get("cht.k3s.county_files", loader=DataLoader())
+    with pytest.raises(AnsibleError, match="does not exist: correct the path"):
+        lookup.run([str(tmp_path / "gone")], {})
+    first, missing = lookup.run([str(tmp_path / "gone")], {}, counties=[{"name": "first"}], missing="tell")
+    assert first == {"name": "first"} and missing["name"] == "" and f"{tmp_path}/gone does not exist" in missing[UNREADABLE]

@@ -427,6 +427,9 @@ def test_counties_of_the_list_and_of_the_cluster_are_compared() -> None:
     assert found["warning", "county county-01"][1] == "ansible-playbook cht.k3s.projects --check", "what may be a lost line takes nothing away"
     assert found["warning", "counties"] == ("mombasa: in the list, but not in the cluster", "ansible-playbook cht.k3s.projects")
     assert not [text for text, dummy in findings({**seen, "listed": None}).values() if "list" in text]
+    found = findings({**seen, "list_problems": ["the folder of counties /gone does not exist"]})
+    assert found["bad", "the list of counties"][0] == "the folder of counties /gone does not exist"
+    assert ("warning", "county county-01") not in found, "nobody knows what the rest of the list says"
 
 
 @pytest.mark.parametrize(("tls", "text", "shown"), [
