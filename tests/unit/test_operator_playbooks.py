@@ -53,7 +53,9 @@ def test_a_proxy_of_either_kind_is_enough(play: Run, given: dict[str, Any]) -> N
     assert "There is nothing to do" not in done.stdout and "Ask the servers" in done.stdout, done.stdout
 
 
-@pytest.mark.parametrize(("variables", "code"), [({}, 2), ({"__preflight_goes_on": True}, 0), ({"__preflight_goes_on": True, "cht_project_on_invalid": "refuse"}, 2)])
+@pytest.mark.parametrize(("variables", "code"), [
+    ({}, 2), ({"__preflight_goes_on": True}, 0), ({"__preflight_goes_on": True, "cht_project_on_invalid": "refuse"}, 2),
+])
 def test_the_preflight_alone_fails_for_a_wrong_county(play: Run, variables: dict[str, Any], code: int) -> None:
     done = play("preflight", "--tags", "cht_project_validate", cht_projects=WRONG, **variables)
     assert done.returncode == code and "nairobi" in done.stdout, done.stdout
