@@ -13,7 +13,8 @@ description:
   - Says how many more counties fit by CPU, memory, pods, volumes and disk, as the scheduler counts (requests, not use).
   - Compares versions with the collection's table, the counties with the list, and the age of backups with the limits that are given.
   - Says whether all counties find a place again when one or two agents are lost, and which agents are the bad ones.
-  - Writes the report as JSON and as one HTML page that needs no other file, where paths are given.
+  - Writes the report as JSON, as one HTML page that needs no other file, and as metrics, where paths are given.
+  - Says what changed since the last report that was told to somebody, which M(cht.k3s.cluster_record) keeps.
 author:
   - CHT k3s maintainers (@cht-k3s)
 extends_documentation_fragment:
@@ -89,6 +90,11 @@ options:
   html:
     description: Where to write it as a page; the folder must exist.
     type: path
+  metrics:
+    description:
+      - Where to write figures in Prometheus' text format; the folder must exist. In the folder of node_exporter's textfile collector its name ends in
+        C(.prom).
+    type: path
 attributes:
   check_mode:
     description: Reads and writes no file.
@@ -111,6 +117,18 @@ headlines:
   type: list
   elements: str
   sample: ["agent-3 is not ready: its kubelet does not report", "12 more counties fit (limit: memory)"]
+news:
+  description: What is new and what is gone against what was told last, as a subject and a text, and what is to be kept as told.
+  returned: always
+  type: dict
+  sample:
+    changed: true
+    level: bad
+    new: [{level: bad, what: agent-3, text: "is not ready: its kubelet does not report", next: ansible-playbook cht.k3s.fence_node -e k3s_fence=agent-3}]
+    gone: []
+    told: ["bad agent-3: is not ready: its kubelet does not report"]
+    subject: "cht: 1 new, 0 gone; 1 red and 0 yellow in all"
+    text: "RED agent-3: is not ready: its kubelet does not report"
 report:
   description: The report.
   returned: always
@@ -160,11 +178,14 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import NAMESPACE
+from ansible_collections.cht.k3s.plugins.module_utils.cht.metrics import metrics
+from ansible_collections.cht.k3s.plugins.module_utils.cht.news import news
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report import Wishes, build, headlines
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report_page import page
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
 from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
+from ansible_collections.cht.k3s.plugins.module_utils.kube.record import read
 
 NEEDS = ("cpu", "memory", "pods", "volumes", "storage")
 
@@ -184,6 +205,7 @@ def argument_spec() -> dict[str, Any]:
         ask={"type": "bool", "default": True},
         json={"type": "path"},
         html={"type": "path"},
+        metrics={"type": "path"},
     )
 
 
@@ -212,10 +234,11 @@ def main() -> None:
     total = quantity(module, "storage", module.params["storage"]) if module.params["storage"] else 0.0
     client = open_client(module)
     if client is None:
-        module.exit_json(changed=False, report={}, headlines=[])
+        module.exit_json(changed=False, report={}, headlines=[], news={})
     try:
         now = datetime.datetime.now(datetime.timezone.utc)
         same = ("cluster_problem", "encryption", "ask", "cluster", "listed", "list_problems", "backup_namespace", "backup_days", "snapshot_days")
+        told = read(client).get("told")
         report = build(client, now, Wishes(given, total, **{name: module.params[name] for name in same}))
     except ApiError as error:
         module.fail_json(msg=f"The cluster can't be read: {error.message}")
@@ -226,8 +249,10 @@ def main() -> None:
             write(module, module.params["json"], json.dumps(report, indent=2) + "\n")
         if module.params["html"]:
             write(module, module.params["html"], page(report))
+        if module.params["metrics"]:
+            write(module, module.params["metrics"], metrics(report))
     # The files are a picture of the moment and new each time; the cluster is as it was.
-    module.exit_json(changed=False, report=report, headlines=headlines(report))
+    module.exit_json(changed=False, report=report, headlines=headlines(report), news=news(report, told))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,17 @@
 # Copyright: Contributors to the cht.k3s project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""playbooks/report.yml reads a cluster and changes nothing in it."""
+"""playbooks/report.yml reads a cluster, changes nothing in it, and tells those who are not looking."""
 
 from __future__ import annotations
 
 import json
+import socketserver
+import threading
+import typing as t
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from conftest import Cluster, county
 
@@ -24,13 +30,15 @@ def test_the_report_says_what_fits_and_what_is_unwell(cluster: Cluster) -> None:
     before = cluster.resource_versions("reported")
     folder = cluster.folder / "out"
     try:
-        run = cluster.play("report", cht_project_report_dir=str(folder), cht_project_report_need={"cpu": "3", "memory": "1Gi"})
-        again = cluster.play("report", cht_project_report_dir=str(folder))
+        run = cluster.play("report", cht_project_report_dir=str(folder), cht_project_report_need={"cpu": "3", "memory": "1Gi"},
+                           cht_project_report_fail_on="never")
+        again = cluster.play("report", cht_project_report_dir=str(folder), cht_project_dir=str(cluster.folder / "gone"), expect=2)
     finally:
         for name in ("report-1", "report-2"):
             cluster.client.json("DELETE", f"/api/v1/nodes/{name}")
     assert again.changed == 0 and cluster.resource_versions("reported") == before
     report = json.loads((folder / "report.json").read_text())
+    assert "the list of counties" in {entry["what"] for entry in report["problems"]}, "a folder that is not there is no end of the report"
     assert "report-2" in {entry["what"] for entry in report["problems"]}
     assert "county reported" in {entry["what"] for entry in report["problems"]}
     assert "API server" in {entry["name"] for entry in report["certificates"]}
@@ -38,3 +46,74 @@ def test_the_report_says_what_fits_and_what_is_unwell(cluster: Cluster) -> None:
     assert "2 more counties fit (limit: cpu)" in run.text
     page = (folder / "report.html").read_text()
     assert page.index("Needs attention") < page.index(">reported<") and "<svg" in page
+    assert 'cht_node_ready{cluster="cht",node="report-2",role="agent"} 0' in (folder / "report.prom").read_text()
+
+
+class _Hook(BaseHTTPRequestHandler):
+    """Takes what is sent, or says that it is not there."""
+
+    heard: t.ClassVar[list[dict[str, t.Any]]] = []
+
+    def log_message(self, *dummy: object) -> None:
+        """Say nothing."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path != "/gone":
+            self.heard.append({"path": self.path, "token": self.headers.get("Authorization"), **body})
+        self.send_response(404 if self.path == "/gone" else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+class _Mail(socketserver.StreamRequestHandler):
+    """As much of a mail server as takes one mail."""
+
+    heard: t.ClassVar[list[str]] = []
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 here\r\n")
+        while line := self.rfile.readline():
+            if line.upper().startswith(b"DATA"):
+                self.wfile.write(b"354 go on\r\n")
+                lines = []
+                while (line := self.rfile.readline().rstrip(b"\r\n")) != b".":
+                    lines.append(line)
+                self.heard.append(b"\n".join(lines).decode())
+            self.wfile.write(b"221 bye\r\n" if line.upper().startswith(b"QUIT") else b"250 ok\r\n")
+            if line.upper().startswith(b"QUIT"):
+                return
+
+
+@contextmanager
+def _served(server: socketserver.BaseServer) -> Iterator[int]:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_change_is_told_once_and_who_was_not_told_is_named(cluster: Cluster) -> None:
+    node(cluster, "silent-1", False)
+    with _served(ThreadingHTTPServer(("127.0.0.1", 0), _Hook)) as hook, _served(socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Mail)) as mail:
+        address = f"http://127.0.0.1:{hook}"
+        dead = [{"kind": "slack", "url": f"{address}/gone"}]
+        hooks = [{"kind": "ntfy", "topic": "cht", "url": f"{address}/secret", "headers": {"Authorization": "Bearer secret-word"}}]
+        told = {"cht_project_report_dir": str(cluster.folder / "told"), "cht_project_report_fail_on": "never"}
+        try:
+            nobody = cluster.play("report", **told, cht_project_report_webhooks=dead, expect=2)
+            assert "slack at 127.0.0.1: " in nobody.text and "/gone" not in nobody.text and "the next report tries again" in nobody.text
+            given = {**told, "cht_project_report_webhooks": hooks, "cht_project_report_mail": {"to": "a@health.example", "host": "127.0.0.1", "port": mail}}
+            assert cluster.play("report", "--check", **given).changed == 0 and not _Hook.heard, "check mode tells nobody"
+            first = cluster.play("report", **given)
+            again = cluster.play("report", **given)
+        finally:
+            cluster.client.json("DELETE", "/api/v1/nodes/silent-1")
+        cluster.play("report", **given)
+    assert "secret-word" not in first.text + again.text and again.changed == 0
+    assert len(_Hook.heard) == 2 and len(_Mail.heard) == 2, "once when it came, once when it went"
+    assert "k3s_fence=silent-1" in _Hook.heard[0]["message"] and _Hook.heard[0]["token"] == "Bearer secret-word" and _Hook.heard[0]["topic"] == "cht"
+    assert "k3s_fence=silent-1" in _Mail.heard[0] and "GONE silent-1" in _Hook.heard[1]["message"]
+    assert cluster.get("/api/v1/namespaces/kube-system/configmaps/cht-k3s")["data"].keys() == {"told"}

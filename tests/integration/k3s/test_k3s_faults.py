@@ -94,7 +94,7 @@ def test_a_second_cluster_ends_every_playbook(cluster: Cluster, datastore: str) 
         run = play(lab, playbook, f"second-{datastore}-{playbook}", variables).expect(1)
         assert "control-plane-1 is the odd one" in said(run) and f"control-plane-1 ({datastore}" in said(run), said(run)
         assert run.changed == [], playbook
-    run = play(lab, "report", f"second-{datastore}-report", {}).expect()
+    run = play(lab, "report", f"second-{datastore}-report", {"cht_project_report_fail_on": "never"}).expect()
     assert "control-plane-1 is the odd one" in run.output
     play(lab, "reset", f"second-{datastore}-reset", {"k3s_confirm": "lab"}, "--limit", "control-plane-1").expect()
     cluster.heals(f"second-{datastore}", f"before-second-{datastore.lower()}")
