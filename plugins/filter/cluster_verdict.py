@@ -42,18 +42,23 @@ RETURN = r"""
 _value:
   description: The servers that agree, those that are odd, what is wrong and what puts it back, and what is allowed but worth knowing.
   type: dict
-  sample: {"right": ["control-plane-2", "control-plane-3"], "odd": ["control-plane-1"], "problem": "The servers of the inventory are of ...", "note": ""}
+  sample:
+    right: [control-plane-2, control-plane-3]
+    odd: [control-plane-1]
+    problem: "The servers of the inventory are of ..."
+    note: ""
+    foreign: false
 """
 
 
-def cluster_verdict(results: list[Mapping[str, Any]], servers: list[str]) -> dict[str, Any]:
+def cluster_verdict(results: list[Mapping[str, Any]], servers: list[str], name: str = "", rename: str = "") -> dict[str, Any]:
     """The verdict as plain data."""
     from dataclasses import asdict
 
     from ansible_collections.cht.k3s.plugins.module_utils.k3s.access import answers_by_server
     from ansible_collections.cht.k3s.plugins.module_utils.k3s.clusters import judge
 
-    return asdict(judge(answers_by_server(results), list(servers)))
+    return asdict(judge(answers_by_server(results), list(servers), str(name), str(rename)))
 
 
 class FilterModule:

@@ -17,16 +17,24 @@ RESET = "playbooks/reset.yml with --limit {0} and k3s_confirm"
 
 @dataclass
 class Verdict:
-    """`right`: the servers of the cluster that is the inventory's; `odd`: those that contradict it. `note`: what is allowed and worth knowing."""
+    """`right`: the servers of the cluster that is the inventory's; `odd`: those that contradict it. `note`: what is allowed and worth knowing.
+
+    `foreign`: the problem is that the whole cluster is another one than the inventory's, from which there is no way out.
+    """
 
     right: list = field(default_factory=list)
     odd: list = field(default_factory=list)
     problem: str = ""
     note: str = ""
+    foreign: bool = False
 
 
-def judge(answers: dict, servers: list) -> Verdict:
-    """answers: server -> what k3s_server_info gave, or None; servers: all of the inventory."""
+def judge(answers: dict, servers: list, name: str = "", rename: str = "") -> Verdict:
+    """answers: server -> what k3s_server_info gave, or None; servers: all of the inventory; name: how the inventory calls the cluster, if it matters."""
+    for server, info in answers.items():
+        problem = wrong_name(str(((info or {}).get("cluster") or {}).get("name") or ""), name, rename, f"{server} is of")
+        if problem:
+            return Verdict([], [server], problem, foreign=True)
     groups = _groups(answers)
     known = [name for group in groups for name in group]
     if len(groups) > 1:
@@ -41,6 +49,30 @@ def judge(answers: dict, servers: list) -> Verdict:
             " so there is no backup by backup.yml. playbooks/migrate_datastore.yml takes it to etcd."
         )
     return Verdict(known, [], "", note)
+
+
+def wrong_name(recorded: str, name: str, rename: str = "", where: str = "this is") -> str:
+    """Why the inventory of `name` is not that of the cluster in which `recorded` stands; '' where it is, or where nobody has said yet."""
+    if not recorded or not name or recorded in (name, rename):
+        return ""
+    return (
+        f"This is the inventory of the cluster '{name}' (k3s_cluster_name), and {where} the cluster '{recorded}'. Take the inventory of '{recorded}', or"
+        f" correct the addresses of its hosts or k3s_kubeconfig. If the cluster is to be called '{name}' from now on: -e k3s_cluster_rename={recorded}."
+        " Nothing was changed."
+    )
+
+
+def other_cluster(uid: str, uids: list, nodes: list, machines: list) -> str:
+    """Why a kubeconfig leads to another cluster of the same name; '' where nothing says so.
+
+    uid: that of the cluster it leads to; uids: what the servers of the inventory said of theirs. nodes: UUIDs of the VMs that the cluster has, as its
+    cloud provider wrote them; machines: those of the inventory, as far as it knows any.
+    """
+    if uid and uids and uid not in uids:
+        return f"k3s_kubeconfig leads to another cluster ({uid}) than the servers of the inventory are of ({', '.join(sorted(set(uids)))})."
+    if not uids and nodes and machines and not {entry.lower() for entry in nodes} & {entry.lower() for entry in machines}:
+        return "k3s_kubeconfig leads to another cluster: none of its nodes is a VM of the inventory, by their UUIDs."
+    return ""
 
 
 def _groups(answers: dict) -> list:

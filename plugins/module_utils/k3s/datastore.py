@@ -14,10 +14,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import json
 import re
 import ssl
 
-from .api import Api
+from .api import Api, ApiError
 from .files import CONFIG_DIR, CONFIG_PATH, DATA_DIR
 from .system import System
 from .unit import environment_path, unit_path
@@ -26,6 +27,8 @@ from .yamltext import top_level
 DB = DATA_DIR + "/server/db"
 ETCD_WAL = DB + "/etcd/member/wal"
 SQLITE = DB + "/state.db"
+# What the collection keeps in the cluster; module_utils/kube/record.py writes it.
+RECORD = "/api/v1/namespaces/kube-system/configmaps/cht-k3s"
 # There while a server's data moves from SQLite to etcd: half of it may be in etcd.
 MOVING = CONFIG_DIR + "/migration-pending"
 TLS = DATA_DIR + "/server/tls"
@@ -59,7 +62,20 @@ def identity(system: System, api: Api | None = None) -> dict:
     if api is not None:
         metadata = api.get("/api/v1/namespaces/kube-system").get("metadata") or {}
         found.update(uid=metadata.get("uid") or "", since=metadata.get("creationTimestamp") or "")
+        name = recorded_name(api)
+        if name:
+            found["name"] = name
     return found
+
+
+def recorded_name(api: Api) -> str:
+    """The name that the collection gave the cluster; '' where it gave none yet."""
+    try:
+        text = (api.get(RECORD).get("data") or {}).get("cluster") or "{}"
+        return str(json.loads(text).get("name") or "")
+    except (ApiError, ValueError, AttributeError):
+        # Absent, or broken by somebody: the next run writes it anew.
+        return ""
 
 
 def ca_hash(pem: str | None) -> str:

@@ -117,3 +117,44 @@ def test_a_change_is_told_once_and_who_was_not_told_is_named(cluster: Cluster) -
     assert "k3s_fence=silent-1" in _Hook.heard[0]["message"] and _Hook.heard[0]["token"] == "Bearer secret-word" and _Hook.heard[0]["topic"] == "cht"
     assert "k3s_fence=silent-1" in _Mail.heard[0] and "GONE silent-1" in _Hook.heard[1]["message"]
     assert cluster.get("/api/v1/namespaces/kube-system/configmaps/cht-k3s")["data"].keys() == {"told"}
+
+
+RECORD = "/api/v1/namespaces/kube-system/configmaps/cht-k3s"
+KEEP = """
+- name: Keep what the cluster is
+  hosts: localhost
+  gather_facts: false
+  tasks:
+    - name: Get access
+      ansible.builtin.import_role: {name: cht.k3s.k3s, tasks_from: access}
+    - name: Keep it
+      ansible.builtin.import_role: {name: cht.k3s.k3s, tasks_from: record}
+      vars: {__k3s_record_whole: WHOLE}
+"""
+
+
+def test_the_cluster_knows_its_name_and_another_inventory_is_refused(cluster: Cluster) -> None:
+    def keep(whole: bool, **variables: t.Any) -> t.Any:
+        path = cluster.folder / "keep.yml"
+        path.write_text(KEEP.replace("WHOLE", str(whole).lower()))
+        return cluster.play(str(path), **variables)
+
+    def entry() -> dict[str, t.Any]:
+        return json.loads((cluster.get(RECORD) or {})["data"]["cluster"])
+
+    node(cluster, "named-1", True)
+    try:
+        assert keep(False, k3s_cluster_name="north").changed == 1 and entry()["name"] == "north"
+        keep(True, k3s_cluster_name="north")
+        first = entry()
+        assert "named-1" in first["nodes"] and first["changed"] and set(first["versions"]) == {"k3s", "cpi", "csi", "counties"}
+        assert keep(True, k3s_cluster_name="north").changed == 0 and entry() == first, "a run that changed nothing leaves it as it stands"
+        for playbook in ("report", "projects"):
+            run = cluster.play(playbook, k3s_cluster_name="south", cht_projects=[], expect=2)
+            assert "this is the cluster 'north'" in run.text, run.text
+        cluster.play("report", k3s_cluster_name="south", k3s_cluster_rename="north", cht_project_report_fail_on="never")
+        assert keep(False, k3s_cluster_name="south", k3s_cluster_rename="north").changed == 1 and entry()["name"] == "south"
+    finally:
+        cluster.client.json("DELETE", "/api/v1/nodes/named-1")
+        if cluster.get(RECORD):
+            cluster.client.json("DELETE", RECORD)

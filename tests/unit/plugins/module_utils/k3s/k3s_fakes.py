@@ -90,6 +90,7 @@ class FakeApi:
     def __init__(self) -> None:
         self.objects: dict[str, dict] | None = {}
         self.uid = "6d7c0a52"
+        self.recorded: str | None = None
 
     def node(self, name: str):
         if self.objects is None:
@@ -102,9 +103,13 @@ class FakeApi:
         return list(self.objects.values())
 
     def get(self, path: str):
-        """Only the namespace whose UID names the cluster."""
+        """Only the namespace whose UID names the cluster, and what the collection keeps in it."""
         if self.objects is None:
             raise ApiError("down")
+        if path == "/api/v1/namespaces/kube-system/configmaps/cht-k3s":
+            if self.recorded is None:
+                raise ApiError("not found", 404)
+            return {"data": {"cluster": self.recorded}}
         assert path == "/api/v1/namespaces/kube-system"
         return {"metadata": {"name": "kube-system", "uid": self.uid, "creationTimestamp": "2026-01-01T00:00:00Z"}}
 

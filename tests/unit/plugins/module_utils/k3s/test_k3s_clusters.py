@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible_collections.cht.k3s.plugins.filter.cluster_verdict import cluster_verdict
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.access import choose
-from ansible_collections.cht.k3s.plugins.module_utils.k3s.clusters import judge
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.clusters import judge, other_cluster
 
 SERVERS = ["cp-1", "cp-2", "cp-3"]
 PLAYBOOKS = Path(__file__).parents[5] / "playbooks"
@@ -94,6 +94,47 @@ def test_access_never_comes_from_the_odd_one():
     chosen, dummy, problem = choose(answers, SERVERS, way_out=True)
     assert chosen == "cp-2" and "cp-1 is the odd one" in problem.message, "a report is of the right one, and says it"
     assert cluster_verdict(answers, SERVERS)["odd"] == ["cp-1"]
+
+
+# -- the name that the collection keeps in the cluster -------------------------------------------------
+
+NAMED = {**GOOD, "cluster": {**GOOD["cluster"], "name": "north"}}
+
+
+@pytest.mark.parametrize(("name", "rename", "foreign"), [
+    ("north", "", False), ("south", "", True), ("cht", "", True), ("south", "north", False), ("south", "west", True), ("", "", False),
+])
+def test_the_inventory_of_one_cluster_is_refused_on_another(name, rename, foreign):
+    verdict = judge({"cp-1": None, "cp-2": NAMED}, SERVERS, name, rename)
+    assert verdict.foreign == foreign == bool(verdict.problem)
+    if foreign:
+        assert f"'{name}' (k3s_cluster_name), and cp-2 is of the cluster 'north'" in verdict.problem
+        assert "-e k3s_cluster_rename=north" in verdict.problem and "Nothing was changed" in verdict.problem
+    assert cluster_verdict([dict(NAMED, item="cp-2")], SERVERS, name, rename)["foreign"] == foreign
+
+
+def test_a_cluster_that_was_never_named_is_anybodys():
+    assert judge({"cp-1": GOOD, "cp-2": GOOD}, SERVERS, "south").problem == ""
+
+
+@pytest.mark.parametrize(("uid", "uids", "nodes", "machines", "problem"), [
+    ("one", ["one"], ["A"], ["b"], ""),
+    ("two", ["one"], [], [], "another cluster (two) than the servers of the inventory are of (one)"),
+    # No server said anything: the VMs do.
+    ("two", [], ["42AB"], ["42ab", "42cd"], ""),
+    ("two", [], ["42ef"], ["42ab", "42cd"], "none of its nodes is a VM of the inventory"),
+    # Nodes without a cloud provider, or an inventory without UUIDs, tell nothing.
+    ("two", [], [], ["42ab"], ""), ("two", [], ["42ef"], [], ""),
+])
+def test_two_clusters_of_one_name_are_told_apart(uid, uids, nodes, machines, problem):
+    found = other_cluster(uid, uids, nodes, machines)
+    assert problem in found and bool(found) == bool(problem)
+
+
+def test_from_another_cluster_there_is_no_way_out():
+    tasks = yaml.safe_load((PLAYBOOKS.parent / "roles/k3s/tasks/one_cluster.yml").read_text(encoding="utf-8"))
+    (refused,) = [task for task in tasks if task["name"] == "Refuse servers of different clusters"]
+    assert refused["ignore_errors"] == "{{ __k3s_way_out | default(false) and not __k3s_verdict.foreign }}"
 
 
 # -- every playbook ----------------------------------------------------------------------------------

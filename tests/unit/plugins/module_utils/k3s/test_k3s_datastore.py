@@ -52,6 +52,15 @@ def test_a_server_tells_its_cluster(system, api):
     assert info["cluster"] == {"uid": api.uid, "since": "2026-01-01T00:00:00Z", "ca_hash": datastore.ca_hash(PEM), "etcd_id": ""}
 
 
+@pytest.mark.parametrize(("text", "name"), [(None, None), ('{"name": "lab", "id": "x"}', "lab"), ("{}", None), ("[]", None), ("no JSON", None)])
+def test_a_server_tells_what_its_cluster_was_called(system, api, text, name):
+    system.put(datastore.SQLITE)
+    api.objects.update({"control-plane-1": make_node("control-plane-1")})
+    api.recorded = text
+    info = state.inspect_server(system, BINARY)
+    assert info["healthy"] and info["cluster"].get("name") == name
+
+
 def test_a_silent_server_tells_what_its_disk_does(system, api):
     system.put(datastore.SQLITE)
     system.put(datastore.SERVER_CA, PEM)
