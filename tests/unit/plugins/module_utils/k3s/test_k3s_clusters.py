@@ -140,7 +140,7 @@ def test_from_another_cluster_there_is_no_way_out():
 # -- every playbook ----------------------------------------------------------------------------------
 
 # They make machines or roles in vCenter, or check the inputs: no server is asked for anything.
-WITHOUT_A_CLUSTER = {"provision_vms", "vcenter_roles", "validate", "preflight", "one_cluster"}
+WITHOUT_A_CLUSTER = {"inventory_snapshot", "provision_vms", "vcenter_roles", "validate", "preflight", "one_cluster"}
 WAY_OUT = {"reset", "restore", "report", "adopt", "migrate_datastore"}
 
 
