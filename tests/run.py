@@ -86,6 +86,7 @@ SCENARIOS = (
     Scenario("backup-chain", "a county saved and restored through the real CSI controller, in a lab of two", _pytest(
         "tests/integration/backup"), ("all",), 3000),
     Scenario("access", "a real nginx in front of the counties, asked by host name", _pytest("tests/integration/access"), ("all",)),
+    Scenario("awx", "awx.yml against a server that answers as AWX", _pytest("tests/integration/awx"), ("all",), limit=3600, beside=10),
     Scenario("vsphere", "inventory, modules and preflight against vcsim", _pytest("tests/integration/vsphere", *_LEAN), limit=1800),
     Scenario("vsphere-extensive", "more of that: interrupted and refused changes of VMs", _pytest("tests/integration/vsphere", *_EXTENSIVE), ("all",)),
     Scenario("cpi-uuid", "the real CPI and the two UUIDs", _pytest("tests/integration/cpi")),

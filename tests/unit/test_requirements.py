@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Package -> what Python calls it, where that is another name.
 NAMES = {"pyvmomi": "pyVmomi", "ansible-core": "ansible"}
 # Asked for by name when somebody wants what it does: test_what_is_optional_is_listed_with_its_reason.
-OPTIONAL = {"community.general"}
+OPTIONAL = {"awx.awx", "community.general"}
 # They come with ansible-core.
 WITH_ANSIBLE = {"yaml", "jinja2"}
 IMPORT = re.compile(r"^\s*(?:from|import) ([A-Za-z_0-9]+)", re.MULTILINE)
@@ -56,5 +56,7 @@ def test_galaxy_asks_for_the_same_collections() -> None:
 def test_what_is_optional_is_listed_with_its_reason() -> None:
     text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     assert re.search(r"^# Only for .*S3.*\n# boto3", text, re.MULTILINE)
+    text = (ROOT / "collections" / "requirements.yml").read_text(encoding="utf-8")
+    assert all(re.search(rf"^  # Only for playbooks/\w+\.yml.*\n  # - name: {re.escape(name)}\n  #   version: \S+$", text, re.MULTILINE) for name in OPTIONAL)
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in page for name in [*packages() - {"ansible-core"}, *collections(), *OPTIONAL, "boto3"])
