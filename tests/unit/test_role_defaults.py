@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # How a run itself goes, or where the controller and the tests of a run look: nothing of the cluster.
 RUN = """
-awx_organization awx_project awx_inventory awx_execution_environment awx_image_pull awx_timezone awx_operators awx_readers
+awx_organization awx_project awx_inventory awx_execution_environment awx_image_pull awx_galaxy_credentials awx_timezone awx_operators awx_readers
 agent_serial agent_upgrade_serial agent_wait
 cht_project_shrink cht_project_on_invalid cht_project_on_newer cht_project_parallel cht_project_node_timeout cht_project_stage_timeout
 cht_project_wait cht_project_wait_timeout cht_project_wait_report_every

@@ -133,6 +133,7 @@ MANAGED = {
     "Source Control": ("scm", ["username", "password", "ssh_key_data", "ssh_key_unlock"]),
     "Vault": ("vault", ["vault_password", "vault_id"]),
     "VMware vCenter": ("cloud", ["host", "username", "password"]),
+    "Ansible Galaxy/Automation Hub API Token": ("galaxy", ["url", "auth_url", "token"]),
 }
 SECRET = {"password", "ssh_key_data", "ssh_key_unlock", "become_password", "vault_password"}
 # Fields of notifications, with their types and defaults: awx/main/notifications.
@@ -161,6 +162,8 @@ class Awx:
         for name, (kind, fields) in MANAGED.items():
             inputs = {"fields": [{"id": id_, "type": "string", "label": id_, "secret": id_ in SECRET} for id_ in fields]}
             self._keep("credential_types", {"name": name, "description": "", "kind": kind, "inputs": inputs, "injectors": {}, "managed": True})
+        galaxy = self._keep("credentials", {**KINDS["credentials"].fields, "name": "Ansible Galaxy", "credential_type": self._next, "managed": True})
+        assert self.things["credential_types"][galaxy["credential_type"]]["kind"] == "galaxy"
 
     # For tests
 
@@ -432,6 +435,8 @@ class Awx:
         if body.get("disassociate"):
             ids.remove(body["id"])
             return 204, None
+        if name == "galaxy_credentials" and self.things["credential_types"][self.things["credentials"][body["id"]]["credential_type"]]["kind"] != "galaxy":
+            raise Refused(400, {"msg": "Credential must be a Galaxy credential, not of another kind."})
         if kind == "job_templates" and name == "credentials":
             types = [self.things["credentials"][id_]["credential_type"] for id_ in ids]
             new = self.things["credentials"][body["id"]]["credential_type"]

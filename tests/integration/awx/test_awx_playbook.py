@@ -85,6 +85,8 @@ def test_all_is_made(awx: awx_api.Awx, address: str, tmp_path: Path) -> None:
     # The key of the repositories is none of a job's business.
     assert awx.listed("job_templates", "site.yml", "credentials") == ["Bucket of backups", "SSH key of the nodes", "Vault", "vCenter"]
     assert awx.listed("organizations", "CHT example", "notification_templates_error") == ["Mail"]
+    # Without it AWX would install no collection.
+    assert awx.listed("organizations", "CHT example", "galaxy_credentials") == ["Ansible Galaxy"]
     assert awx.holders("job_templates", "site.yml", "execute") == ["CHT operators"]
     assert awx.holders("job_templates", "reset.yml", "execute") == [] and awx.holders("job_templates", "reset.yml", "read") == ["CHT operators", "CHT readers"]
     assert awx.holders("workflow_job_templates", "site", "approval") == ["CHT operators"]

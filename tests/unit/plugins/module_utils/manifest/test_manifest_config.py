@@ -123,7 +123,7 @@ def test_a_password_may_come_as_an_object_that_is_no_text() -> None:
 
 @pytest.mark.parametrize(("changes", "verified"), [
     ({"validate_certs": "False"}, False), ({"validate_certs": ""}, True), ({}, True),
-    # What AWX's credential sets unless somebody ticks its box does not switch off a check that was given its authority.
+    # What AWX's credential sets, unless a setting of its server differs, does not switch off a check that was given its authority.
     ({"validate_certs": "False", "ca": "-----BEGIN CERTIFICATE-----"}, True), ({"validate_certs": False, "thumbprint": ":".join(["AB"] * 20)}, True),
 ])
 def test_an_authority_or_a_thumbprint_is_always_compared(changes: dict[str, Any], verified: bool) -> None:
