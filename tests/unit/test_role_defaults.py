@@ -34,7 +34,7 @@ vcenter_roles_hostname vcenter_roles_port vcenter_roles_ca_path vcenter_roles_va
 verify_schemes verify_timeout verify_pod_network_image
 vm_power_timeout vm_prepare_power_cycle vm_prepare_power_timeout vm_prepare_power_on vm_prepare_hardware_version
 vsphere_hostname vsphere_port vsphere_proxy_host vsphere_proxy_port vsphere_username vsphere_password vsphere_validate_certs vsphere_ca_path vsphere_thumbprint
-vsphere_timeout
+vsphere_timeout vsphere_snapshot_dir
 """.split()
 
 # Another value that runs is kept, or refused before anything changes. Name -> the test that shows it.

@@ -72,11 +72,13 @@ TEMPLATES: tuple[Template, ...] = (
     Template("validate", LOOKS),
     Template("vcenter_roles", CHANGES, (
         Question("vcenter_roles_admin_username", required=True), Question("vcenter_roles_admin_password", required=True))),
+    Template("watch", CHANGES),
 )
 
 # Playbooks that a person may start, but not from AWX. Name -> why.
 NO_TEMPLATE = {
     "awx": "it makes the job templates, with an account that may; a job of AWX that changes AWX needs a token of its own",
+    "inventory_snapshot": "it writes files on the machine where it is started, and those of a job are gone with it",
     "project_credentials": "it shows passwords, and AWX keeps the output of every job for all who may read the template",
 }
 

@@ -108,7 +108,7 @@ def connection_options(params: Mapping[str, Any]) -> ConnectionOptions:
         username=str(params["username"]),
         password=str(params["password"]),
         port=number(params.get("port"), "port", 443, 65535),
-        # Who gives an authority or a thumbprint wants it compared. AWX's own credential says VMWARE_VALIDATE_CERTS=False unless a setting of its server differs.
+        # Who gives an authority or a thumbprint wants it compared. AWX's own credential says VMWARE_VALIDATE_CERTS=False unless its server is set otherwise.
         validate_certs=truth(params.get("validate_certs"), "validate_certs", True) or bool(ca_path or thumbprint),
         ca_path=ca_path,
         thumbprint=thumbprint,

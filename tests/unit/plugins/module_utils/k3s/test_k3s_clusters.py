@@ -139,8 +139,8 @@ def test_from_another_cluster_there_is_no_way_out():
 
 # -- every playbook ----------------------------------------------------------------------------------
 
-# They make machines or roles in vCenter, or check the inputs: no server is asked for anything.
-WITHOUT_A_CLUSTER = {"inventory_snapshot", "provision_vms", "vcenter_roles", "validate", "preflight", "one_cluster"}
+# They make something in AWX, machines or roles in vCenter, or check the inputs: no server is asked for anything.
+WITHOUT_A_CLUSTER = {"awx", "inventory_snapshot", "provision_vms", "vcenter_roles", "validate", "preflight", "one_cluster"}
 WAY_OUT = {"reset", "restore", "report", "adopt", "migrate_datastore"}
 
 
