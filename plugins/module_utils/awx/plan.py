@@ -159,7 +159,8 @@ class Plan:
             if entry.get("tags") and not template.tags:
                 raise PlanError(f"{where}: {template.playbook} does not ask for tags")
             try:
-                rule = rrule(entry["every"], entry["at"], self.settings["timezone"], int(entry.get("interval") or 1), str(entry.get("day") or ""))
+                rule = rrule(entry["every"], entry.get("at") or "00:00", self.settings["timezone"], int(entry.get("interval") or 1),
+                             str(entry.get("day") or ""))
             except ValueError as error:
                 raise PlanError(f"{where}: {error}") from None
             found.append({"name": entry["name"], "template": f"{template.playbook}.yml", "rrule": rule, "answers": self._answers(template, answers),

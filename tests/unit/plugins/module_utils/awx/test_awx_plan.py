@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from ansible_collections.cht.k3s.plugins.module_utils.awx.survey import plain, s
 from ansible_collections.cht.k3s.plugins.module_utils.inputs import load_role_options
 
 ROOT = Path(__file__).resolve().parents[5]
+sys.path.insert(0, str(ROOT / "tests" / "integration" / "awx"))
+
+import awx_api  # noqa: E402
+
 PLAYBOOKS = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "playbooks").glob("*.yml")}
 OPTIONS = {name: option for role in load_role_options(ROOT / "roles", yaml.safe_load).values() for name, option in role.items()}
 SETTINGS: dict[str, Any] = {
@@ -97,6 +102,19 @@ def test_a_question_has_the_text_and_the_choices_of_the_option() -> None:
     # Without a list of counties one is typed.
     backup = next(template for template in catalogue.TEMPLATES if template.playbook == "backup_project")
     assert survey(backup, OPTIONS, [], [])["spec"][0]["type"] == "text"
+
+
+def test_awx_takes_every_survey_and_every_type_of_credential() -> None:
+    for counties in ([], ["nairobi", "kisumu"]):
+        for item in plan(counties=counties)["job_templates"]:
+            assert bool(item["survey"]) == bool(next(row for row in catalogue.TEMPLATES if f"{row.playbook}.yml" == item["name"]).questions)
+            if item["survey"]:
+                awx_api._check_survey(item["survey"])
+    made = [row for row in catalogue.CREDENTIAL_TYPES.values() if row.inputs]
+    assert len(made) == 3
+    for row in made:
+        awx_api.Awx([])._check_credential_types({"kind": "cloud", "inputs": row.inputs, "injectors": row.injectors}, {}, None)
+    assert {row.name for row in catalogue.CREDENTIAL_TYPES.values() if not row.inputs} <= set(awx_api.MANAGED)
 
 
 def test_a_template_says_what_its_playbook_says() -> None:
