@@ -119,14 +119,14 @@ def test_what_the_file_does_not_name_any_more_is_told_and_removed_when_asked(awx
     path = changed(awx_schedules=data["awx_schedules"][:1], awx_credentials={k: v for k, v in data["awx_credentials"].items() if k != "s3"})
     told = run(address, tmp_path, "--tags", "awx_remove", data=path)
     assert told.code == 0 and told.changed == 0, told.text
-    assert "schedules/Certificates, schedules/Counties are saved, schedules/etcd is saved, credentials/Bucket of backups" in told.said
+    assert "schedules/Certificates, schedules/Counties are saved, schedules/Watch, schedules/etcd is saved, credentials/Bucket of backups" in told.said
     assert "By hand" not in told.said and "Certificates" in awx.names("schedules")
     refused = run(address, tmp_path, "-e", "awx_remove=schedules/Report", data=path)
     assert refused.code != 0 and "awx_remove: schedules/Report can't be removed" in refused.said and "Nothing was changed" in refused.said
     one = run(address, tmp_path, "--tags", "awx_remove", "-e", "awx_remove=schedules/Certificates", data=path)
     assert one.code == 0 and one.changed == 1 and "Certificates" not in awx.names("schedules"), one.text
     all_ = run(address, tmp_path, "--tags", "awx_remove", "-e", "awx_remove=all", data=path)
-    assert all_.code == 0 and all_.changed == 3, all_.text
+    assert all_.code == 0 and all_.changed == 4, all_.text
     assert awx.names("schedules") == ["By hand", "Report"] and "Bucket of backups" not in awx.names("credentials")
     last = run(address, tmp_path, "--tags", "awx_remove", "-e", "awx_remove=all", data=path)
     assert last.code == 0 and last.changed == 0 and awx.refusals == [], last.text
