@@ -34,7 +34,7 @@ _value:
   description: One message for each problem.
   type: list
   elements: str
-  sample: ["county 'nairobi': unknown key 'hots': did you mean 'host'?"]
+  sample: ["county 'nairobi': unknown key 'hots': did you mean 'host'? (/srv/counties/nairobi.yml:2:1)"]
 """
 
 from typing import Any
@@ -43,9 +43,16 @@ from typing import Any
 def cht_project_problems(projects: Any, defaults: Any = None) -> list[str]:
     """Every problem of every county."""
     # Here and not above: a worker that meets one filter of a collection reads them all, and pays for what they import.
-    from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import read_counties
+    from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import UNREADABLE, read_counties
+    from ansible_collections.cht.k3s.plugins.plugin_utils.origin import place_in
 
-    return [str(problem) for problem in read_counties(projects, defaults)[1]]
+    entries = {str(entry["name"]): entry for entry in projects if isinstance(entry, dict) and "name" in entry} if isinstance(projects, list) else {}
+    said = []
+    for problem in read_counties(projects, defaults)[1]:
+        entry = entries.get(problem.county, {})
+        place = "" if UNREADABLE in entry else place_in(entry, problem.message)
+        said.append(f"{problem} ({place})" if place else str(problem))
+    return said
 
 
 class FilterModule:

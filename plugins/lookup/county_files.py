@@ -10,9 +10,10 @@ version_added: 1.0.0
 author: CHT k3s maintainers (@cht-k3s)
 description:
   - Reads every C(.yml) and C(.yaml) file of a folder, in the order of their names. Each file is one county; its name is that of the file
-    unless it says otherwise. Files encrypted with ansible-vault are decrypted.
-  - A file that can't be read, or that holds no county, becomes an entry which the check of definitions refuses by the file's name, so that
-    it does not keep the other counties from being done.
+    unless it says otherwise. Files encrypted with ansible-vault are decrypted, and so are single values (C(!vault)).
+  - Values are templates, as in C(group_vars); C(!unsafe) is none.
+  - A file that can't be read, whose templates can't be filled in, that holds no county, or that is the second one of a county, becomes an entry
+    which the check of definitions refuses by the file's name, so that it does not keep the other counties from being done.
   - A relative path starts at the folder of the inventory.
 options:
   _terms:
@@ -53,9 +54,14 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
+from ansible.template import Templar
 
 from ansible_collections.cht.k3s.plugins.module_utils.cht.spec import UNREADABLE
 from ansible_collections.cht.k3s.plugins.module_utils.inputs import folder_of
+from ansible_collections.cht.k3s.plugins.plugin_utils.origin import place_of
+
+# What Ansible makes of `!vault`, by release.
+_ENCRYPTED = ("EncryptedString", "AnsibleVaultEncryptedUnicode")
 
 
 class LookupModule(LookupBase):
@@ -63,6 +69,7 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         self.set_options(var_options=variables, direct=kwargs)
+        self._filler = self._templar or Templar(loader=self._loader, variables=variables or {})
         counties: list[Any] = list(self.get_option("counties"))
         for term in filter(None, terms):
             folder = Path(folder_of((variables or {}).get("ansible_inventory_sources") or [], self._loader.get_basedir()), str(term)).expanduser()
@@ -72,19 +79,47 @@ class LookupModule(LookupBase):
                     raise AnsibleError(why)
                 counties.append({"name": "", UNREADABLE: why})
                 continue
+            known: dict[str, Path] = {}
             for path in sorted(folder.iterdir()):
                 if path.suffix in (".yml", ".yaml") and not path.name.startswith("."):
-                    counties.append(self._read(path))
+                    county = self._read(path)
+                    other = known.setdefault(str(county["name"]), path)
+                    counties.append(county if other is path else {"name": county["name"], UNREADABLE: f"is in two files, {other} and {path}: keep one"})
         return counties
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
-            content = self._loader.load_from_file(str(path))
+            content = self._load(path)
         except AnsibleError as error:
             # Its first line only: those below it quote the file, which may hold a password.
-            why = str(error.message).strip().split("\n", maxsplit=1)[0]
-            return {"name": path.stem, UNREADABLE: f"the file {path} can't be read: {why}"}
+            why, place = str(error.message).strip().split("\n", maxsplit=1)[0], place_of(getattr(error, "obj", None))
+            return {"name": path.stem, UNREADABLE: f"the file {path} can't be read: {why}{f' ({place})' if place else ''}"}
         if isinstance(content, dict):
-            return {"name": path.stem, **content}
+            wrong: list[str] = []
+            content = self._plain(content, "", wrong)
+            return {"name": path.stem, UNREADABLE: f"the file {path}: {'; '.join(wrong)}"} if wrong else {"name": path.stem, **content}
         what = "is empty" if content is None else f"holds a {'list' if isinstance(content, list) else 'text'}, not keys and values"
         return {"name": path.stem, UNREADABLE: f"the file {path} {what}: one file is one county"}
+
+    def _load(self, path: Path) -> Any:
+        try:
+            return self._loader.load_from_file(str(path), trusted_as_template=True)
+        except TypeError:  # before ansible-core 2.19, where whatever is not marked as unsafe is a template
+            return self._loader.load_from_file(str(path))
+
+    def _plain(self, value: Any, name: str, wrong: list[str]) -> Any:
+        """A value with templates filled in and vaulted parts read, as in group variables; each one that can't be is told, and where it is."""
+        if isinstance(value, dict):
+            return {key: self._plain(inner, f"{name}.{key}" if name else str(key), wrong) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self._plain(inner, f"{name}[{number}]", wrong) for number, inner in enumerate(value)]
+        try:
+            if type(value).__name__ in _ENCRYPTED:
+                # A password is no template, whatever is in it.
+                return str(value)
+            return self._filler.template(value) if isinstance(value, str) else value
+        except AnsibleError as error:
+            place = place_of(value)
+            why = str(error.message).strip().split("\n", maxsplit=1)[0]
+            wrong.append(f"{name} can't be filled in: {why}{f' ({place})' if place else ''}")
+            return None
