@@ -113,7 +113,7 @@ SCENARIOS = (
     Scenario("k3s-removal", "removing machines, also half-way and dead ones", _pytest(
         "tests/integration/k3s/test_k3s_removal.py"), ("all",), 1800),
     Scenario("k3s-faults", "frozen, cut off, dead and full machines", _pytest(
-        "tests/integration/k3s/test_k3s_faults.py"), ("all",), 2400),
+        "tests/integration/k3s/test_k3s_faults.py"), ("all",), 3600),
     Scenario("k3s-upgrade", "Kubernetes 1.34.4 to 1.35.4 and on to 1.36.3, all real: a first server that fails, an interruption, a late agent", _pytest(
         "tests/integration/k3s/test_k3s_upgrade.py"), ("all",), 2400),
     Scenario("k3s-life", "adopting, options, firewalls, rotation and fencing, in a lab of three", _pytest(
