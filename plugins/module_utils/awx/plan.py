@@ -61,7 +61,7 @@ class Plan:
             "notification_templates": self.notifications(),
             "labels": list(catalogue.KINDS),
             "job_templates": self.job_templates(),
-            "workflow_job_templates": [{"name": catalogue.WORKFLOW, "nodes": self.nodes()}],
+            "workflow_job_templates": [{"name": catalogue.WORKFLOW, "nodes": [] if self.workflow_stands() else self.nodes()}],
             "schedules": self.schedules(),
             "teams": [name for name in (self.settings["operators"], self.settings["readers"]) if name],
             "roles": self.roles(),
@@ -140,6 +140,20 @@ class Plan:
                                                 "description": f"Somebody has read the preflight. {self.mark}"}
             found.append({**node, **({"job_tags": step.tags} if step.tags else {})})
         return found
+
+    def workflow_stands(self) -> bool:
+        """Whether all nodes are as they should be. They are not given then: with an approval among them the module always says that it changed something."""
+        there = {_name(node): node for node in self.existing.get("workflow_job_template_nodes", [])}
+        names = {node.get("id"): name for name, node in there.items()}
+        for node in self.nodes():
+            found = there.get(node["identifier"], {})
+            template = found.get("summary_fields", {}).get("unified_job_template", {}).get("name")
+            if template != node["unified_job_template"]["name"] or (found.get("job_tags") or "") != node.get("job_tags", ""):
+                return False
+            for kind in ("success_nodes", "always_nodes"):
+                if [names.get(id_) for id_ in found.get(kind, [])] != [after["identifier"] for after in node["related"].get(kind, [])]:
+                    return False
+        return True
 
     def schedules(self) -> list[dict[str, Any]]:
         """Schedules, each of a job template that there is and with answers that it asks for."""

@@ -484,6 +484,8 @@ class Awx:
                     summary["unified_job_template"] = {"id": thing["unified_job_template"], "name": self.things[other][thing["unified_job_template"]]["name"]}
         if kind in ("job_templates", "workflow_job_templates"):
             related["survey_spec"] = f"{url}survey_spec/"
+        if kind == "workflow_job_template_nodes":
+            shown |= {name: list(self.lists.get((kind, thing["id"], name), [])) for name in ("success_nodes", "failure_nodes", "always_nodes")}
         if kind == "projects":
             shown |= {"status": "successful", "scm_revision": "0" * 40}
             related["update"] = f"{url}update/"

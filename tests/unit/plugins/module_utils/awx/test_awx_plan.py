@@ -206,3 +206,19 @@ def test_inventories_of_their_own_have_a_project_of_their_own() -> None:
     assert [project["name"] for project in plan()["projects"]] == ["cht.k3s"]
     both = plan(inventory_scm_url="https://git.example/inventories")["projects"]
     assert [(project["name"], project["on_launch"]) for project in both] == [("cht.k3s", False), ("k3s (inventory)", True)]
+
+
+def test_a_workflow_that_stands_is_left_alone() -> None:
+    """awx.awx 24.6.1 says that it changed the approval, whatever it finds."""
+    wanted = plan()["workflow_job_templates"][0]["nodes"]
+    ids = {node["identifier"]: number for number, node in enumerate(wanted)}
+    there: list[dict[str, Any]] = [
+        {"id": ids[node["identifier"]], "identifier": node["identifier"], "job_tags": node.get("job_tags"),
+         "summary_fields": {"unified_job_template": {"name": node["unified_job_template"]["name"]}},
+         **{kind: [ids[after["identifier"]] for after in node["related"].get(kind, [])] for kind in ("success_nodes", "always_nodes")}}
+        for node in wanted
+    ]
+    assert plan({"workflow_job_template_nodes": there})["workflow_job_templates"][0]["nodes"] == []
+    for change in ({"job_tags": "cpi"}, {"success_nodes": []}, {"summary_fields": {}}):
+        other = [{**node, **change} if node["identifier"] == "cluster" else node for node in there]
+        assert plan({"workflow_job_template_nodes": other})["workflow_job_templates"][0]["nodes"] == wanted
