@@ -108,7 +108,8 @@ def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True, required_if=needs)
     client = open_client(module)
     if client is None:
-        module.exit_json(changed=False, record={})
+        # Check mode of a cluster that is not there yet.
+        module.exit_json(changed=bool(module.params["entry"]), record={})
     entry, value = module.params["entry"], module.params["value"]
     try:
         before = record.read(client)
