@@ -176,8 +176,10 @@ def secrets(lab: Lab) -> dict[str, str]:
     key = lab("ssh", SERVERS[0], "sudo grep client-key-data /etc/rancher/k3s/k3s.yaml").split()[-1]
     couch = lab.kubectl("-n", PROJECT, "get", "secret", "cht-couchdb-credentials")["data"]
     password = lab_environment(lab)["VMWARE_PASSWORD"]
-    return {"token": token, "token password": token.rpartition(":")[2], "client key": key, "vCenter password": password,
-               "CouchDB password": _plain(couch["COUCHDB_PASSWORD"]), "CouchDB secret": _plain(couch["COUCHDB_SECRET"])}
+    return {
+        "token": token, "token password": token.rpartition(":")[2], "client key": key, "vCenter password": password,
+        "CouchDB password": _plain(couch["COUCHDB_PASSWORD"]), "CouchDB secret": _plain(couch["COUCHDB_SECRET"]),
+    }
 
 
 def _plain(value: str) -> str:
