@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import email
 import json
 import socketserver
 import threading
 import typing as t
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from conftest import Cluster, county
@@ -79,10 +80,14 @@ class _Mail(socketserver.StreamRequestHandler):
                 lines = []
                 while (line := self.rfile.readline().rstrip(b"\r\n")) != b".":
                     lines.append(line)
-                self.heard.append(b"\n".join(lines).decode())
-            self.wfile.write(b"221 bye\r\n" if line.upper().startswith(b"QUIT") else b"250 ok\r\n")
+                parts = email.message_from_bytes(b"\n".join(lines)).walk()
+                self.heard.append("".join(part.get_payload(decode=True).decode() for part in parts if not part.is_multipart()))
             if line.upper().startswith(b"QUIT"):
+                # Who has said that may be gone already.
+                with suppress(ConnectionError):
+                    self.wfile.write(b"221 bye\r\n")
                 return
+            self.wfile.write(b"250 ok\r\n")
 
 
 @contextmanager
