@@ -188,8 +188,16 @@ def test_5_bad_input_is_named_and_changes_nothing(site: Site, role: str, variabl
 
 
 def test_6_a_node_that_the_cloud_provider_would_remove_stops_the_run(site: Site) -> None:
-    (site.folder / "inventory.ini").write_text("[control_plane]\ncontrol-plane-1 vsphere_bios_uuid=420e3f71-0000-4a5b-8c6d-00000000000f\n")
+    # One node is of the inventory: a cluster with none of its machines is another one.
+    inventory, agent = site.folder / "inventory.ini", "420e3f71-0000-4a5b-8c6d-0000000000a1"
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "agent-1"}, "spec": {"providerID": f"vsphere://{agent}"}}
+    site.server.kubectl("create", "-f", "-", stdin=json.dumps(node))
+    before = inventory.read_text()
+    inventory.write_text("[control_plane]\ncontrol-plane-1 vsphere_bios_uuid=420e3f71-0000-4a5b-8c6d-00000000000f\n"
+                         f"[agent]\nagent-1 vsphere_bios_uuid={agent}\n")
     done = site.run("--tags", "cpi", vsphere_password="one-more-password")
+    inventory.write_text(before)
+    site.server.kubectl("delete", "node", "agent-1")
     assert done.code != 0
     assert "wanted vsphere://420e3f71-0000-4a5b-8c6d-00000000000f" in re.sub(r"\s+", " ", done.output)
     assert secret_value(site, "kube-system", "vsphere-cloud-secret", "vcenter.example.org.password") == PASSWORD
