@@ -180,12 +180,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cht.k3s.plugins.module_utils.cht.backup_sets import NAMESPACE
 from ansible_collections.cht.k3s.plugins.module_utils.cht.metrics import metrics
 from ansible_collections.cht.k3s.plugins.module_utils.cht.news import news
+from ansible_collections.cht.k3s.plugins.module_utils.cht.record import read
 from ansible_collections.cht.k3s.plugins.module_utils.cht.quantity import parse_quantity
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report import Wishes, build, headlines
 from ansible_collections.cht.k3s.plugins.module_utils.cht.report_page import page
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
 from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
-from ansible_collections.cht.k3s.plugins.module_utils.kube.record import read
 
 NEEDS = ("cpu", "memory", "pods", "volumes", "storage")
 

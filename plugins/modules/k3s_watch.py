@@ -92,8 +92,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht import record
 from ansible_collections.cht.k3s.plugins.module_utils.cht.news import news
-from ansible_collections.cht.k3s.plugins.module_utils.kube import record
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import ApiError
 from ansible_collections.cht.k3s.plugins.module_utils.kube.module import base_argument_spec, open_client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import NODES

@@ -27,8 +27,9 @@ from .yamltext import top_level
 DB = DATA_DIR + "/server/db"
 ETCD_WAL = DB + "/etcd/member/wal"
 SQLITE = DB + "/state.db"
-# What the collection keeps in the cluster; module_utils/kube/record.py writes it.
-RECORD = "/api/v1/namespaces/kube-system/configmaps/cht-k3s"
+# The ConfigMap that the collection keeps in the cluster; module_utils/cht/record.py writes it.
+RECORD_NAMESPACE, RECORD_NAME = "kube-system", "cht-k3s"
+RECORD = f"/api/v1/namespaces/{RECORD_NAMESPACE}/configmaps/{RECORD_NAME}"
 # There while a server's data moves from SQLite to etcd: half of it may be in etcd.
 MOVING = CONFIG_DIR + "/migration-pending"
 TLS = DATA_DIR + "/server/tls"

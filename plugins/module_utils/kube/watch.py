@@ -63,7 +63,8 @@ def decide(nodes: list[Object], hosts: dict[str, str], now: datetime.datetime, p
     for node in sorted(silent, key=lambda entry: (str(_silent_since(entry)), _name(entry))):
         name, since = _name(node), _silent_since(node)
         if name in fenced:
-            _tell(found, node, "is fenced already", f"start its machine, then {_PLAY}fence_node -e k3s_fence={hosts.get(name, name)} --tags release")
+            release = f"start its machine, then {_PLAY}fence_node -e k3s_fence={hosts.get(name, name)} --tags release"
+            _tell(found, node, "is fenced already", release, level="warning")
             continue
         by_hand = f"{_PLAY}fence_node -e k3s_fence={hosts.get(name, name)}"
         why = reason
@@ -92,8 +93,7 @@ def _none_at_all(policy: Policy, agents: list[Object], silent: list[Object], fen
     return ""
 
 
-def _tell(found: Decision, node: Object, text: str, next_step: str) -> None:
-    level = "warning" if "already" in text else "bad"
+def _tell(found: Decision, node: Object, text: str, next_step: str, level: str = "bad") -> None:
     since = f"is silent since {_silent_since(node):%Y-%m-%d %H:%M:%S} UTC"
     found.findings.append({"level": level, "what": _name(node), "text": f"{since}; {text}", "next": next_step})
 

@@ -11,11 +11,11 @@ from typing import Any
 from ansible_collections.cht.k3s.plugins.module_utils.cht import upkeep
 from ansible_collections.cht.k3s.plugins.module_utils.cht.cluster import describe
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.clusters import other_cluster, wrong_name
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.datastore import RECORD_NAME as NAME
+from ansible_collections.cht.k3s.plugins.module_utils.k3s.datastore import RECORD_NAMESPACE as NAMESPACE
 from ansible_collections.cht.k3s.plugins.module_utils.kube.client import Client
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import CONFIGMAPS, NAMESPACES, NODES
 
-# k3s/datastore.py reads the same place on the servers, where none of this is at hand.
-NAME, NAMESPACE = "cht-k3s", "kube-system"
 ENTRIES = ("cluster", "told", "watch")
 # What the cloud provider writes before a VM's UUID.
 _VSPHERE = "vsphere://"
@@ -33,7 +33,7 @@ def read(client: Client) -> dict[str, Any]:
     return found
 
 
-def write(client: Client, entry: str, value: Any, dry_run: bool = False) -> None:
+def write(client: Client, entry: str, value: Any) -> None:
     """Put one entry in its place; the others belong to other field managers, and stay."""
     if entry not in ENTRIES:
         raise ValueError(f"no entry is called {entry}")
@@ -41,7 +41,7 @@ def write(client: Client, entry: str, value: Any, dry_run: bool = False) -> None
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {"app.kubernetes.io/managed-by": "cht.k3s"}},
         "data": {entry: json.dumps(value, sort_keys=True)},
     }
-    client.apply(CONFIGMAPS.path(NAME, NAMESPACE), body, f"cht.k3s.{entry}", force=True, dry_run=dry_run)
+    client.apply(CONFIGMAPS.path(NAME, NAMESPACE), body, f"cht.k3s.{entry}", force=True)
 
 
 def judged(client: Client, before: dict[str, Any], name: str, rename: str, uids: list[str], machines: list[str]) -> str:

@@ -9,8 +9,8 @@ import typing as t
 
 import pytest
 
+from ansible_collections.cht.k3s.plugins.module_utils.cht import record
 from ansible_collections.cht.k3s.plugins.module_utils.k3s.datastore import RECORD
-from ansible_collections.cht.k3s.plugins.module_utils.kube import record
 from ansible_collections.cht.k3s.plugins.module_utils.kube.resources import CONFIGMAPS
 
 
