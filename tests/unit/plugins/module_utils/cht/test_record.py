@@ -33,7 +33,7 @@ class Cluster:
         if path == "/api/v1/nodes":
             yield {"metadata": {"name": "agent-1"}, "spec": {"providerID": "vsphere://42AB"}, "status": {"nodeInfo": {"kubeletVersion": self.version}}}
 
-    def apply(self, path: str, body: dict[str, t.Any], manager: str, force: bool, dry_run: bool) -> None:
+    def apply(self, path: str, body: dict[str, t.Any], manager: str, force: bool, dry_run: bool = False) -> None:
         assert path == RECORD and force and not dry_run
         self.data = {**(self.data or {}), **body["data"]}
         self.managers.append(manager)
