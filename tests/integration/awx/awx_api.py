@@ -359,7 +359,8 @@ class Awx:
                 if not default:
                     raise Refused(400, {"notification_configuration": [f"Missing required fields for Notification Configuration: ['{name}']."]})
                 configuration[name] = default[0]
-            if type(configuration[name]) is not rule[0]:
+            # As exact as AWX is: a truth value is no number.
+            if configuration[name].__class__ is not rule[0]:
                 raise Refused(400, {"notification_configuration": [f"Configuration field '{name}' incorrect type, expected {rule[0].__name__}."]})
 
     def _check_job_templates(self, whole: dict[str, Any], given: dict[str, Any], before: dict[str, Any] | None) -> None:
